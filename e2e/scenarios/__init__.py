@@ -1,0 +1,1 @@
+"""What must hold on a real API server, one file per story."""

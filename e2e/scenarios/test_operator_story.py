@@ -1,0 +1,354 @@
+"""The operator's main job: replicas follow the load, idle services rest and wake, a dirty grid moves a variant.
+
+All services run side by side, so that the quiet times of one pass while another is looked at.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import threading
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+from typing import Any
+
+import pytest
+
+from e2e.harness.cluster import Cluster
+from e2e.harness.scenes import (
+    API,
+    MODEL,
+    OPERATOR,
+    PRODUCT,
+    Scene,
+    burst,
+    policy,
+    profile,
+    quick_template,
+    service,
+    steady,
+    variant,
+    zone,
+)
+from e2e.harness.stack import Stack
+
+pytestmark = pytest.mark.cluster
+
+JSON = dict[str, Any]
+
+ENFORCED, ADVISED, OBSERVED = "story", "story-advised", "story-observed"
+CLEAN, DIRTY = 80, 420
+TIERS = [
+    {"above": 350, "unit": "gCO2/kWh", "allow": ["FP8"]},
+    {"above": 0, "unit": "gCO2/kWh", "allow": ["BF16", "FP8"]},
+]
+RESTS = {"minReplicas": 0, "maxReplicas": 2}
+GROWS = {"minReplicas": 1, "maxReplicas": 4, "targetConcurrency": 8}
+SLEEPERS = ("by-request", "by-annotation", "by-scale")
+# Long enough for three looks at a working service, at a cycle and a scrape a second.
+FIRST_WORK = burst(3, 8)
+# In flight: about as many as arrive in a second; three or four replicas at a target of eight.
+MUCH = steady(26)
+
+
+@pytest.fixture(scope="module")
+def scene(cluster: Cluster) -> Iterator[Scene]:
+    settings = {"cycle_interval": 1, "status_interval": 2, "estimation_window": 15}
+    with Stack(cluster, operator_settings=settings) as stack, Scene(stack, nodes=3) as scene:
+        scene.namespace(ENFORCED, precision={"qualityFloor": 0.97, "tiers": TIERS, "hysteresis": 0.1})
+        scene.namespace(ADVISED, "Recommend")
+        scene.namespace(OBSERVED, "Observe")
+        scene.put(
+            zone("story", CLEAN),
+            profile("story-bf16", "BF16", 0.20),
+            profile("story-fp8", "FP8", 0.15),
+            service(ENFORCED, "busy", scaling=GROWS),
+            service(ENFORCED, "chat", precisions=("BF16", "FP8"), scaling={"maxReplicas": 3}, replicas=2),
+            service(ENFORCED, "scaled", scaling={"maxReplicas": 3}, replicas=1),
+            service(ADVISED, "quiet", scaling=RESTS),
+            service(ADVISED, "crowded", scaling=GROWS),
+            service(OBSERVED, "crowded", scaling=GROWS),
+            autoscaler("scaled"),
+            existing_deployment("legacy", replicas=2),
+        )
+        wake = {"metric": "gateway_requests_waiting", "selector": {"namespace": ENFORCED, "service": "by-request"}}
+        scene.put(
+            *(service(ENFORCED, name, scaling=RESTS) for name in SLEEPERS[1:]),
+            service(ENFORCED, SLEEPERS[0], scaling={**RESTS, "wake": wake}),
+        )
+        for name in SLEEPERS:
+            stack.traffic(ENFORCED, name, FIRST_WORK)
+        stack.traffic(ADVISED, "quiet", FIRST_WORK)
+        for namespace in (ENFORCED, ADVISED, OBSERVED):
+            stack.traffic(namespace, "busy" if namespace == ENFORCED else "crowded", MUCH)
+        stack.traffic(ENFORCED, "chat", steady(3))
+        stack.traffic(ENFORCED, "scaled", steady(3))
+        scene.until_running(ENFORCED, "legacy", 2)
+        scene.put(adopting("legacy"))
+        yield scene
+
+
+def adopting(name: str) -> JSON:
+    adopted = service(ENFORCED, name, scaling=RESTS, targetRef=reference(f"vllm-{name}"))
+    del adopted["spec"]["template"]
+    return adopted
+
+
+def autoscaler(name: str) -> JSON:
+    """It reads /scale; a source of CPU figures is not there, so it never changes anything."""
+    cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
+    target = {"apiVersion": API, "kind": "InferenceService", "name": name}
+    spec = {
+        "scaleTargetRef": target,
+        "minReplicas": 1,
+        "maxReplicas": 3,
+        "metrics": [{"type": "Resource", "resource": cpu}],
+    }
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name, "namespace": ENFORCED},
+        "spec": spec,
+    }
+
+
+def told(scene: Scene, namespace: str, name: str, action: str) -> list[JSON]:
+    return [decision for decision in scene.decisions(namespace, name) if decision["action"] == action]
+
+
+def reasons(scene: Scene, namespace: str, name: str) -> set[tuple[str, str]]:
+    return {(event.get("action", ""), event["reason"]) for event in scene.events(namespace, name)}
+
+
+def test_replicas_follow_the_load_up_at_once_and_down_one_by_one(scene: Scene) -> None:
+    scene.until(lambda: scene.replicas(ENFORCED, "busy") >= 3, "replicas to follow the load")
+    up = scene.until(lambda: told(scene, ENFORCED, "busy", "ScaleUp"), "the decision in the status")
+    assert all(decision["reason"] in {"Concurrency", "QueueGrowing", "TokenRate"} for decision in up)
+    assert all("in flight" in decision["message"] for decision in up)
+    assert ("ScaleUp", up[0]["reason"]) in reasons(scene, ENFORCED, "busy")
+    scene.stack.traffic(ENFORCED, "busy", steady(1))
+    scene.until_running(ENFORCED, "busy", 1)
+    levels = scene.replicas_over_time(ENFORCED, "busy")
+    peak = levels.index(max(levels))
+    assert all(later > earlier for earlier, later in pairwise(levels[: peak + 1]))
+    assert levels[peak:] == list(range(max(levels), 0, -1))
+    down = scene.until(lambda: told(scene, ENFORCED, "busy", "ScaleDown"), "the decision in the status")
+    assert {decision["reason"] for decision in down} == {"LoadFell"}
+    assert ("ScaleDown", "LoadFell") in reasons(scene, ENFORCED, "busy")
+
+
+@pytest.mark.parametrize("name", SLEEPERS)
+def test_a_quiet_service_is_found_idle_by_three_signals_and_rests(scene: Scene, name: str) -> None:
+    scene.until(lambda: scene.status(ENFORCED, name).get("idle", {}).get("resting"), "the service to rest")
+    scene.until_running(ENFORCED, name, 0)
+    seen = idle_parts(scene, name)
+    states = [state for state, _ in groupby(idle["state"] for idle in seen)]
+    # without a replica it is idle before its first start too
+    assert states[states.index("Active") :] == ["Active", "Standby", "Idle"]
+    quiet = next(idle["evidence"] for idle in seen if idle["state"] == "Standby")
+    assert "0 running, 0 waiting" in quiet["requests"]
+    assert "GPU active" in quiet["gpuActivity"]
+    assert "idle ceiling" in quiet["watts"]
+    (decision,) = told(scene, ENFORCED, name, "Rest")
+    assert decision["reason"] == "IdleLongEnough"
+    assert decision["savesWatts"] > 0
+    assert ("Rest", "IdleLongEnough") in reasons(scene, ENFORCED, name)
+    scene.until(lambda: scene.condition(ENFORCED, name, "Ready")["reason"] == "Resting", "Ready to say that it rests")
+
+
+def idle_parts(scene: Scene, name: str) -> list[JSON]:
+    """What the status said about idleness, each version of it."""
+    found = (change.body for change in scene.services.changes(ENFORCED) if change.key[1] == name)
+    return [body["status"]["idle"] for body in found if body is not None and "idle" in body.get("status", {})]
+
+
+def test_a_request_that_waits_wakes_a_resting_service(scene: Scene) -> None:
+    name = "by-request"
+    scene.until_running(ENFORCED, name, 0)
+    answers: list[JSON] = []
+    asked = threading.Thread(target=lambda: answers.append(scene.stack.complete(ENFORCED, name, "Is anybody there?")))
+    asked.start()
+    scene.until(lambda: told(scene, ENFORCED, name, "Wake"), "the wake")
+    asked.join(60)
+    assert answers
+    assert answers[0]["usage"]["completion_tokens"] > 0
+    assert told(scene, ENFORCED, name, "Wake")[0]["reason"] == "WakeWaiting"
+    wake = scene.until(lambda: scene.status(ENFORCED, name).get("wake"), "the cost of the wake")
+    scene.until(lambda: "tookSeconds" in scene.status(ENFORCED, name).get("wake", {}), f"the length of {wake}")
+
+
+def test_the_annotation_and_kubectl_scale_wake_resting_services(scene: Scene) -> None:
+    for name in SLEEPERS[1:]:
+        scene.until_running(ENFORCED, name, 0)
+    scene.cluster.kubectl("annotate", "fis/by-annotation", "fallow.dev/wake=please", "-n", ENFORCED)
+    scene.scale(ENFORCED, "by-scale", 2)
+    scene.until_running(ENFORCED, "by-annotation", 1)
+    scene.until_running(ENFORCED, "by-scale", 2)
+    # the request binds until the service has been idle again, and is then taken out of the spec
+    for name in SLEEPERS[1:]:
+        scene.until(lambda name=name: len(told(scene, ENFORCED, name, "Rest")) == 2, f"the second rest of {name}")  # type: ignore[misc]
+        scene.until_running(ENFORCED, name, 0)
+    scene.until(lambda: "replicas" not in spec_of(scene, "by-scale"), "the obeyed request to be removed")
+    assert [decision["reason"] for decision in told(scene, ENFORCED, "by-annotation", "Wake")] == ["WakeAnnotation"]
+    assert [decision["reason"] for decision in told(scene, ENFORCED, "by-scale", "Wake")] == ["WakeScale"]
+
+
+def spec_of(scene: Scene, name: str) -> JSON:
+    spec: JSON = (scene.services.get(ENFORCED, name) or {})["spec"]
+    return spec
+
+
+def test_a_dirty_grid_moves_the_service_to_fp8_and_a_clean_one_back(scene: Scene) -> None:
+    def serves(name: str) -> bool:
+        rows = scene.status(ENFORCED, "chat").get("activeVariants", [])
+        return [(row["name"], row["readyReplicas"]) for row in rows] == [(name, 2)]
+
+    scene.until(lambda: serves("bf16"), "two replicas in BF16")
+    began = scene.pods.changes(ENFORCED)[-1].at
+    grid(scene, DIRTY)
+    scene.until(lambda: serves("fp8"), "the switch to FP8")
+    grid(scene, CLEAN)
+    scene.until(lambda: serves("bf16"), "the switch back to BF16")
+    # make before break: at no moment fewer ready pods than before
+    assert min(scene.ready_over_time(ENFORCED, "chat", since=began)) == 2
+    switches = [decision["reason"] for decision in told(scene, ENFORCED, "chat", "Switch")]
+    assert switches == ["CarbonTier", "TierEnded"]
+    assert {("Switch", "CarbonTier"), ("Switch", "TierEnded")} <= reasons(scene, ENFORCED, "chat")
+    truth = next(one for one in scene.stack.twin_state()["services"] if one["service"] == "chat")
+    assert truth["failed"] == 0
+    assert truth["done"] > 0
+
+
+def grid(scene: Scene, grams: float) -> None:
+    patch = {"spec": {"intensity": {"static": {"gramsPerKWh": grams}}}}
+    scene.cluster.kubectl("patch", "gridzone", "story", "--type=merge", "-p", json.dumps(patch))
+
+
+def test_recommend_proposes_and_changes_nothing(scene: Scene) -> None:
+    rest = scene.until(lambda: told(scene, ADVISED, "quiet", "Rest"), "the proposal to rest")
+    grow = scene.until(lambda: told(scene, ADVISED, "crowded", "ScaleUp"), "the proposal to grow")
+    assert all(decision["proposal"] and decision["policy"] == ADVISED for decision in [*rest, *grow])
+    scene.until(lambda: would_run(scene, "quiet") and would_run(scene, "crowded"), "the proposals as Events")
+    assert scene.replicas_over_time(ADVISED, "quiet") == [0, 1]
+    assert scene.replicas_over_time(ADVISED, "crowded") == [0, 1]
+    assert scene.status(ADVISED, "quiet")["idle"]["resting"] is False
+
+
+def would_run(scene: Scene, name: str) -> bool:
+    return any("would run" in event.get("message", "") for event in scene.events(ADVISED, name))
+
+
+def test_observe_reports_and_neither_changes_nor_proposes(scene: Scene) -> None:
+    def energy() -> float:
+        total = scene.status(OBSERVED, "crowded").get("footprint", {}).get("total", {})
+        return float(total.get("energyWh", {}).get("best", 0.0))
+
+    # by now the same load has made the enforced one grow and the advised one ask for it
+    scene.until(lambda: told(scene, ADVISED, "crowded", "ScaleUp"), "the proposal under Recommend")
+    scene.until(lambda: energy() > 0, "its energy")
+    assert scene.replicas_over_time(OBSERVED, "crowded") == [0, 1]
+    assert {decision["action"] for decision in scene.decisions(OBSERVED, "crowded")} <= {"Start"}
+    assert scene.status(OBSERVED, "crowded")["mode"] == "Observe"
+    assert scene.status(OBSERVED, "crowded")["idle"]["state"] == "Active"
+
+
+def test_an_adopted_deployment_changes_in_its_number_of_replicas_alone(scene: Scene) -> None:
+    versions = [change.body for change in scene.deployments.changes(ENFORCED) if change.key[1] == "vllm-legacy"]
+    before = next(body for body in versions if body is not None and body["status"].get("readyReplicas") == 2)
+    scene.until(lambda: scene.status(ENFORCED, "legacy").get("idle", {}).get("resting"), "the adopted one to rest")
+    scene.until_running(ENFORCED, "legacy", 0)
+    scene.cluster.kubectl("annotate", "fis/legacy", "fallow.dev/wake=now", "-n", ENFORCED)
+    scene.until_running(ENFORCED, "legacy", 1)
+    after = scene.deployments.get(ENFORCED, "vllm-legacy")
+    assert after is not None
+    assert without_replicas(after) == without_replicas(before)
+    for part in ("labels", "annotations", "ownerReferences"):
+        assert after["metadata"].get(part) == before["metadata"].get(part)
+    assert owners_of_fields(after) == owners_of_fields(before)
+    writes = [
+        (event.verb, event.subresource)
+        for event in scene.cluster.audit_events()
+        if event.user == OPERATOR and event.is_write and event.name == "vllm-legacy"
+    ]
+    assert set(writes) == {("patch", "scale")}
+
+
+def reference(name: str) -> JSON:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "port": 8000}
+
+
+def without_replicas(body: JSON) -> JSON:
+    return {name: part for name, part in body["spec"].items() if name != "replicas"}
+
+
+def owners_of_fields(body: JSON) -> dict[str, JSON]:
+    """What each field manager set, but for the replicas and the status."""
+    owners: dict[str, JSON] = {}
+    for entry in copy.deepcopy(body["metadata"]["managedFields"]):
+        entry["fieldsV1"].get("f:spec", {}).pop("f:replicas", None)
+        if entry.get("subresource") != "status" and any(entry["fieldsV1"].values()):
+            owners[entry["manager"]] = entry["fieldsV1"]
+    return owners
+
+
+def existing_deployment(name: str, *, replicas: int) -> JSON:
+    """A vLLM server as somebody else deploys it, with the annotations that Prometheus and the simulation look for."""
+    container = {
+        "name": "server",
+        "image": "vllm/vllm-openai",
+        "args": ["--model", MODEL, "--served-model-name", name],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    annotations = {
+        **quick_template()["metadata"]["annotations"],
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "8000",
+        "twin.fallow.dev/engine": "vllm",
+        "twin.fallow.dev/service": name,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"vllm-{name}", "namespace": ENFORCED, "labels": {"app": name, "team": "search"}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}, "annotations": annotations},
+                "spec": {
+                    "containers": [container],
+                    "nodeSelector": {"nvidia.com/gpu.product": PRODUCT},
+                },
+            },
+        },
+    }
+
+
+def test_an_autoscaler_reads_replicas_and_selector_through_scale(scene: Scene) -> None:
+    scene.until_running(ENFORCED, "scaled", 1)
+    scene.until(lambda: scene.status(ENFORCED, "scaled").get("replicas") == 1, "the replicas in the status")
+    shown = scene.cluster.get("fis", "scaled", "--subresource=scale", "-n", ENFORCED)
+    assert shown["spec"]["replicas"] == 1
+    assert shown["status"] == {"replicas": 1, "selector": "fallow.dev/service=scaled"}
+
+    def judged() -> dict[str, JSON] | None:
+        status = scene.cluster.get("hpa", "scaled", "-n", ENFORCED).get("status", {})
+        found = {condition["type"]: condition for condition in status.get("conditions", [])}
+        return found if status.get("currentReplicas") == 1 and "AbleToScale" in found else None
+
+    conditions = scene.until(judged, "the autoscaler to look")
+    assert conditions["AbleToScale"]["status"] == "True"
+    # it got as far as asking for CPU figures, so the selector that it was given is a good one
+    assert conditions["ScalingActive"]["reason"] == "FailedGetResourceMetric"
+    scene.scale(ENFORCED, "scaled", 2)
+    scene.until_running(ENFORCED, "scaled", 2)
+
+
+def test_a_service_without_a_policy_stays_as_it_was_declared(scene: Scene) -> None:
+    name = "story-unruled"
+    scene.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    scene.put(service(name, "chat", scaling=RESTS, variants=[variant("BF16")]))
+    scene.until_running(name, "chat", 1)
+    assert scene.condition(name, "chat", "PolicyApplied")["reason"] == "NoPolicy"
+    scene.put(policy(name, "Observe"))
+    scene.until(lambda: scene.condition(name, "chat", "PolicyApplied").get("status") == "True", "the policy to apply")

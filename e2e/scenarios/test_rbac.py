@@ -1,0 +1,131 @@
+"""The chart's rights against the calls that the operator makes with them: none refused, none granted in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from e2e.harness.audit import AuditEvent
+from e2e.harness.cluster import Cluster
+from e2e.harness.scenes import MODEL, OPERATOR, Scene, burst, profile, quick_template, service, zone
+from e2e.harness.stack import OPERATOR_NAMESPACE, RELEASE, Stack
+
+pytestmark = pytest.mark.cluster
+
+NAMESPACE = "rights"
+SETTINGS = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": 2, "resync_interval": 2}
+REFUSED = frozenset({401, 403})
+
+
+class Right(NamedTuple):
+    group: str
+    resource: str
+    verb: str
+
+
+@pytest.fixture(scope="module")
+def calls(cluster: Cluster) -> Iterator[list[AuditEvent]]:
+    """Everything that the operator asked of the API server while it did everything that it can do."""
+    with Stack(cluster, operator_settings=SETTINGS) as stack, Scene(stack, nodes=1) as scene:
+        live(scene)
+        # the API server notes a watch when it ends
+        stack.stop_operator()
+        yield [event for event in cluster.audit_events() if event.user == OPERATOR]
+
+
+def live(scene: Scene) -> None:
+    """A service starts, works, rests and loses its request; another one is adopted and brought within its limits."""
+    scene.namespace(NAMESPACE)
+    scene.put(zone("rights", 300), profile("rights-bf16", "BF16", 0.2), existing("legacy", replicas=2))
+    adopting = service(NAMESPACE, "adopting", scaling={"maxReplicas": 1}, targetRef={"name": "legacy"})
+    del adopting["spec"]["template"]
+    scene.put(
+        service(NAMESPACE, "chat", scaling={"minReplicas": 0, "maxReplicas": 2}, replicas=1),
+        adopting,
+    )
+    scene.until_running(NAMESPACE, "chat", 1)
+    scene.stack.traffic(NAMESPACE, "chat", burst(3, 4))
+    scene.until(lambda: scene.replicas(NAMESPACE, "legacy") == 1, "the adopted Deployment within its limits")
+    scene.until(lambda: scene.status(NAMESPACE, "chat").get("idle", {}).get("resting"), "the service to rest")
+    scene.until(
+        lambda: "replicas" not in (scene.services.get(NAMESPACE, "chat") or {"spec": {"replicas": 1}})["spec"],
+        "its request to be removed",
+    )
+    scene.until(lambda: scene.events(NAMESPACE, "chat"), "Events about it")
+
+
+def existing(name: str, *, replicas: int) -> dict[str, Any]:
+    container = {
+        "name": "server",
+        "image": "vllm/vllm-openai",
+        "args": ["--model", MODEL],
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    pod = {"metadata": {"labels": {"app": name}, **quick_template()["metadata"]}, "spec": {"containers": [container]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"app": name}},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": pod},
+    }
+
+
+def granted(cluster: Cluster) -> dict[Right, str]:
+    """Every right of the ServiceAccount, with the namespace that it is for (empty: all)."""
+    found: dict[Right, str] = {}
+    for rule in cluster.get("clusterrole", RELEASE)["rules"]:
+        found |= dict.fromkeys(rights(rule), "")
+    for rule in cluster.get("role", f"{RELEASE}-ledger", "-n", OPERATOR_NAMESPACE)["rules"]:
+        found |= dict.fromkeys(rights(rule), OPERATOR_NAMESPACE)
+    return found
+
+
+def rights(rule: dict[str, Any]) -> list[Right]:
+    return [
+        Right(group, resource, verb)
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+
+
+def used(calls: list[AuditEvent]) -> set[Right]:
+    """The rights that were needed, for what was not found too.
+
+    A server-side apply that makes an object needs create as well; the answer is 201.
+    """
+    found = set()
+    for event in calls:
+        if not event.resource or event.status in REFUSED:
+            continue
+        resource = f"{event.resource}/{event.subresource}" if event.subresource else event.resource
+        found.add(Right(event.group, resource, event.verb))
+        if event.verb == "patch" and event.status == 201:
+            found.add(Right(event.group, resource, "create"))
+    return found
+
+
+def test_nothing_is_refused(calls: list[AuditEvent]) -> None:
+    refused = {(e.verb, e.group, e.resource, e.subresource, e.namespace) for e in calls if e.status in REFUSED}
+
+    assert calls
+    assert refused == set()
+
+
+def test_every_right_is_used(cluster: Cluster, calls: list[AuditEvent]) -> None:
+    in_vain = {right for right in granted(cluster) if right not in used(calls)}
+
+    assert in_vain == set()
+
+
+def test_configmaps_are_touched_in_the_own_namespace_alone(calls: list[AuditEvent]) -> None:
+    touched = {(event.namespace, event.name) for event in calls if event.resource == "configmaps"}
+
+    assert {namespace for namespace, _ in touched} == {OPERATOR_NAMESPACE}
+    assert {name for _, name in touched} == {"fallow-ledger"}
+
+
+def test_no_secret_is_ever_read(calls: list[AuditEvent]) -> None:
+    assert not [event for event in calls if event.resource == "secrets"]

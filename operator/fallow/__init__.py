@@ -1,0 +1,3 @@
+"""Fallow lets idle GPUs rest."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,148 @@
+"""One call to the Kubernetes API: raw JSON in and out, a timeout, and our three errors instead of foreign ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import ApiClient
+
+from fallow.domain.errors import Conflict, Refused, Unreachable
+
+JSON = Mapping[str, Any]
+
+TIMEOUT_SECONDS = 10.0
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class PatchType(StrEnum):
+    APPLY = "application/apply-patch+yaml"
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+
+
+class _Dropped(Unreachable):
+    """The connection broke; after a restart of the API server each kept-alive one does so once."""
+
+
+class KubernetesApi:
+    """Sends requests through the official client, which owns TLS, tokens and their renewal.
+
+    Raises Refused, Conflict or Unreachable; an object that is not there is None for `get`.
+    """
+
+    def __init__(self, client: ApiClient, timeout: float = TIMEOUT_SECONDS) -> None:
+        self._client = client
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        status, answer = await self._send("GET", path)
+        if status == 404:
+            return None
+        return _checked(status, answer, f"GET {path}")
+
+    async def uids(self, path: str) -> frozenset[str]:
+        """The uids of all objects of a kind: metadata only, and the newest state: a lagging one loses some."""
+        status, answer = await self._send("GET", path, accept=METADATA_LIST)
+        items = _checked(status, answer, f"list {path}").get("items")
+        if not isinstance(items, list):
+            raise Unreachable(f"list {path}: the answer holds no items")
+        return frozenset(str(item["metadata"]["uid"]) for item in items)
+
+    async def create(self, path: str, body: JSON) -> dict[str, Any]:
+        return _checked(*await self._send("POST", path, body=body), f"POST {path}")
+
+    async def replace(self, path: str, body: JSON) -> dict[str, Any]:
+        return _checked(*await self._send("PUT", path, body=body), f"PUT {path}")
+
+    async def apply(self, path: str, body: JSON, field_manager: str) -> dict[str, Any]:
+        """Server-side apply; our own fields are taken back from whoever changed them."""
+        query = [("fieldManager", field_manager), ("force", "true")]
+        answer = await self._send("PATCH", path, body=body, content_type=PatchType.APPLY, query=query)
+        return _checked(*answer, f"apply {path}")
+
+    async def patch(
+        self, path: str, body: JSON | Sequence[JSON], content_type: PatchType, field_manager: str
+    ) -> dict[str, Any]:
+        query = [("fieldManager", field_manager)]
+        answer = await self._send("PATCH", path, body=body, content_type=content_type, query=query)
+        return _checked(*answer, f"PATCH {path}")
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: JSON | Sequence[JSON] | None = None,
+        content_type: str = "application/json",
+        query: Sequence[tuple[str, str]] = (),
+        accept: str = "application/json",
+    ) -> tuple[int, dict[str, Any]]:
+        """One request, and a second one where a kept-alive connection turned out to be dead.
+
+        A POST is not repeated: it may have been carried out.
+        """
+        try:
+            return await self._translated(
+                method, path, body=body, content_type=content_type, query=query, accept=accept
+            )
+        except _Dropped:
+            if method == "POST":
+                raise
+        return await self._translated(method, path, body=body, content_type=content_type, query=query, accept=accept)
+
+    async def _translated(self, method: str, path: str, **parts: Any) -> tuple[int, dict[str, Any]]:
+        try:
+            return await self._send_once(method, path, **parts)
+        except TimeoutError as error:
+            raise Unreachable(f"{method} {path}: no answer within {self._timeout.total:g} s") from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise _Dropped(f"{method} {path}: no connection to the API server: {error}") from error
+        except aiohttp.ClientError as error:
+            raise Unreachable(f"{method} {path}: {type(error).__name__}: {error}") from error
+
+    async def _send_once(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: JSON | Sequence[JSON] | None,
+        content_type: str,
+        query: Sequence[tuple[str, str]],
+        accept: str,
+    ) -> tuple[int, dict[str, Any]]:
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params={"Accept": accept, "Content-Type": str(content_type)},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await self._client.call_api(*request, _request_timeout=self._timeout)
+        raw: bytes = await response.read()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+        return response.status, _parsed(raw)
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    """The answer's object; proxies and load balancers answer errors in plain text."""
+    try:
+        answer = json.loads(raw)
+    except ValueError:
+        return {"message": raw[:300].decode(errors="replace").strip()}
+    return answer if isinstance(answer, dict) else {"message": str(answer)}
+
+
+def _checked(status: int, answer: dict[str, Any], call: str) -> dict[str, Any]:
+    """The answer, or the domain error that its status means."""
+    if status < 300:
+        return answer
+    said = f"{call}: {status} {answer.get('message') or answer.get('reason') or 'without a message'}"
+    if status == 409:
+        raise Conflict(said)
+    if status == 429 or status >= 500:
+        raise Unreachable(said)
+    raise Refused(said)

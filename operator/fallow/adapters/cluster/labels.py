@@ -1,0 +1,10 @@
+"""Names that Fallow writes on what it creates, and reads back to know its own."""
+
+GROUP = "fallow.dev"
+SERVICE = f"{GROUP}/service"
+VARIANT = f"{GROUP}/variant"
+PRECISION = f"{GROUP}/precision"
+SPEC_HASH = f"{GROUP}/spec-hash"
+
+GPU = "nvidia.com/gpu"
+GPU_PRODUCT = "nvidia.com/gpu.product"

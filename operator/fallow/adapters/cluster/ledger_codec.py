@@ -1,0 +1,210 @@
+"""The ledger as bytes and back: JSON with short rows, gzipped, with the version of the schema.
+
+Marks and totals are kept exactly, but for the power of a GPU with a counter, which a next sample gives again;
+the amounts of calendar periods are kept to 7 digits, and bounds to 8, rounded so that none falls.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar
+
+from fallow.domain.figures import Figure
+from fallow.domain.ledger import Account, Book, EngineMark, GpuMark, Ledger, LineKey, LineKind, Period
+from fallow.domain.readings import PodRef
+from fallow.domain.units import Grams, Instant, Joules, Litres, Quantity, Watts
+
+SCHEMA = 1
+
+Q = TypeVar("Q", bound=Quantity)
+Round = Callable[[float], float]
+
+
+class Unreadable(ValueError):
+    """Bytes that are no ledger of this version; the message says what they are instead."""
+
+
+def encode(ledger: Ledger) -> bytes:
+    holders = {mark.line for mark in ledger.engines.values() if mark.line is not None}
+    lines = sorted({*ledger.books, *holders, *(mark.line for mark in ledger.gpus.values())})
+    index = {line: number for number, line in enumerate(lines)}
+    gpus: dict[str, list[list[Any]]] = defaultdict(list)
+    for uuid, mark in ledger.gpus.items():
+        gpus[mark.node].append([uuid, *_gpu_row(mark, index)])
+    content = {
+        "schema": SCHEMA,
+        "since": ledger.since,
+        "at": ledger.at,
+        "resets": ledger.resets,
+        "lines": [[line.kind, line.namespace, line.name, line.variant] for line in lines],
+        "gpus": gpus,
+        "engines": {uid: _engine_row(mark, index) for uid, mark in ledger.engines.items()},
+        "books": [[index[line], *_book_row(book)] for line, book in ledger.books.items()],
+    }
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    # no time stamp: the same ledger gives the same bytes
+    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+
+
+def decode(content: bytes) -> Ledger:
+    """The ledger, without the store's version; raises Unreadable."""
+    try:
+        raw = json.loads(gzip.decompress(content), parse_constant=_refuse_constant)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise Unreadable(f"not gzipped JSON: {error}") from error
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if schema != SCHEMA:
+        raise Unreadable(f"schema {schema!r} where this version of Fallow reads schema {SCHEMA}")
+    try:
+        return _ledger(raw)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(f"damaged: {type(error).__name__}: {error}") from error
+
+
+def _ledger(raw: dict[str, Any]) -> Ledger:
+    lines = [LineKey(LineKind(kind), namespace, name, variant) for kind, namespace, name, variant in raw["lines"]]
+    return Ledger(
+        since=Instant(float(raw["since"])),
+        at=Instant(float(raw["at"])),
+        gpus={str(row[0]): _gpu_mark(row, node, lines) for node, rows in raw["gpus"].items() for row in rows},
+        engines={str(uid): _engine_mark(row, lines) for uid, row in raw["engines"].items()},
+        books={lines[row[0]]: _book(row[1:]) for row in raw["books"]},
+        resets=int(raw["resets"]),
+    )
+
+
+def _engine_row(mark: EngineMark, index: dict[LineKey, int]) -> list[Any]:
+    row: list[Any] = [mark.at, mark.prompt_tokens, mark.generated_tokens, mark.requests, int(mark.working)]
+    if mark.line is None or mark.pod is None:
+        return row
+    return [*row, index[mark.line], mark.pod.namespace, mark.pod.name]
+
+
+def _engine_mark(row: list[Any], lines: list[LineKey]) -> EngineMark:
+    at, prompt, generated, requests, working, *whose = row
+    mark = EngineMark(Instant(float(at)), float(prompt), float(generated), float(requests), bool(working))
+    if not whose:
+        return mark
+    line, namespace, name = whose
+    return replace(mark, line=lines[line], pod=PodRef(namespace, name))
+
+
+def _gpu_row(mark: GpuMark, index: dict[LineKey, int]) -> list[Any]:
+    return [
+        mark.at,
+        None if mark.joules is None else mark.joules.value,
+        index[mark.line],
+        mark.watts.value if mark.watts is not None and mark.joules is None else None,
+        None if mark.holder is None else [mark.holder.namespace, mark.holder.name],
+        int(mark.worked),
+    ]
+
+
+def _gpu_mark(row: list[Any], node: str, lines: list[LineKey]) -> GpuMark:
+    _, at, joules, line, watts, holder, worked = row
+    return GpuMark(
+        at=Instant(float(at)),
+        joules=None if joules is None else Joules(float(joules)),
+        line=lines[line],
+        watts=None if watts is None else Watts(float(watts)),
+        holder=None if holder is None else PodRef(*holder),
+        node=node,
+        worked=bool(worked),
+    )
+
+
+def _book_row(book: Book) -> list[Any]:
+    return [
+        _period_row(book.total, _exact),
+        *(_period_row(period, _seven_digits) for period in (book.month, book.day, book.hour, book.last_hour)),
+    ]
+
+
+def _book(rows: list[Any]) -> Book:
+    total, month, day, hour, last_hour = map(_period, rows)
+    return Book(total=total, month=month, day=day, hour=hour, last_hour=last_hour)
+
+
+def _period_row(period: Period, rounded: Round) -> list[Any]:
+    """The start alone stands for an empty account, which most of the hours are."""
+    account = period.account
+    if account == Account():
+        return [period.start]
+    return [
+        period.start,
+        *(
+            _figure_row(figure, rounded)
+            for figure in (account.energy, account.facility, account.carbon, account.water, account.embodied)
+        ),
+        *(rounded(amount.value) for amount in (account.idle, account.unpriced, account.unwatered)),
+        *(rounded(count) for count in (account.prompt_tokens, account.generated_tokens, account.requests)),
+    ]
+
+
+def _period(row: list[Any]) -> Period:
+    start, *amounts = row
+    if not amounts:
+        return Period(Instant(float(start)))
+    energy, facility, carbon, water, embodied, idle, unpriced, unwatered, prompt, generated, requests = amounts
+    return Period(
+        Instant(float(start)),
+        Account(
+            energy=_figure(energy, Joules),
+            idle=Joules(float(idle)),
+            facility=_figure(facility, Joules),
+            unpriced=Joules(float(unpriced)),
+            unwatered=Joules(float(unwatered)),
+            carbon=_figure(carbon, Grams),
+            water=_figure(water, Litres),
+            embodied=_figure(embodied, Grams),
+            prompt_tokens=float(prompt),
+            generated_tokens=float(generated),
+            requests=float(requests),
+        ),
+    )
+
+
+# below this a bound's ratio to the best value can overflow, so the bounds are written themselves
+TINY = 1e-200
+
+
+def _figure_row(figure: Figure[Any], rounded: Round) -> list[float] | float:
+    """The best value with its bounds as ratios, which repeat and so compress; the value alone where it is exact."""
+    best = figure.best.value
+    if figure.low == figure.high:
+        return rounded(best)
+    if best < TINY:
+        return [best, figure.low.value, figure.high.value]
+    return [rounded(best), min(_ratio(figure.low.value, best), 1.0), _ratio(figure.high.value, best)]
+
+
+def _ratio(bound: float, best: float) -> float:
+    """Never below the true one: bounds are counters too, and one that fell with a restart would look like a reset."""
+    ratio = float(f"{bound / best:.8g}")
+    return ratio if best * ratio >= bound else float(f"{ratio * (1 + 1e-7):.8g}")
+
+
+def _figure(row: list[float] | float, unit: Callable[[float], Q]) -> Figure[Q]:
+    if not isinstance(row, list):
+        return Figure.exact(unit(float(row)))
+    best, low, high = row
+    if best < TINY:
+        return Figure(unit(float(low)), unit(float(best)), unit(float(high)))
+    return Figure(unit(best * low), unit(float(best)), unit(best * high))
+
+
+def _exact(value: float) -> float:
+    return value
+
+
+def _seven_digits(value: float) -> float:
+    return float(f"{value:.7g}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no amount")

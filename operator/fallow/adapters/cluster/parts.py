@@ -1,0 +1,148 @@
+"""Pods, nodes and Deployments as Kubernetes JSON, read into the few facts that the domain asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fallow.adapters.cluster.labels import GPU, GPU_PRODUCT, SERVICE, SPEC_HASH, VARIANT
+from fallow.domain.readings import PodRef
+from fallow.domain.snapshots import Node, Pod
+from fallow.domain.units import Instant
+from fallow.domain.workloads import ServiceKey
+
+JSON = Mapping[str, Any]
+
+# device plugins of the three vendors; a MIG slice or a time-sliced share counts as one
+GPU_RESOURCES = frozenset({GPU, f"{GPU}.shared", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe"})
+MIG_PREFIX = "nvidia.com/mig-"
+ENGINE_PORT = 8000
+ENDED = frozenset({"Succeeded", "Failed"})
+
+
+def instant(text: str | None) -> Instant | None:
+    return None if not text else Instant(datetime.fromisoformat(text).timestamp())
+
+
+def labels_of(body: JSON) -> Mapping[str, str]:
+    return body.get("metadata", {}).get("labels") or {}
+
+
+def gpus_of(resources: JSON) -> int:
+    """GPUs in a resource list; extended resources are whole numbers."""
+    return sum(
+        int(amount) for name, amount in resources.items() if name in GPU_RESOURCES or name.startswith(MIG_PREFIX)
+    )
+
+
+def pod_gpus(spec: JSON) -> int:
+    """GPUs that the pod holds: its containers together, or its greediest init container if that takes more."""
+    return max(
+        sum(_container_gpus(spec.get("containers"))),
+        max(_container_gpus(spec.get("initContainers")), default=0),
+    )
+
+
+def concerns_us(body: JSON) -> bool:
+    """Whether a pod holds GPUs or belongs to a service: all others are left out of the picture."""
+    return SERVICE in labels_of(body) or pod_gpus(body.get("spec", {})) > 0
+
+
+def read_pod(body: JSON) -> Pod | None:
+    """The pod, or None once it has ended: an ended pod holds no GPU."""
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    if status.get("phase") in ENDED:
+        return None
+    labels = metadata.get("labels") or {}
+    ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
+    is_ready = ready.get("status") == "True"
+    service = labels.get(SERVICE)
+    deletion = instant(metadata.get("deletionTimestamp"))
+    return Pod(
+        ref=PodRef(metadata["namespace"], metadata["name"]),
+        uid=metadata.get("uid", ""),
+        node=spec.get("nodeName") or "",
+        address=status.get("podIP") or "",
+        port=ENGINE_PORT,
+        gpus=pod_gpus(spec),
+        created=instant(metadata.get("creationTimestamp")) or Instant(0),
+        ready=is_ready,
+        deleting=deletion is not None,
+        scheduled=bool(spec.get("nodeName")),
+        service=ServiceKey(metadata["namespace"], service) if service else None,
+        variant=labels.get(VARIANT) if service else None,
+        started=_started(status),
+        ready_since=instant(ready.get("lastTransitionTime")) if is_ready else None,
+        # the API server sets deletionTimestamp to the end of the grace period
+        deleting_since=None
+        if deletion is None
+        else Instant(deletion - float(metadata.get("deletionGracePeriodSeconds") or 0)),
+    )
+
+
+def read_node(body: JSON) -> Node:
+    status = body.get("status", {})
+    labels = dict(labels_of(body))
+    addresses = {part.get("type"): part.get("address", "") for part in status.get("addresses") or ()}
+    ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
+    return Node(
+        name=body["metadata"]["name"],
+        address=addresses.get("InternalIP", ""),
+        labels=labels,
+        gpus=gpus_of(status.get("capacity") or {}),
+        gpu_product=labels.get(GPU_PRODUCT, ""),
+        ready=ready.get("status") == "True",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A Deployment as last seen. `owner` is the uid of its controller; `service` and `variant` come from our labels."""
+
+    namespace: str
+    name: str
+    owner: str
+    service: str
+    variant: str
+    replicas: int
+    ready: int
+    generation: int
+    spec_hash: str
+    selector: Mapping[str, str]
+
+
+def read_deployment(body: JSON) -> Deployment:
+    metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
+    labels = metadata.get("labels") or {}
+    replicas = spec.get("replicas")
+    return Deployment(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        owner=controller_of(body),
+        service=labels.get(SERVICE, ""),
+        variant=labels.get(VARIANT, ""),
+        replicas=1 if replicas is None else int(replicas),
+        ready=int(status.get("readyReplicas") or 0),
+        generation=int(metadata.get("generation") or 0),
+        spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
+        selector=(spec.get("selector") or {}).get("matchLabels") or {},
+    )
+
+
+def controller_of(body: JSON) -> str:
+    """The uid of the object that controls this one, empty for none."""
+    owners: Iterable[JSON] = body.get("metadata", {}).get("ownerReferences") or ()
+    return next((str(owner.get("uid", "")) for owner in owners if owner.get("controller")), "")
+
+
+def _container_gpus(containers: Iterable[JSON] | None) -> list[int]:
+    return [gpus_of((part.get("resources") or {}).get("limits") or {}) for part in containers or ()]
+
+
+def _started(status: JSON) -> Instant | None:
+    """When the last of the running containers started."""
+    running = [(part.get("state") or {}).get("running") or {} for part in status.get("containerStatuses") or ()]
+    times = [started for part in running if (started := instant(part.get("startedAt"))) is not None]
+    return max(times, default=None)

@@ -1,0 +1,278 @@
+"""Reads everything through a Prometheus HTTP API (also Thanos, Mimir, VictoriaMetrics) in at most six queries a cycle.
+
+The number of queries does not depend on the number of services. A query that fails leaves its own family without
+readings and with a fault; the others stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.parse
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from urllib3.exceptions import HTTPError
+
+from fallow.adapters.metrics import dcgm, promql, vllm
+from fallow.adapters.metrics.faults import cause, listed, without_credentials
+from fallow.adapters.metrics.http_limits import BearerToken, LimitedSession, OnceMore
+from fallow.adapters.metrics.samples import MetricSpec, Sample
+from fallow.adapters.metrics.waiting import read_waiting
+from fallow.domain.figures import Missing
+from fallow.domain.readings import GpuReading, PodRef, Readings
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Instant, Seconds
+from fallow.ports import ReadScope
+
+QUERIES_AT_MOST = 6
+# The largest answer for 1,000 engines has 6 MB (Prometheus 3.13, scraped every 15 s).
+MAX_BYTES = 256 * 1024 * 1024
+
+_STATUS = re.compile(r"HTTP Status Code (\d{3}) \((.*)\)", re.DOTALL)
+_MAY_NOT_READ = "; give a token file or headers that may read"
+_HINTS = {"401": _MAY_NOT_READ, "403": _MAY_NOT_READ}
+
+_Parse = Callable[[Any], list[Sample]]
+_Answer = list[Sample] | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What Prometheus wants to see: headers (such as X-Scope-OrgID), a bearer token's file, its certificate's CA."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLabels:
+    """Labels that service discovery puts on a vLLM pod's series."""
+
+    namespace: str = "namespace"
+    pod: str = "pod"
+
+    def __post_init__(self) -> None:
+        promql.check_label_names((self.namespace, self.pod))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    what: str
+    query: str
+    parse: _Parse
+
+
+class PrometheusSource:
+    """A `MetricSource`. One read at a time; the client's blocking calls run in threads of its own.
+
+    `window` is how far back a sample may lie: at least four times the slowest of scrape and collect interval.
+    `matchers` narrow every query, such as {"cluster": "west"} where one Prometheus knows many clusters.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: Seconds = Seconds(10),
+        window: Seconds = Seconds(120),
+        access: Access | None = None,
+        matchers: Mapping[str, str] | None = None,
+        engine_labels: EngineLabels | None = None,
+        gpu_labels: dcgm.DcgmLabels | None = None,
+    ) -> None:
+        _check(url, timeout, window)
+        promql.check_label_names(matchers or {})
+        self._url = url.rstrip("/")
+        self._shown_url = without_credentials(self._url)
+        self._timeout = timeout
+        self._window = window
+        self._access = access or Access()
+        self._matchers = matchers or {}
+        self._engine_labels = engine_labels or EngineLabels()
+        self._gpu_labels = gpu_labels or dcgm.DcgmLabels()
+        self._threads = ThreadPoolExecutor(QUERIES_AT_MOST, thread_name_prefix="prometheus")
+        self._clients = tuple(self._client() for _ in range(QUERIES_AT_MOST))
+        self._idle: SimpleQueue[PrometheusConnect] = SimpleQueue()
+        for client in self._clients:
+            self._idle.put(client)
+        self._queries = 0
+
+    @property
+    def queries(self) -> int:
+        return self._queries
+
+    async def read(self, now: Instant, scope: ReadScope) -> Readings:
+        waiting_names = {name for name in scope.waiting_metrics if name}
+        questions = self._questions(waiting_names)
+        self._queries = len(questions)
+        state, ttft, itl, gpu, up, *waiting = await asyncio.gather(
+            *(self._ask(question, now) for question in questions)
+        )
+
+        if isinstance(state, Missing):
+            engines, unseen = vllm.Engines(), dict[PodRef, Missing]()
+        else:
+            engines, unseen = self._engines([*state, *_found(ttft, itl)], scope)
+        gpus = self._gpus(_found(gpu), _found(up), scope)
+        waiting_series, doubtful = read_waiting(_found(*waiting))
+        return Readings(
+            at=now,
+            engines=engines.readings,
+            gpus=gpus,
+            waiting=waiting_series,
+            engine_fault=_first_fault(state, ttft, itl),
+            gpu_fault=_first_fault(gpu, up) or self._nodes_unseen(gpus, scope),
+            waiting_fault=_first_fault(*waiting) or doubtful,
+            pod_faults={**unseen, **engines.faults},
+        )
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for client in self._clients:
+            client.close()
+
+    def _questions(self, waiting_names: set[str]) -> list[_Question]:
+        window, matchers = self._window, self._matchers
+        gpu_names = dcgm.READ_NAMES
+        questions = [
+            _Question(
+                "vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples
+            ),
+            self._latency_question("vLLM's time to first token", vllm.TTFT),
+            self._latency_question("vLLM's inter-token latency", vllm.ITL),
+            _Question("DCGM's GPU series", promql.raw(gpu_names, window, matchers), promql.newest_samples),
+            _Question(
+                "the targets of dcgm-exporter",
+                promql.targets_of(gpu_names, matchers),
+                lambda result: promql.vector_samples(result, "up"),
+            ),
+        ]
+        if waiting_names:
+            query = promql.raw(waiting_names, window, matchers)
+            questions.append(_Question("metrics of waiting requests", query, promql.newest_samples))
+        return questions
+
+    def _latency_question(self, what: str, spec: MetricSpec) -> _Question:
+        labels = ("__name__", self._engine_labels.namespace, self._engine_labels.pod, "instance", *sorted(spec.labels))
+        query = promql.highest_by(labels, spec.names, self._matchers)
+        return _Question(what, query, lambda result: promql.vector_samples(result, spec.sample))
+
+    async def _ask(self, question: _Question, now: Instant) -> _Answer:
+        try:
+            call = asyncio.get_running_loop().run_in_executor(self._threads, self._query, question, now)
+            # The thread keeps the time itself; this bounds the wait where it cannot, as in a name lookup.
+            return await asyncio.wait_for(call, self._timeout + 1)
+        except (TimeoutError, requests.Timeout):
+            return self._fault(question, Reason.SOURCE_UNREACHABLE, f"no whole answer within {self._timeout:g} s")
+        except PrometheusApiClientException as error:
+            return self._refusal(question, str(error))
+        except requests.JSONDecodeError:
+            return self._fault(
+                question, Reason.BAD_ANSWER, "an answer that is not JSON; is this a Prometheus HTTP API?"
+            )
+        except promql.UnexpectedAnswer as error:
+            return self._fault(question, Reason.BAD_ANSWER, str(error))
+        except (KeyError, TypeError, AttributeError):
+            return self._fault(question, Reason.BAD_ANSWER, "JSON without a result; is this a Prometheus HTTP API?")
+        except (requests.RequestException, HTTPError, OSError, ValueError, RuntimeError) as error:
+            return self._fault(question, Reason.SOURCE_UNREACHABLE, cause(error))
+
+    def _query(self, question: _Question, now: Instant) -> list[Sample]:
+        client = self._idle.get()
+        try:
+            timeout = f"{max(1, round(self._timeout))}s"
+            result = client.custom_query(question.query, params={"time": f"{now:.3f}", "timeout": timeout})
+            return question.parse(result)
+        finally:
+            self._idle.put(client)
+
+    def _client(self) -> PrometheusConnect:
+        session = LimitedSession(seconds=self._timeout, max_bytes=MAX_BYTES)
+        session.verify = str(self._access.ca_file) if self._access.ca_file else True
+        return PrometheusConnect(
+            url=self._url,
+            headers=dict(self._access.headers),
+            retry=OnceMore(),
+            auth=BearerToken(self._access.token_file) if self._access.token_file else None,
+            session=session,
+            timeout=self._timeout,
+        )
+
+    def _refusal(self, question: _Question, text: str) -> Missing:
+        found = _STATUS.search(text)
+        status, body = (found[1], found[2]) if found else ("", text)
+        reason = Reason.SOURCE_UNREACHABLE if status.startswith("5") else Reason.BAD_ANSWER
+        hint = _HINTS.get(status, "; write the address it redirects to" if status.startswith("3") else "")
+        return self._fault(question, reason, f"HTTP {status} {body[:200]}{hint}")
+
+    def _fault(self, question: _Question, reason: Reason, came: str) -> Missing:
+        return Missing(reason, f"{self._shown_url}: asked for {question.what}, got {came}")
+
+    def _engines(self, samples: Iterable[Sample], scope: ReadScope) -> tuple[vllm.Engines, dict[PodRef, Missing]]:
+        """Readings by pod, and why pods in scope have none."""
+        at_address = {target.address: target.pod for target in scope.engines if target.address}
+        placed: list[tuple[PodRef, Sample]] = []
+        hint = "does Prometheus scrape this pod?"
+        for sample in samples:
+            pod = self._pod_of(sample, at_address)
+            if pod is not None:
+                placed.append((pod, sample))
+            else:
+                label = self._engine_labels.pod
+                hint = f"some vLLM series carry no `{label}` label: add it by relabelling, or name the label they carry"
+        engines = vllm.read_engines(placed)
+        text = f"{self._shown_url}: no vLLM series in the last {self._window:g} s; {hint}"
+        fault = Missing(Reason.NO_SERIES, text)
+        return engines, {target.pod: fault for target in scope.engines if target.pod not in engines.readings}
+
+    def _pod_of(self, sample: Sample, at_address: Mapping[str, PodRef]) -> PodRef | None:
+        namespace = sample.labels.get(self._engine_labels.namespace)
+        name = sample.labels.get(self._engine_labels.pod)
+        if namespace and name:
+            return PodRef(namespace, name)
+        return at_address.get(dcgm.host_of(sample.labels.get("instance", "")))
+
+    def _gpus(self, samples: Iterable[Sample], up: Iterable[Sample], scope: ReadScope) -> dict[str, GpuReading]:
+        targets = {
+            (sample.labels.get("job", ""), sample.labels.get("instance", "")): _target_pod(sample.labels)
+            for sample in up
+        }
+        node_names = {address: name for name, address in scope.nodes.items()}
+        exporters = dcgm.Exporters(node_names=node_names, targets=targets)
+        return dcgm.read_gpus(samples, labels=self._gpu_labels, exporters=exporters)
+
+    def _nodes_unseen(self, gpus: Mapping[str, GpuReading], scope: ReadScope) -> Missing | None:
+        unseen = sorted(set(scope.nodes) - {gpu.node for gpu in gpus.values()})
+        if not unseen:
+            return None
+        text = f"no DCGM series in the last {self._window:g} s from {listed(unseen)}"
+        return Missing(Reason.NO_SERIES, f"{self._shown_url}: {text}; does Prometheus scrape dcgm-exporter there?")
+
+
+def _check(url: str, timeout: Seconds, window: Seconds) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{url!r} is no address of Prometheus: write http://HOST:PORT or https://HOST/PREFIX")
+    if timeout <= 0 or window <= 0:
+        raise ValueError("the timeout and the window of Prometheus must be above zero seconds")
+
+
+def _found(*answers: _Answer) -> list[Sample]:
+    return [sample for answer in answers if not isinstance(answer, Missing) for sample in answer]
+
+
+def _first_fault(*answers: _Answer) -> Missing | None:
+    return next((answer for answer in answers if isinstance(answer, Missing)), None)
+
+
+def _target_pod(labels: Mapping[str, str]) -> PodRef | None:
+    return PodRef(labels.get("namespace", ""), labels["pod"]) if labels.get("pod") else None

@@ -1,0 +1,90 @@
+"""What is new since the cycle before: decisions and conditions that are worth telling once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fallow.domain.plans import Condition, Decision, Outcome, Plan, ServicePlan
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceKey
+
+# A proposal that comes and goes with the load is told once in this time.
+PROPOSAL_MEMORY = Seconds(600)
+
+Identity = tuple[str, str, str, bool, str, tuple[tuple[str, int], ...]]
+
+
+@dataclass(slots=True)
+class DecisionWatch:
+    """Tells a decision that is repeated cycle after cycle from a new one; messages and numbers do not count."""
+
+    _last: dict[ServiceKey, Identity] = field(default_factory=dict)
+    _proposed: dict[ServiceKey, dict[Identity, Instant]] = field(default_factory=dict)
+
+    def new(self, plan: Plan) -> Iterator[tuple[ServicePlan, Decision]]:
+        for key in [key for key in (*self._last, *self._proposed) if key not in plan.services]:
+            self._last.pop(key, None)
+            self._proposed.pop(key, None)
+        for key, service in plan.services.items():
+            decision = service.decision
+            if decision is None:
+                self._last.pop(key, None)
+                continue
+            identity = _identity(service, decision)
+            if self._is_new(key, identity, decision):
+                yield service, decision
+            self._last[key] = identity
+
+    def _is_new(self, key: ServiceKey, identity: Identity, decision: Decision) -> bool:
+        if not decision.proposal:
+            return self._last.get(key) != identity
+        told = self._proposed.setdefault(key, {})
+        for old in [old for old, at in told.items() if decision.at - at >= PROPOSAL_MEMORY]:
+            if old != self._last.get(key):
+                del told[old]
+        known = identity in told
+        told[identity] = decision.at if not known else told[identity]
+        return not known
+
+
+@dataclass(slots=True)
+class ConditionWatch:
+    """Tells conditions whose status or reason changed. What is seen for the first time is no change."""
+
+    _last: dict[tuple[ServiceKey, str], tuple[bool | None, str]] = field(default_factory=dict)
+
+    def changed(self, plan: Plan) -> Iterator[tuple[ServicePlan, Condition]]:
+        for seen in [seen for seen in self._last if seen[0] not in plan.services]:
+            del self._last[seen]
+        for key, service in plan.services.items():
+            for condition in service.conditions:
+                now = (condition.status, str(condition.reason))
+                before = self._last.get((key, condition.type))
+                self._last[key, condition.type] = now
+                if before is not None and before != now:
+                    yield service, condition
+
+
+@dataclass(slots=True)
+class FailureWatch:
+    """Tells a service's failed write once, and again when it fails for another reason."""
+
+    _last: dict[ServiceKey, str] = field(default_factory=dict)
+
+    def new(self, outcomes: tuple[Outcome, ...]) -> Iterator[Outcome]:
+        failed = {outcome.change.service.key: outcome for outcome in outcomes if outcome.error}
+        for key, outcome in failed.items():
+            if self._last.get(key) != outcome.error:
+                yield outcome
+        self._last = {key: outcome.error for key, outcome in failed.items()}
+
+
+def replicas_text(plan: ServicePlan) -> str:
+    """The replicas that a decision is about, such as bf16 1, fp8 2."""
+    return ", ".join(f"{variant} {count}" for variant, count in sorted(plan.proposed.items())) or "none"
+
+
+def _identity(service: ServicePlan, decision: Decision) -> Identity:
+    counts = tuple(sorted(service.proposed.items()))
+    return (decision.action, decision.lever, str(decision.reason), decision.proposal, decision.policy, counts)

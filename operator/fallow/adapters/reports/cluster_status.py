@@ -1,0 +1,149 @@
+"""The statuses of the cluster-wide kinds: EnergyPolicy, GridZone and ModelProfile. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fallow.adapters.reports import standing
+from fallow.adapters.reports.texts import line, significant, watts
+from fallow.api.conditions import Figure as Shown
+from fallow.api.conditions import moment
+from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
+from fallow.api.grid_zone import GridZoneStatus, IntensityReading, ZoneSummary
+from fallow.api.model_profile import ModelProfileStatus, ProfileSummary
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Condition, ServicePlan
+from fallow.domain.policies import Mode, Policy
+from fallow.domain.profiles import Profile
+from fallow.domain.reasons import Reason
+from fallow.domain.reports import CycleReport
+from fallow.domain.snapshots import Node, Snapshot
+from fallow.domain.units import Instant, Watts
+from fallow.domain.workloads import IdleState
+from fallow.domain.zones import Intensity, Zone, ZoneReading
+
+JSON = Mapping[str, Any]
+
+
+def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str, Any]:
+    matched = [plan for plan in report.plan.services.values() if plan.policy and plan.policy.name == policy.name]
+    states = Counter(plan.memory.idle_state for plan in matched)
+    pending = [plan for plan in matched if plan.standing.proposal] if policy.mode is Mode.RECOMMEND else []
+    drawn, saved = _drawn(report, matched), _saved(pending)
+    words = f"{policy.mode} for {len(matched)} services"
+    told = Condition("Ready", status=True, reason=Reason.AS_ASKED, message=words)
+    return EnergyPolicyStatus(
+        observed_generation=policy.generation,
+        conditions=standing.shown((told,), before, policy.generation, report.snapshot.at),
+        matched_services=len(matched),
+        services=StateCounts(
+            active=states[IdleState.ACTIVE],
+            standby=states[IdleState.STANDBY],
+            idle=states[IdleState.IDLE],
+            unknown=states[IdleState.UNKNOWN],
+            stale=states[IdleState.STALE],
+        ),
+        pending_proposals=len(pending),
+        watts=None if drawn is None else round(drawn.value, 1),
+        proposed_saving_watts=None if saved is None else round(saved.value, 1),
+        summary=PolicySummary(watts="" if drawn is None else watts(drawn), saves="" if saved is None else watts(saved)),
+    ).as_json()
+
+
+def zone_status(report: CycleReport, reading: ZoneReading, before: JSON) -> dict[str, Any]:
+    snapshot, zone, intensity = report.snapshot, reading.zone, reading.intensity
+    nodes = [node for node in snapshot.cluster.nodes.values() if _zone_of(node, snapshot) == zone.name]
+    unallocated = _unallocated(snapshot, nodes)
+    known = None if isinstance(intensity, Missing) else intensity
+    return GridZoneStatus(
+        observed_generation=zone.generation,
+        conditions=standing.shown(_zone_conditions(intensity, snapshot.at), before, zone.generation, snapshot.at),
+        intensity=None if known is None else _intensity(known, zone),
+        nodes=len(nodes),
+        gpus=sum(node.gpus for node in nodes),
+        summary=ZoneSummary(
+            intensity="" if known is None else f"{significant(known.grams.best.value)} g/kWh",
+            unallocated="" if unallocated is None else watts(unallocated),
+        ),
+    ).as_json()
+
+
+def profile_status(profile: Profile, before: JSON, generation: int, now: Instant) -> dict[str, Any]:
+    best = min(profile.points, key=lambda point: point.joules_per_token, default=None)
+    if best is None:
+        told = Condition("Ready", status=False, reason=Reason.NO_HISTORY, message="no point is declared or learned yet")
+    else:
+        words = f"{len(profile.points)} points for {profile.gpus} x {profile.gpu_product}"
+        told = Condition("Ready", status=True, reason=Reason.AS_ASKED, message=words)
+    shown = "" if best is None else f"{significant(best.joules_per_token)} at {best.concurrency:g}"
+    written = ModelProfileStatus(
+        observed_generation=generation,
+        conditions=standing.shown((told,), before, generation, now),
+        point_count=len(profile.points),
+        best_joules_per_token=None if best is None else float(f"{best.joules_per_token:.6g}"),
+        summary=ProfileSummary(best=shown),
+    ).as_json()
+    # learned points are written by whoever learns them and must survive this write
+    return {**written, "points": before.get("points") or []}
+
+
+def _drawn(report: CycleReport, plans: list[ServicePlan]) -> Watts | None:
+    """What the services draw together; None where one of them is not known."""
+    total = Watts(0)
+    for plan in plans:
+        drawn = report.estimates.services[plan.key].watts
+        if isinstance(drawn, Missing):
+            return None
+        total = total + drawn
+    return total
+
+
+def _saved(pending: list[ServicePlan]) -> Watts | None:
+    known = [plan.standing.saves for plan in pending if plan.standing.saves is not None]
+    return sum(known, Watts(0)) if known else None
+
+
+def _zone_conditions(intensity: Intensity | Missing, now: Instant) -> tuple[Condition, ...]:
+    if isinstance(intensity, Missing):
+        known, reason, words = False, intensity.reason, intensity.detail
+    else:
+        age = max(now - intensity.at, 0.0)
+        known, reason = True, Reason.FRESH
+        words = f"{significant(intensity.grams.best.value)} gCO2e/kWh, {age / 60:.0f} min old, from {intensity.source}"
+    return tuple(Condition(name, status=known, reason=reason, message=words) for name in ("Ready", "IntensityFresh"))
+
+
+def _intensity(known: Intensity, zone: Zone) -> IntensityReading:
+    counted: Literal["lifecycle", "direct"] = (
+        "direct" if zone.source.parameters.get("factorType") == "direct" else "lifecycle"
+    )
+    low, best, high = (round(part.value, 2) for part in (known.grams.low, known.grams.best, known.grams.high))
+    return IntensityReading(
+        grams_per_kwh=Shown(low=low, best=best, high=high),
+        at=moment(known.at),
+        source=line(known.source),
+        signal="marginal" if known.kind.value == "marginal" else "average",
+        factor_type=counted,
+    )
+
+
+def _zone_of(node: Node, snapshot: Snapshot) -> str | None:
+    """The first zone by name that selects the node, else the default zone: the rule by which energy is priced."""
+    default = None
+    for name in sorted(snapshot.zones):
+        zone = snapshot.zones[name].zone
+        if zone.is_default:
+            default = default or name
+        elif zone.nodes.matches(node.labels):
+            return name
+    return default
+
+
+def _unallocated(snapshot: Snapshot, nodes: list[Node]) -> Watts | None:
+    """The draw of GPUs that no pod holds; None where no such GPU reports its power."""
+    names = {node.name for node in nodes}
+    free = [gpu.power for gpu in snapshot.readings.gpus.values() if gpu.holder is None and gpu.node in names]
+    known = [power.watts for power in free if not isinstance(power, Missing)]
+    return sum(known, Watts(0)) if known else None

@@ -1,0 +1,91 @@
+"""The decision log: one line per change, for people or as JSON; a quiet cycle is silent."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch, replicas_text
+from fallow.adapters.reports.texts import watts
+from fallow.domain.plans import Condition, Decision, Outcome, RunVariant, ServicePlan
+from fallow.domain.reports import CycleReport
+
+log = logging.getLogger("fallow.decisions")
+
+# what a person at the terminal wants to know beside the decisions
+TOLD = frozenset({"Ready", "MetricsFresh"})
+
+
+class LogReporter:
+    """Speaks when something changed, with the workload, the numbers and the reason."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._decisions = DecisionWatch()
+        self._conditions = ConditionWatch()
+        self._failures = FailureWatch()
+
+    async def report(self, report: CycleReport) -> None:
+        for plan, decision in self._decisions.new(report.plan):
+            self._decided(plan, decision)
+        for plan, condition in self._conditions.changed(report.plan):
+            if condition.type in TOLD:
+                self._changed(plan, condition)
+        for outcome in self._failures.new(report.outcomes):
+            self._failed(outcome)
+
+    def _decided(self, plan: ServicePlan, decision: Decision) -> None:
+        saves = None if decision.saves is None else decision.saves
+        if self._as_json:
+            facts: dict[str, Any] = {
+                "at": datetime.fromtimestamp(decision.at, UTC).isoformat(timespec="seconds"),
+                "service": str(plan.key),
+                "action": decision.action,
+                "lever": decision.lever,
+                "reason": str(decision.reason),
+                "policy": decision.policy,
+                "proposal": decision.proposal,
+                "replicas": dict(plan.proposed),
+                "savesWatts": None if saves is None else round(saves.value, 1),
+                "message": decision.message,
+            }
+            log.info(json.dumps(facts))
+            return
+        log.info(
+            "%s %s%s to %s (%s, %s%s): %s%s",
+            plan.key,
+            "would " if decision.proposal else "",
+            decision.action,
+            replicas_text(plan),
+            decision.lever,
+            decision.reason,
+            f", policy {decision.policy}" if decision.policy else "",
+            decision.message,
+            "" if saves is None else f"; saves {watts(saves)}",
+        )
+
+    def _changed(self, plan: ServicePlan, condition: Condition) -> None:
+        level = logging.WARNING if condition.status is False and condition.type == "MetricsFresh" else logging.INFO
+        status = "Unknown" if condition.status is None else str(condition.status)
+        if self._as_json:
+            facts = {
+                "service": str(plan.key),
+                "condition": condition.type,
+                "status": status,
+                "reason": str(condition.reason),
+                "message": condition.message,
+            }
+            log.log(level, json.dumps(facts))
+            return
+        log.log(level, "%s %s is %s (%s): %s", plan.key, condition.type, status, condition.reason, condition.message)
+
+    def _failed(self, outcome: Outcome) -> None:
+        change = outcome.change
+        what = f"{change.variant} to {change.replicas}" if isinstance(change, RunVariant) else "clear /scale's request"
+        if self._as_json:
+            facts = {"service": str(change.service.key), "failed": what, "error": outcome.error}
+            log.warning(json.dumps(facts))
+            return
+        log.warning("%s was not changed (%s): %s", change.service.key, what, outcome.error)

@@ -1,0 +1,216 @@
+"""Writes the statuses of our kinds: at once what cannot wait, figures at intervals, nothing where nothing differs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fallow.adapters.reports import significance
+from fallow.adapters.reports.changes import DecisionWatch
+from fallow.adapters.reports.cluster_status import policy_status, profile_status, zone_status
+from fallow.adapters.reports.objects import Held, Sender
+from fallow.adapters.reports.service_status import invalid_status, service_status
+from fallow.adapters.reports.significance import Grade, Grading
+from fallow.domain.errors import WriteError
+from fallow.domain.plans import Decision
+from fallow.domain.reports import CycleReport
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import Service, ServiceKey
+
+log = logging.getLogger(__name__)
+
+JSON = Mapping[str, Any]
+
+API_VERSION = "fallow.dev/v1alpha1"
+PLURALS = {
+    "InferenceService": "inferenceservices",
+    "EnergyPolicy": "energypolicies",
+    "GridZone": "gridzones",
+    "ModelProfile": "modelprofiles",
+}
+GRADINGS = {
+    "InferenceService": significance.SERVICE,
+    "EnergyPolicy": significance.POLICY,
+    "GridZone": significance.ZONE,
+    "ModelProfile": significance.PROFILE,
+}
+REFRESH = Seconds(300)
+# A state that flickers with the load must stand for this many cycles, may be written this often in a row, and then
+# once in each refresh interval.
+STANDS = 2
+FLICKERS = 3.0
+# objects are refreshed up to this share later than asked, so that a thousand of them do not come at once
+SPREAD = 0.25
+MANAGER = "fallow"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A status as it should read, with the object that it belongs to."""
+
+    kind: str
+    body: JSON
+    status: dict[str, Any]
+    key: ServiceKey | None = None
+
+    @property
+    def grade(self) -> Grade:
+        return significance.difference(self.body.get("status") or {}, self.status, self.grading)
+
+    @property
+    def grading(self) -> Grading:
+        return GRADINGS[self.kind]
+
+    @property
+    def uid(self) -> str:
+        return str(self.body["metadata"].get("uid", ""))
+
+
+@dataclass(slots=True)
+class Pace:
+    """When an object was written last, for how many cycles a flickering state has stood, how often it may be told."""
+
+    written: Instant
+    earned: Instant
+    settling: int = 0
+    left: float = FLICKERS
+
+    def spend(self, now: Instant, refresh: Seconds) -> bool:
+        self.left = min(FLICKERS, self.left + (now - self.earned) / refresh)
+        self.earned = now
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+class StatusReporter:
+    """Remembers in the process what it could not write yet, and the time of each object's last write."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        held: Held,
+        *,
+        refresh: Seconds = REFRESH,
+        writes: int = 8,
+    ) -> None:
+        self._sender = sender
+        self._held = held
+        self._refresh = refresh
+        self._writes = asyncio.Semaphore(writes)
+        self._decisions = DecisionWatch()
+        self._news: dict[ServiceKey, Decision] = {}
+        self._paces: dict[str, Pace] = {}
+        self._complaints: dict[str, str] = {}
+
+    async def report(self, report: CycleReport) -> None:
+        """Write what is due. A status that cannot be written is tried again next cycle."""
+        self._news |= {plan.key: decision for plan, decision in self._decisions.new(report.plan)}
+        drafts = list(self._drafts(report))
+        await asyncio.gather(*(self._deliver(draft, report.snapshot.at) for draft in drafts))
+        self._forget_all_but({draft.uid for draft in drafts}, report)
+
+    def _drafts(self, report: CycleReport) -> Iterator[Draft]:
+        yield from self._services(report)
+        yield from self._cluster_wide(report)
+        for invalid in report.snapshot.cluster.invalid:
+            body = self._body(invalid.kind, invalid.namespace, invalid.name)
+            if body is not None:
+                status = invalid_status(invalid, _status(body), _generation(body), report.snapshot.at)
+                yield Draft(invalid.kind, body, status)
+
+    def _services(self, report: CycleReport) -> Iterator[Draft]:
+        for key, plan in report.plan.services.items():
+            body = self._body("InferenceService", key.namespace, key.name)
+            if body is not None:
+                selector = self._selector(report.snapshot.cluster.services[key])
+                status = service_status(report, plan, _status(body), selector, self._news.get(key))
+                yield Draft("InferenceService", body, status, key)
+
+    def _cluster_wide(self, report: CycleReport) -> Iterator[Draft]:
+        view, now = report.snapshot.cluster, report.snapshot.at
+        for policy in view.policies:
+            if (body := self._body("EnergyPolicy", "", policy.name)) is not None:
+                yield Draft("EnergyPolicy", body, policy_status(report, policy, _status(body)))
+        for name, reading in report.snapshot.zones.items():
+            if (body := self._body("GridZone", "", name)) is not None:
+                yield Draft("GridZone", body, zone_status(report, reading, _status(body)))
+        for profile in view.profiles:
+            if (body := self._body("ModelProfile", "", profile.name)) is not None:
+                yield Draft("ModelProfile", body, profile_status(profile, _status(body), _generation(body), now))
+
+    async def _deliver(self, draft: Draft, now: Instant) -> None:
+        """Write the status if it is due. A decision stays news until it stands in the status."""
+        if self._is_due(draft, now) and not await self._write(draft, now):
+            return
+        if draft.key is not None:
+            self._news.pop(draft.key, None)
+
+    async def _write(self, draft: Draft, now: Instant) -> bool:
+        metadata = draft.body["metadata"]
+        namespace, name = metadata.get("namespace") or "", metadata["name"]
+        within = f"/namespaces/{namespace}" if namespace else ""
+        path = f"/apis/{API_VERSION}{within}/{PLURALS[draft.kind]}/{name}/status"
+        # the uid refuses the write where the object was deleted and made anew meanwhile
+        identity = {"name": name, "uid": draft.uid} | ({"namespace": namespace} if namespace else {})
+        body = {"apiVersion": API_VERSION, "kind": draft.kind, "metadata": identity, "status": draft.status}
+        async with self._writes:
+            try:
+                answer = await self._sender.apply(path, body, MANAGER)
+            except WriteError as error:
+                self._complain(draft, str(error))
+                return False
+        self._complaints.pop(draft.uid, None)
+        self._paces[draft.uid].written = now
+        self._held.put(PLURALS[draft.kind], answer)
+        return True
+
+    def _is_due(self, draft: Draft, now: Instant) -> bool:
+        """After a restart each object's clock starts anew, so that a restart alone writes nothing."""
+        pace, grade = self._paces.setdefault(draft.uid, Pace(written=now, earned=now)), draft.grade
+        pace.settling = pace.settling + 1 if grade is Grade.SETTLING else 0
+        if grade is Grade.SETTLING:
+            return pace.settling >= STANDS and pace.spend(now, self._refresh)
+        if grade is Grade.FIGURES:
+            return now - pace.written >= self._refresh * _spread(draft.uid)
+        return grade is Grade.URGENT
+
+    def _complain(self, draft: Draft, error: str) -> None:
+        """Say once why a status cannot be written, and again when the reason changes."""
+        if self._complaints.get(draft.uid) != error:
+            self._complaints[draft.uid] = error
+            log.warning("the status of %s was not written: %s", draft.kind, error)
+
+    def _forget_all_but(self, present: set[str], report: CycleReport) -> None:
+        self._paces = {uid: pace for uid, pace in self._paces.items() if uid in present}
+        self._complaints = {uid: error for uid, error in self._complaints.items() if uid in present}
+        self._news = {key: decision for key, decision in self._news.items() if key in report.plan.services}
+
+    def _body(self, kind: str, namespace: str, name: str) -> JSON | None:
+        return self._held.get(PLURALS[kind], namespace, name)
+
+    def _selector(self, service: Service) -> str:
+        """Our label, or the selector of the adopted Deployment, as the /scale subresource wants it."""
+        if service.target is None:
+            return f"fallow.dev/service={service.key.name}"
+        adopted = self._held.get("deployments", service.key.namespace, service.target) or {}
+        labels = ((adopted.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+        return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def _status(body: JSON) -> JSON:
+    return body.get("status") or {}
+
+
+def _generation(body: JSON) -> int:
+    return int(body["metadata"].get("generation") or 0)
+
+
+def _spread(uid: str) -> float:
+    """A factor between 1 and 1 + SPREAD that is each object's own."""
+    return 1 + SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000

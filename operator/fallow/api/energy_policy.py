@@ -1,0 +1,337 @@
+"""EnergyPolicy: what to strive for, what may be done, how far, and to whom.
+
+Fields whose lever does not act in this version are accepted and say so in their description.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Power
+from fallow.api.conditions import Conditions
+from fallow.api.durations import Duration, PositiveDuration
+from fallow.api.formats import Distinct, Word
+from fallow.api.inference_service import Precision
+from fallow.api.model import ApiModel, Rule, StatusModel
+from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
+from fallow.api.selectors import LabelSelector
+from fallow.api.windows import Month, Window
+
+Rung = Literal["Throttle", "Sleep", "Release"]
+Remedy = Literal["Precision", "CapReplicas", "Throttle", "Defer"]
+RECORDED = "Recorded, not acted on in this version. "
+
+
+class AppliesTo(ApiModel):
+    """Which InferenceServices the policy is for; both selectors must match."""
+
+    namespace_selector: LabelSelector | None = Field(
+        default=None, description="Labels of the service's namespace. Absent: every namespace."
+    )
+    service_selector: LabelSelector | None = Field(
+        default=None, description="Labels of the InferenceService. Absent: every service."
+    )
+
+
+class IdlePolicy(ApiModel):
+    """What happens to a service that nobody uses."""
+
+    after: PositiveDuration = Field(
+        default="10m", description="How long a service must be idle, by all signals, before it rests."
+    )
+    ladder: Annotated[list[Rung], Field(max_length=3), Distinct()] = Field(
+        default=["Release"],
+        description="Rungs that may be used, lightest first. Release removes the replicas of services whose "
+        "scaling.minReplicas is 0. Throttle and Sleep are recorded and not acted on in this version. "
+        "Without Release nothing rests.",
+    )
+    wake_within: PositiveDuration | None = Field(
+        default=None,
+        description=RECORDED + "Longest wake that users accept. Absent: any.",
+    )
+
+
+class ScalingPolicy(ApiModel):
+    """How replicas follow the load: quickly up, slowly down."""
+
+    # a CEL rule, since the API server prints a schema's limit of 0.9 as 0
+    rules = (
+        Rule(
+            "self.headroom <= 0.9",
+            lambda s: s.headroom <= 0.9,
+            "headroom must be a share from 0 to 0.9, such as 0.2",
+            ".headroom",
+        ),
+    )
+
+    enabled: bool = Field(default=True, description="Whether Fallow may change the number of replicas with the load.")
+    up_window: PositiveDuration = Field(
+        default="30s", description="Load must have been higher for this long before replicas are added."
+    )
+    down_window: PositiveDuration = Field(
+        default="5m", description="Load must have been lower for this long before replicas are removed."
+    )
+    headroom: float = Field(default=0.2, ge=0, description="Share of capacity kept free for bursts, 0 to 0.9.")
+
+
+class Tier(ApiModel):
+    """Precisions allowed while the grid is dirtier than a threshold."""
+
+    above: float = Field(
+        ge=0, le=5000, description="The tier holds while the zone's carbon intensity is at or above this value."
+    )
+    unit: Literal["gCO2/kWh"] = Field(default="gCO2/kWh", description="Unit of above: gCO2/kWh.")
+    allow: Annotated[list[Precision], Field(min_length=1, max_length=16), Distinct()] = Field(
+        description="Precisions that may serve in this tier. A service without such a variant keeps the one it has."
+    )
+
+
+class PrecisionPolicy(ApiModel):
+    """When a quantised variant may serve instead of the reference."""
+
+    rules = (
+        Rule(
+            "self.tiers.all(t, self.tiers.exists_one(u, u.above == t.above))",
+            lambda p: len({t.above for t in p.tiers}) == len(p.tiers),
+            "precision.tiers must have a different above in each entry; merge the tiers with the same threshold",
+            ".tiers",
+        ),
+        Rule(
+            "self.hysteresis <= 0.5",
+            lambda p: p.hysteresis <= 0.5,
+            "hysteresis must be a share from 0 to 0.5, such as 0.05",
+            ".hysteresis",
+        ),
+    )
+
+    enabled: bool = Field(default=True, description="Whether Fallow may switch variants.")
+    quality_floor: float = Field(
+        default=0.97, ge=0, le=1, description="Variants whose quality is below this never serve, 0 to 1."
+    )
+    tiers: Annotated[list[Tier], Field(max_length=8)] = Field(
+        default=[],
+        description="Precisions allowed by carbon intensity; the highest threshold that is reached decides. "
+        "Below all thresholds the reference serves.",
+    )
+    require_measured_advantage: bool = Field(
+        default=True,
+        description="Switch only where ModelProfiles show fewer joules per token at the concurrency at hand.",
+    )
+    hysteresis: float = Field(
+        default=0.05,
+        ge=0,
+        description="Share of a threshold by which the intensity must fall below it before the tier ends, 0 to 0.5.",
+    )
+
+
+class PerGpu(ApiModel):
+    """Limits of a single GPU."""
+
+    min: float = Field(
+        default=0.5, gt=0, le=1, description="Lowest cap as a share of the GPU's maximum power, above 0 to 1."
+    )
+
+
+class PowerPolicy(ApiModel):
+    """Power caps."""
+
+    cap_watts: Power | None = Field(
+        default=None,
+        description=RECORDED + "Most watts that the GPUs of all matched services may draw together, such as 120k. "
+        "Absent: no cap.",
+    )
+    per_gpu: PerGpu = Field(default=PerGpu(), description=RECORDED + "Limits of a single GPU.")
+
+
+class Burn(ApiModel):
+    """What to do once a share of the budget is used."""
+
+    at: float = Field(gt=0, le=2, description="Share of the budget, such as 0.8.")
+    do: Annotated[list[Remedy], Field(min_length=1, max_length=4), Distinct()] = Field(
+        description="Levers to pull from there on."
+    )
+
+
+class Budget(ApiModel):
+    """An amount that may be used in a period."""
+
+    rules = (
+        Rule(
+            "has(self.carbon) || has(self.energy)",
+            lambda b: b.carbon is not None or b.energy is not None,
+            "budgets must give carbon (such as 900kg) or energy (such as 1.5MWh) in each entry",
+        ),
+        Rule(
+            "self.onBurn.all(b, self.onBurn.exists_one(c, c.at == b.at))",
+            lambda b: len({step.at for step in b.on_burn}) == len(b.on_burn),
+            "onBurn must have a different at in each entry; merge the entries with the same share",
+            ".onBurn",
+        ),
+    )
+
+    period: Literal["Day", "Week", "Month", "Quarter", "Year"] = Field(
+        description="Calendar period, UTC, in which the budget is used up."
+    )
+    carbon: CarbonMass | None = Field(
+        default=None, description="Operational emissions allowed, such as 900kg. Absent: any."
+    )
+    energy: EnergyAmount | None = Field(
+        default=None, description="Facility energy allowed, such as 1.5MWh. Absent: any."
+    )
+    on_burn: Annotated[list[Burn], Field(max_length=8)] = Field(
+        default=[], description="What to do as the budget is used up. Empty: only report."
+    )
+
+
+class Consolidation(ApiModel):
+    """Emptying nodes so that the autoscaler can remove them."""
+
+    enabled: bool = Field(default=False, description=RECORDED + "Whether nodes may be emptied.")
+    windows: Annotated[list[Window], Field(max_length=16)] = Field(
+        default=[],
+        description=RECORDED + "When nodes may be emptied, such as Mon-Fri 20:00-06:00 Europe/Berlin. Empty: always.",
+    )
+    max_unavailable_nodes: NodeShare = Field(
+        default="10%", description=RECORDED + "Nodes emptied at once: a number such as 2, or a share such as 10%."
+    )
+
+
+class Guards(ApiModel):
+    """What must hold before anything is changed."""
+
+    dwell: Duration = Field(default="5m", description="Shortest time between two reductions of the same service.")
+    max_step_per_minute: Factor = Field(
+        default="2x", description="Largest growth of a service's replicas within a minute, such as 2x."
+    )
+    metrics_max_age: PositiveDuration = Field(
+        default="90s", description="Readings older than this are stale and never take capacity away."
+    )
+    objective_veto: bool = Field(
+        default=True, description="No reduction while a service misses its latency objectives."
+    )
+
+
+class Target(ApiModel):
+    """A reduction to reach in the long run."""
+
+    rules = (
+        Rule(
+            "self.from < self.by",
+            lambda t: t.from_ < t.by,
+            "targets must have a by that is later than from, such as from: 2026-01 and by: 2027-01",
+            ".by",
+        ),
+    )
+
+    metric: Literal[
+        "energyPerToken", "carbonPerToken", "waterPerToken", "energyPerRequest", "carbonPerRequest", "energy", "carbon"
+    ] = Field(description="What is to become less.")
+    reduce: float = Field(gt=0, le=1, description="Share by which it is to fall, such as 0.30.")
+    from_: Month = Field(alias="from", description="Month to compare with, such as 2026-01.")
+    by: Month = Field(description="Month by which the target is to be reached, such as 2027-01.")
+
+
+class EnergyPolicySpec(ApiModel):
+    """What to strive for, what may be done, how far, and to whom."""
+
+    mode: Literal["Observe", "Recommend", "Enforce"] = Field(
+        default="Recommend",
+        description="Observe: report only. Recommend: also say what would be done. Enforce: also do it.",
+    )
+    applies_to: AppliesTo = Field(default=AppliesTo(), description="Which InferenceServices the policy is for.")
+    priority: int = Field(
+        default=0,
+        ge=-1000000,
+        le=1000000,
+        description="Of several policies for a service the highest priority applies; equal ones by name, the first.",
+    )
+    objective: Literal["Energy", "Carbon", "Cost"] = Field(
+        default="Energy", description=RECORDED + "What to minimise where levers compete."
+    )
+    idle: IdlePolicy = Field(default=IdlePolicy(), description="What happens to a service that nobody uses.")
+    scaling: ScalingPolicy = Field(default=ScalingPolicy(), description="How replicas follow the load.")
+    precision: PrecisionPolicy | None = Field(
+        default=None, description="When a quantised variant may serve. Absent: never."
+    )
+    power: PowerPolicy | None = Field(default=None, description=RECORDED + "Power caps. Absent: none.")
+    budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
+        default=[], description=RECORDED + "Amounts that may be used in a period."
+    )
+    consolidation: Consolidation | None = Field(
+        default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
+    )
+    guards: Guards = Field(default=Guards(), description="What must hold before anything is changed.")
+    targets: Annotated[list[Target], Field(max_length=8)] = Field(
+        default=[], description=RECORDED + "Reductions to reach in the long run."
+    )
+
+
+class StateCounts(StatusModel):
+    """Matched services by state."""
+
+    active: int = Field(default=0, ge=0, description="Services with requests in work.")
+    standby: int = Field(default=0, ge=0, description="Services that are quiet for a short time.")
+    idle: int = Field(default=0, ge=0, description="Services that are idle, with or without replicas.")
+    unknown: int = Field(default=0, ge=0, description="Services whose signals were never seen.")
+    stale: int = Field(default=0, ge=0, description="Services whose signals are too old.")
+
+
+class PolicySummary(StatusModel):
+    """Figures as short texts, for the columns of kubectl get."""
+
+    watts: Word = Field(default="", description="What the matched services draw, such as 4.1 kW.")
+    saves: Word = Field(default="", description="What the pending proposals would save, such as 360 W.")
+
+
+class EnergyPolicyStatus(StatusModel):
+    """To whom the policy applies, and what that comes to."""
+
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation of the spec that Fallow last acted on."
+    )
+    conditions: Conditions = Field(default=[], description="Ready: the policy could be read and is in effect.")
+    matched_services: int = Field(default=0, ge=0, description="Services to which this policy applies.")
+    services: StateCounts = Field(default=StateCounts(), description="Those services by state.")
+    pending_proposals: int = Field(default=0, ge=0, description="Changes that are recommended and not enforced.")
+    watts: float | None = Field(
+        default=None, ge=0, description="What the GPUs of the matched services draw, watts. Absent: not known."
+    )
+    proposed_saving_watts: float | None = Field(
+        default=None, description="What the pending proposals would save, watts. Absent: not known."
+    )
+    summary: PolicySummary | None = Field(default=None, description="Figures as short texts, for kubectl get.")
+
+
+class EnergyPolicy(ApiModel):
+    """Goals, levers and guards for the inference services that it selects."""
+
+    api_version: ApiVersion = Field(description="Version of the schema: fallow.dev/v1alpha1.")
+    kind: Literal["EnergyPolicy"] = Field(description="Name of the kind: EnergyPolicy.")
+    metadata: ObjectMeta = Field(description="Standard Kubernetes metadata.")
+    spec: EnergyPolicySpec = Field(
+        default=EnergyPolicySpec(), description="What to strive for, what may be done, how far, and to whom."
+    )
+    status: EnergyPolicyStatus = Field(
+        default=EnergyPolicyStatus(), description="To whom the policy applies. Written by Fallow."
+    )
+
+
+ENERGY_POLICY = Kind(
+    model=EnergyPolicy,
+    plural="energypolicies",
+    singular="energypolicy",
+    short="epol",
+    namespaced=False,
+    columns=(
+        Column("Mode", ".spec.mode", "Observe, Recommend or Enforce."),
+        Column("Objective", ".spec.objective", "What to minimise: Energy, Carbon or Cost."),
+        Column("Priority", ".spec.priority", "The highest priority applies.", "integer"),
+        Column("Services", ".status.matchedServices", "Services to which the policy applies.", "integer"),
+        Column("Idle", ".status.services.idle", "Those of them that are idle.", "integer"),
+        Column("Proposals", ".status.pendingProposals", "Changes recommended, not enforced.", "integer"),
+        Column("Would Save", ".status.summary.saves", "What the proposals would save now."),
+        AGE,
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it is in effect.", wide=True),
+        Column("Watts", ".status.summary.watts", "What the matched services draw now.", wide=True),
+    ),
+)

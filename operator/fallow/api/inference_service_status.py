@@ -1,0 +1,150 @@
+"""The status of an InferenceService: what runs, why, and what it costs. Also the memory that outlives a restart."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fallow.api.conditions import REASON, Conditions, Time
+from fallow.api.footprint import Footprints, Remarks
+from fallow.api.formats import Keyed, Line, Text, Word
+from fallow.api.model import StatusModel
+
+Name = Annotated[str, Field(max_length=253)]
+State = Literal["Active", "Standby", "Idle", "Unknown", "Stale"]
+ModeName = Literal["Observe", "Recommend", "Enforce"]
+
+
+class ActiveVariant(StatusModel):
+    """A variant that has replicas or is getting some."""
+
+    name: Word = Field(description="Name of the variant.")
+    replicas: int = Field(default=0, ge=0, description="Replicas asked for.")
+    ready_replicas: int = Field(default=0, ge=0, description="Replicas that answer.")
+    pending: int = Field(default=0, ge=0, description="Replicas that are starting or wait for a GPU.")
+
+
+class Evidence(StatusModel):
+    """The three signals behind the state, in words."""
+
+    requests: Line = Field(default="", description="What vLLM says about requests, such as none for 14m.")
+    gpu_activity: Line = Field(default="", description="What the GPUs say about their activity, such as 0 % for 14m.")
+    watts: Line = Field(default="", description="What the GPUs draw, such as 122 W of 700 W.")
+    missing: Remarks = Field(
+        default=[], description="Signals that could not be read, each with the reason. They never count as idle."
+    )
+
+
+class Idle(StatusModel):
+    """Whether the service works, by three signals."""
+
+    state: State = Field(
+        default="Unknown",
+        description="Active: requests are in work. Standby: quiet for a short time. Idle: quiet by all three signals. "
+        "Unknown: a signal was never seen. Stale: a signal is too old. Unknown and Stale never take capacity away.",
+    )
+    since: Time | None = Field(default=None, description="When this state began.")
+    quiet_since: Time | None = Field(default=None, description="Start of the present quiet. Absent while active.")
+    resting: bool = Field(default=False, description="Fallow rests the service at zero replicas.")
+    evidence: Evidence = Field(default=Evidence(), description="The signals behind the state.")
+
+
+class ScaleRequest(StatusModel):
+    """What /scale asked for, as Fallow saw it."""
+
+    replicas: int = Field(ge=0, description="Replicas asked for in spec.replicas.")
+    at: Time | None = Field(default=None, description="When Fallow first saw this request.")
+
+
+class WakeStatus(StatusModel):
+    """Wakes from rest, and what the last one cost."""
+
+    asked: Line = Field(
+        default="", description="Value of the annotation fallow.dev/wake that has been obeyed; a new value wakes again."
+    )
+    started_at: Time | None = Field(default=None, description="Start of the wake that is under way. Absent: none is.")
+    took_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="How long the last finished wake took, from its start to the first ready replica, seconds.",
+    )
+    energy_joules: float | None = Field(
+        default=None, ge=0, description="Energy at the GPU of the last finished wake, joules. Absent: not known."
+    )
+
+
+class Transition(StatusModel):
+    """A switch between variants on its way: the new one is made ready before the old one is taken away."""
+
+    from_: Word = Field(alias="from", description="The variant that still serves.")
+    to: Word = Field(description="The variant that is being made ready.")
+    since: Time | None = Field(default=None, description="When the switch began.")
+
+
+class Decision(StatusModel):
+    """Something Fallow did, or would have done, and why."""
+
+    at: Time = Field(description="When it was decided.")
+    action: Line = Field(description="What was done, such as replicas 2 -> 1 or switch to fp8.")
+    reason: Annotated[str, Field(min_length=1, max_length=128), REASON] = Field(
+        description="One word that says why; the same word appears in Events, metrics and logs."
+    )
+    lever: Word = Field(description="The lever that decided, such as idle, scaling or precision.")
+    policy: Name = Field(default="", description="The policy on whose behalf. Empty: none applies.")
+    message: Text = Field(default="", description="The reason in a sentence, with numbers.")
+    saves_watts: float | None = Field(
+        default=None, description="Estimated saving at that moment, watts. Absent where it is not known."
+    )
+    proposal: bool = Field(default=False, description="Only proposed: the policy recommends and does not enforce.")
+
+
+class ServiceSummary(StatusModel):
+    """Figures as short texts, for the columns of kubectl get."""
+
+    replicas: Word = Field(default="", description="Ready of wanted replicas, such as 2/2.")
+    watts: Word = Field(default="", description="What the GPUs of the service draw, such as 1.2 kW.")
+    joules_per_token: Word = Field(
+        default="", description="GPU energy per generated token over the recent window, such as 0.12."
+    )
+    carbon_today: Word = Field(default="", description="Operational emissions since midnight UTC, such as 412 g.")
+
+
+class InferenceServiceStatus(StatusModel):
+    """What runs, why, and what it costs."""
+
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation of the spec that Fallow last acted on."
+    )
+    conditions: Conditions = Field(
+        default=[],
+        description="Ready, Serving, Converged, ObjectivesMet, MetricsFresh and PolicyApplied.",
+    )
+    replicas: int = Field(default=0, ge=0, description="Replicas that exist, all variants together.")
+    ready_replicas: int = Field(default=0, ge=0, description="Replicas that answer, all variants together.")
+    desired_replicas: int = Field(default=0, ge=0, description="Replicas that Fallow wants, all variants together.")
+    selector: Annotated[str, Field(max_length=1024)] = Field(
+        default="", description="Label selector of the service's pods, in the form that /scale and a HPA need."
+    )
+    active_variants: Annotated[list[ActiveVariant], Field(max_length=16), Keyed("name")] = Field(
+        default=[], description="Variants that have replicas or are getting some."
+    )
+    variant: Word = Field(default="", description="The variant that serves.")
+    policy: Name = Field(default="", description="The EnergyPolicy that applies. Empty: none.")
+    mode: ModeName | None = Field(
+        default=None, description="How far Fallow goes here: the mode of the policy; Observe without one."
+    )
+    idle: Idle = Field(default=Idle(), description="Whether the service works, with the evidence.")
+    last_change: Time | None = Field(
+        default=None, description="When Fallow last changed capacity; guards.dwell counts from here."
+    )
+    scale_request: ScaleRequest | None = Field(
+        default=None, description="What /scale asked for. Absent: nothing is asked."
+    )
+    wake: WakeStatus | None = Field(default=None, description="Wakes from rest, and what the last one cost.")
+    transition: Transition | None = Field(
+        default=None, description="A switch between variants on its way. Absent: none."
+    )
+    decision: Annotated[list[Decision], Field(max_length=5)] = Field(
+        default=[], description="The last five decisions, newest first."
+    )
+    footprint: Footprints | None = Field(default=None, description="Energy, water and carbon by period.")
+    summary: ServiceSummary | None = Field(default=None, description="Figures as short texts, for kubectl get.")

@@ -1,0 +1,243 @@
+"""From checked objects to the domain's values: units parsed, defaults that depend on other fields filled in."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from fallow.api import amounts, energy_policy, grid_zone, inference_service, model_profile
+from fallow.api.conditions import instant
+from fallow.api.durations import seconds
+from fallow.api.grid_zone import Bounds, GridZone
+from fallow.api.inference_service import EnvVar, InferenceService, Percentile, Precision
+from fallow.api.model_profile import ModelProfile
+from fallow.api.selectors import selector
+from fallow.domain.figures import Figure
+from fallow.domain.policies import (
+    GuardRules,
+    IdleRules,
+    Mode,
+    Objective,
+    Policy,
+    PrecisionRules,
+    ScalingRules,
+    Tier,
+)
+from fallow.domain.profiles import Profile, ProfilePoint, ProfileSource
+from fallow.domain.units import GramsPerKWh, Instant, Joules, LitresPerKWh, Seconds, Watts
+from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, Variant, Wake
+from fallow.domain.zones import IntensitySource, Ratio, Zone
+
+WAKE_ANNOTATION = "fallow.dev/wake"
+
+
+def service(declared: InferenceService, namespace_labels: Mapping[str, str]) -> Service:
+    """A service as declared; the labels of its namespace come from the Namespace object."""
+    spec, metadata = declared.spec, declared.metadata
+    return Service(
+        key=ServiceKey(metadata.namespace, metadata.name),
+        uid=metadata.uid,
+        generation=metadata.generation,
+        model=spec.model.name,
+        served_name=spec.model.served_name or spec.model.name,
+        variants=tuple(_variant(part, spec.model.name) for part in spec.variants),
+        objectives=Objectives(
+            ttft_p95=_percentile(spec.objectives.ttft),
+            itl_p95=_percentile(spec.objectives.itl),
+            attainment=spec.objectives.attainment,
+        ),
+        scaling=_scaling(spec.scaling),
+        engine=_engine(spec.running_engine),
+        created=instant(metadata.creation_timestamp) if metadata.creation_timestamp else Instant(0),
+        target=spec.target_ref.name if spec.target_ref else None,
+        requested=spec.replicas,
+        paused=spec.paused,
+        template=spec.template or {},
+        labels=metadata.labels,
+        namespace_labels=namespace_labels,
+        wake_annotation=metadata.annotations.get(WAKE_ANNOTATION, ""),
+    )
+
+
+def policy(declared: energy_policy.EnergyPolicy) -> Policy:
+    spec = declared.spec
+    return Policy(
+        name=declared.metadata.name,
+        mode=Mode(spec.mode),
+        priority=spec.priority,
+        objective=Objective(spec.objective),
+        generation=declared.metadata.generation,
+        namespaces=selector(spec.applies_to.namespace_selector),
+        services=selector(spec.applies_to.service_selector),
+        idle=IdleRules(
+            after=seconds(spec.idle.after),
+            release="Release" in spec.idle.ladder,
+            wake_within=_optional_seconds(spec.idle.wake_within),
+        ),
+        scaling=ScalingRules(
+            enabled=spec.scaling.enabled,
+            up_window=seconds(spec.scaling.up_window),
+            down_window=seconds(spec.scaling.down_window),
+            headroom=spec.scaling.headroom,
+        ),
+        precision=_precision(spec.precision),
+        guards=GuardRules(
+            dwell=seconds(spec.guards.dwell),
+            max_step_per_minute=amounts.factor(spec.guards.max_step_per_minute),
+            metrics_max_age=seconds(spec.guards.metrics_max_age),
+            objective_veto=spec.guards.objective_veto,
+        ),
+    )
+
+
+def zone(declared: GridZone) -> Zone:
+    spec = declared.spec
+    bounds = spec.bounds or grid_zone.FactorBounds()
+    pue = _bounded(spec.pue, bounds.pue, grid_zone.PUE, Bounds(low=grid_zone.PUE_LOW, high=grid_zone.PUE_HIGH))
+    on_site = _bounded(
+        spec.wue_site,
+        bounds.wue_site,
+        grid_zone.WUE_SITE,
+        Bounds(low=grid_zone.WUE_SITE_LOW, high=grid_zone.WUE_SITE_HIGH),
+    )
+    host = _bounded(
+        spec.host_watts_per_gpu,
+        bounds.host_watts_per_gpu,
+        grid_zone.HOST_WATTS,
+        Bounds(low=grid_zone.HOST_WATTS_LOW, high=grid_zone.HOST_WATTS_HIGH),
+    )
+    at_source = None if spec.wue_source is None else _bounded(spec.wue_source, bounds.wue_source)
+    return Zone(
+        name=declared.metadata.name,
+        source=_source(spec),
+        generation=declared.metadata.generation,
+        nodes=selector(spec.node_selector),
+        is_default=spec.default,
+        pue=Ratio(*pue),
+        water_on_site=Figure(*(LitresPerKWh(value) for value in on_site)),
+        water_at_source=None if at_source is None else Figure(*(LitresPerKWh(value) for value in at_source)),
+        host_per_gpu=Figure(*(Watts(value) for value in host)),
+        price_per_kwh=spec.price.per_kwh if spec.price else None,
+        currency=spec.price.currency if spec.price else "",
+    )
+
+
+def profile(declared: ModelProfile) -> Profile:
+    """Declared points, and learned ones from the status where nothing is declared at that concurrency."""
+    spec = declared.spec
+    points = {point.concurrency: _point(point, spec.source) for point in spec.points}
+    for learned in declared.status.points:
+        points.setdefault(
+            learned.concurrency,
+            ProfilePoint(
+                concurrency=learned.concurrency,
+                tokens_per_second=learned.tokens_per_second,
+                watts=Watts(learned.watts),
+                itl=_millis(learned.itl_millis),
+                source=ProfileSource.LEARNED,
+            ),
+        )
+    return Profile(
+        name=declared.metadata.name,
+        model=spec.model,
+        precision=spec.precision,
+        gpu_product=spec.gpu_product,
+        gpus=spec.gpu_count,
+        points=tuple(point for _, point in sorted(points.items())),
+        load_seconds=Seconds(spec.load.seconds) if spec.load else None,
+        load_energy=Joules(spec.load.joules) if spec.load and spec.load.joules is not None else None,
+        idle_watts=None if spec.idle_watts is None else Watts(spec.idle_watts),
+        context_watts=None if spec.context_watts is None else Watts(spec.context_watts),
+        max_concurrency=spec.max_concurrency,
+    )
+
+
+def _variant(declared: inference_service.Variant, model: str) -> Variant:
+    return Variant(
+        name=declared.name,
+        model=declared.model or model,
+        precision=declared.precision,
+        quality=declared.quality,
+        gpus=declared.gpus.count,
+        products=tuple(declared.gpus.products),
+        args=tuple(declared.args),
+        env=_env(declared.env),
+        max_concurrency=declared.max_concurrency,
+    )
+
+
+def _scaling(declared: inference_service.Scaling) -> Scaling:
+    wake = declared.wake
+    return Scaling(
+        min_replicas=declared.min_replicas,
+        max_replicas=declared.max_replicas,
+        target_concurrency=declared.target_concurrency,
+        wake=Wake(wake.metric, wake.selector) if wake else None,
+    )
+
+
+def _engine(declared: inference_service.Engine) -> Engine:
+    return Engine(
+        image=declared.image,
+        port=declared.port,
+        resources=declared.resources.model_dump(by_alias=True),
+        env=_env(declared.env),
+        sleep_mode=declared.sleep_mode,
+        termination_grace=seconds(declared.termination_grace),
+        shared_memory=declared.shared_memory,
+    )
+
+
+def _env(declared: list[EnvVar]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(variable.model_dump(by_alias=True, exclude_none=True) for variable in declared)
+
+
+def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules | None:
+    if declared is None or not declared.enabled:
+        return None
+    tiers = [Tier(GramsPerKWh(tier.above), frozenset(tier.allow)) for tier in declared.tiers]
+    if all(tier.above.value > 0 for tier in tiers):
+        # below every threshold anything is allowed, so that the reference serves again
+        tiers.append(Tier(GramsPerKWh(0), frozenset(get_args(Precision))))
+    return PrecisionRules(
+        tiers=tuple(sorted(tiers, key=lambda tier: -tier.above.value)),
+        quality_floor=declared.quality_floor,
+        require_measured_advantage=declared.require_measured_advantage,
+        hysteresis=declared.hysteresis,
+    )
+
+
+def _source(spec: grid_zone.GridZoneSpec) -> IntensitySource:
+    """The adapter's name and the member's fields as written, with the type of factor beside them."""
+    intensity = spec.intensity
+    member = intensity.static or intensity.dataset or intensity.prometheus or intensity.config_map
+    fields = {} if member is None else member.model_dump(by_alias=True, exclude_none=True)
+    return IntensitySource(intensity.source, {**fields, "factorType": spec.factor_type})
+
+
+def _point(declared: model_profile.Point, source: model_profile.Source) -> ProfilePoint:
+    return ProfilePoint(
+        concurrency=declared.concurrency,
+        tokens_per_second=declared.tokens_per_second,
+        watts=Watts(declared.watts),
+        itl=_millis(declared.itl_millis),
+        source=ProfileSource(declared.source or source),
+    )
+
+
+def _bounded(
+    value: float, declared: Bounds | None, default: float | None = None, around_default: Bounds | None = None
+) -> tuple[float, float, float]:
+    """Declared bounds; else the usual ones around the default value; else the value counts as exact."""
+    bounds = declared or (around_default if value == default else None)
+    return (value, value, value) if bounds is None else (bounds.low, value, bounds.high)
+
+
+def _percentile(declared: Percentile | None) -> Seconds | None:
+    return None if declared is None else seconds(declared.p95)
+
+
+def _optional_seconds(duration: str | None) -> Seconds | None:
+    return None if duration is None else seconds(duration)
+
+
+def _millis(value: float | None) -> Seconds | None:
+    return None if value is None else Seconds(value / 1e3)

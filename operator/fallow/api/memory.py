@@ -1,0 +1,88 @@
+"""What must outlive a restart, between an InferenceService's status and the domain."""
+
+from datetime import datetime
+
+from fallow.api.conditions import instant, moment
+from fallow.api.inference_service_status import (
+    Evidence,
+    Idle,
+    InferenceServiceStatus,
+    ScaleRequest,
+    Transition,
+    WakeStatus,
+)
+from fallow.domain.units import Instant, Joules, Seconds
+from fallow.domain.workloads import IdleState, ServiceMemory
+
+
+def recalled(status: InferenceServiceStatus) -> ServiceMemory:
+    """The memory that a status holds; an empty status is an empty memory."""
+    asked, wake = status.scale_request, status.wake or WakeStatus()
+    return ServiceMemory(
+        serving=status.variant or None,
+        switching_to=status.transition.to if status.transition else None,
+        resting=status.idle.resting,
+        idle_state=IdleState(status.idle.state),
+        idle_state_since=_instant(status.idle.since),
+        quiet_since=_instant(status.idle.quiet_since),
+        changed_at=_instant(status.last_change),
+        request_seen=asked.replicas if asked else None,
+        request_at=_instant(asked.at) if asked else None,
+        wake_handled=wake.asked,
+        wake_started=_instant(wake.started_at),
+        wake_took=None if wake.took_seconds is None else Seconds(wake.took_seconds),
+        wake_used=None if wake.energy_joules is None else Joules(wake.energy_joules),
+    )
+
+
+def remembered(
+    status: InferenceServiceStatus, memory: ServiceMemory, evidence: Evidence | None = None
+) -> InferenceServiceStatus:
+    """The status with the memory written into it; `recalled` gives the same memory back, to the second."""
+    return status.model_copy(
+        update={
+            "variant": memory.serving or "",
+            "transition": _transition(memory),
+            "idle": Idle(
+                state=memory.idle_state.value,
+                since=_moment(memory.idle_state_since),
+                quiet_since=_moment(memory.quiet_since),
+                resting=memory.resting,
+                evidence=evidence or status.idle.evidence,
+            ),
+            "last_change": _moment(memory.changed_at),
+            "scale_request": _request(memory),
+            "wake": _wake(memory),
+        }
+    )
+
+
+def _transition(memory: ServiceMemory) -> Transition | None:
+    if memory.switching_to is None:
+        return None
+    return Transition(from_=memory.serving or "", to=memory.switching_to, since=_moment(memory.changed_at))
+
+
+def _request(memory: ServiceMemory) -> ScaleRequest | None:
+    if memory.request_seen is None:
+        return None
+    return ScaleRequest(replicas=memory.request_seen, at=_moment(memory.request_at))
+
+
+def _wake(memory: ServiceMemory) -> WakeStatus | None:
+    if not (memory.wake_handled or memory.wake_started is not None or memory.wake_took is not None):
+        return None
+    return WakeStatus(
+        asked=memory.wake_handled,
+        started_at=_moment(memory.wake_started),
+        took_seconds=None if memory.wake_took is None else round(memory.wake_took, 1),
+        energy_joules=None if memory.wake_used is None else round(memory.wake_used.value),
+    )
+
+
+def _instant(moment_: datetime | None) -> Instant | None:
+    return None if moment_ is None else instant(moment_)
+
+
+def _moment(instant_: Instant | None) -> datetime | None:
+    return None if instant_ is None else moment(instant_)

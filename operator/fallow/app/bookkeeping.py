@@ -1,0 +1,102 @@
+"""Keeps the ledger: loaded once, booked every cycle, stored when hands change, pods go, at intervals and at the end.
+
+What is booked but not stored is booked again after a crash, from the stored marks: nothing is lost or doubled.
+"""
+
+import logging
+from dataclasses import replace
+
+from fallow.domain.errors import Conflict, WriteError
+from fallow.domain.ledger import Ledger, LineKey
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.footprint.bookkeeping import book
+from fallow.ports import LedgerStore
+
+log = logging.getLogger(__name__)
+
+
+class Bookkeeper:
+    def __init__(self, store: LedgerStore, interval: Seconds) -> None:
+        self._store = store
+        self._interval = interval
+        self._ledger: Ledger | None = None
+        self._reload = True
+        self._trouble = ""
+        self._stored_at: Instant | None = None
+        self._stored_holders: dict[str, LineKey] = {}
+        self._pods: frozenset[tuple[str, bool]] = frozenset()
+        self._parted = False
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """The books as of the last cycle; None before the store was read."""
+        return self._ledger
+
+    async def book(self, snapshot: Snapshot) -> Ledger | None:
+        """Book the snapshot. While the store cannot be read nothing is booked: the marks keep the interval."""
+        if self._reload and not await self._load(snapshot.at):
+            return self._ledger
+        if self._ledger is not None:
+            self._ledger = book(self._ledger, snapshot)
+            self._see(snapshot)
+            if self._due(self._ledger, snapshot.at):
+                await self.store()
+        return self._ledger
+
+    def _see(self, snapshot: Snapshot) -> None:
+        """What a pod served cannot be read again once it is gone: note when one begins to go, and when it has gone."""
+        pods = frozenset((pod.uid, pod.deleting) for pod in snapshot.cluster.pods.values() if pod.service is not None)
+        self._parted = self._parted or not self._pods <= pods
+        self._pods = pods
+
+    async def store(self) -> None:
+        """Store now. After a conflict the other writer's books are taken over and booked on from their marks."""
+        if self._ledger is None or self._reload:
+            return
+        try:
+            stored = await self._store.save(self._ledger)
+        except Conflict:
+            log.warning("another writer stored the ledger first; its books are taken over")
+            self._reload = True
+        except WriteError as error:
+            self._complain(f"the ledger was not stored and is kept in memory: {error}")
+        else:
+            self._remember(stored)
+
+    async def _load(self, now: Instant) -> bool:
+        try:
+            stored = await self._store.load()
+        except WriteError as error:
+            self._complain(f"the ledger cannot be read yet, booking waits: {error}")
+            return False
+        if stored is None:
+            # somebody deleted it: totals must not fall, so the books at hand are stored anew
+            books = self._ledger or Ledger(since=now, at=now)
+            self._ledger, self._stored_at = replace(books, version=""), None
+        else:
+            self._remember(stored)
+        self._reload = False
+        return True
+
+    def _complain(self, trouble: str) -> None:
+        """Say it once, not every cycle."""
+        if trouble != self._trouble:
+            log.warning(trouble)
+        self._trouble = trouble
+
+    def _remember(self, stored: Ledger) -> None:
+        self._trouble = ""
+        self._ledger = stored
+        self._stored_at = stored.at
+        self._stored_holders = _holders(stored)
+        self._parted = False
+
+    def _due(self, ledger: Ledger, now: Instant) -> bool:
+        if self._parted or self._stored_at is None or now - self._stored_at >= self._interval:
+            return True
+        return _holders(ledger) != self._stored_holders
+
+
+def _holders(ledger: Ledger) -> dict[str, LineKey]:
+    return {uuid: mark.line for uuid, mark in ledger.gpus.items()}

@@ -1,0 +1,187 @@
+"""One cycle for the whole cluster: observe, estimate, decide, act, report.
+
+Only observing, acting and reporting touch the world; a cycle that fails leaves every service as it is.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.watch import Watch
+from fallow.domain.estimates import Estimates
+from fallow.domain.plans import Change, ClearRequest, Outcome, Plan, RunVariant, ServicePlan
+from fallow.domain.policies import GuardRules
+from fallow.domain.reasons import Reason
+from fallow.domain.reports import CycleReport
+from fallow.domain.snapshots import ClusterView, Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.domain.zones import ZoneReading
+from fallow.planner.decide import decide
+from fallow.planner.estimate import estimate
+from fallow.planner.selection import policy_for
+from fallow.ports import CarbonSource, Cluster, EngineTarget, MetricSource, ReadScope, Reporter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    cluster: Cluster
+    metrics: MetricSource
+    carbon: CarbonSource
+
+
+class Cycle:
+    """Runs the five steps. `clock` gives Unix seconds; `writes` limits API writes in flight."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        bookkeeper: Bookkeeper,
+        reporters: Sequence[Reporter],
+        *,
+        window: Seconds,
+        writes: int = 8,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sources = sources
+        self._bookkeeper = bookkeeper
+        self._reporters = tuple(reporters)
+        self._watch = Watch(window)
+        self._writes = asyncio.Semaphore(writes)
+        self._clock = clock
+
+    async def run(self) -> CycleReport:
+        started = self._now()
+        snapshot = await self.observe(started)
+        snapshot, estimates = await self.estimate(snapshot)
+        plan = decide(snapshot, estimates)
+        outcomes = await self.act(snapshot, plan)
+        return await self.report(snapshot, estimates, plan, outcomes)
+
+    async def observe(self, now: Instant) -> Snapshot:
+        view = self._watch.recall(self._sources.cluster.view())
+        zones = await self._zones(view, now)
+        readings = await self._sources.metrics.read(now, _scope(view))
+        return Snapshot(
+            at=self._now(),
+            cluster=view,
+            readings=readings,
+            zones=zones,
+            history=self._watch.history,
+            previous=self._watch.previous,
+            earlier=self._watch.earlier(now),
+        )
+
+    async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
+        ledger = await self._bookkeeper.book(snapshot)
+        estimates = estimate(snapshot, ledger)
+        return self._watch.remember(snapshot, estimates), estimates
+
+    async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
+        changes = [change for service in plan.services.values() for change in _changes(snapshot, service)]
+        return tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in changes)))
+
+    async def report(
+        self, snapshot: Snapshot, estimates: Estimates, plan: Plan, outcomes: tuple[Outcome, ...]
+    ) -> CycleReport:
+        told = CycleReport(
+            snapshot=snapshot,
+            estimates=estimates,
+            plan=_as_carried_out(snapshot, plan, outcomes),
+            outcomes=outcomes,
+            ledger=self._bookkeeper.ledger,
+            took=Seconds(self._now() - snapshot.readings.at),
+            queries=self._sources.metrics.queries,
+        )
+        self._watch.keep(snapshot, told.plan)
+        for reporter in self._reporters:
+            try:
+                await reporter.report(told)
+            except Exception:
+                log.exception("reporter %s failed; it is asked again next cycle", type(reporter).__name__)
+        return told
+
+    def _now(self) -> Instant:
+        return Instant(self._clock())
+
+    async def _zones(self, view: ClusterView, now: Instant) -> dict[str, ZoneReading]:
+        readings = await asyncio.gather(*(self._sources.carbon.intensity(now, zone.source) for zone in view.zones))
+        return {zone.name: ZoneReading(zone, reading) for zone, reading in zip(view.zones, readings, strict=True)}
+
+    async def _apply(self, snapshot: Snapshot, change: Change) -> Outcome:
+        async with self._writes:
+            if refusal := self._recheck(snapshot, change):
+                return Outcome(change, wrote=False, error=refusal)
+            return await self._sources.cluster.apply(change)
+
+    def _recheck(self, snapshot: Snapshot, change: Change) -> str:
+        """Look once more just before writing: the object as decided on, and young readings where less is asked."""
+        service = change.service
+        latest = self._sources.cluster.view().services.get(service.key)
+        if latest is None or latest.uid != service.uid:
+            return f"{service.key} is gone"
+        if latest.generation != service.generation:
+            return f"{service.key} changed while it was being decided on; it is decided on anew next cycle"
+        if isinstance(change, RunVariant) and _takes_away(snapshot, change):
+            age, policy = self._now() - snapshot.at, policy_for(service, snapshot.cluster.policies)
+            if age > (policy.guards if policy else GuardRules()).metrics_max_age:
+                return f"{service.key}: the readings behind this decision are {age:.0f} s old by now"
+        return ""
+
+
+def _scope(view: ClusterView) -> ReadScope:
+    return ReadScope(
+        engines=tuple(
+            EngineTarget(pod.ref, pod.address, pod.port)
+            for pod in view.pods.values()
+            if pod.service is not None and pod.ready and pod.address
+        ),
+        nodes={node.name: node.address for node in view.nodes.values() if node.gpus and node.address},
+        waiting_metrics=frozenset(
+            service.scaling.wake.metric for service in view.services.values() if service.scaling.wake
+        ),
+    )
+
+
+def _changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
+    """A variant that was never run and is wanted at zero needs no Deployment."""
+    service = snapshot.cluster.services[plan.key]
+    existing = {workload.variant for workload in snapshot.workloads_of(plan.key)}
+    changes: list[Change] = []
+    if not service.paused:
+        changes.extend(
+            RunVariant(service, variant, count)
+            for variant, count in plan.replicas.items()
+            if count > 0 or variant in existing
+        )
+    if plan.clear_request:
+        changes.append(ClearRequest(service))
+    return changes
+
+
+def _takes_away(snapshot: Snapshot, change: RunVariant) -> bool:
+    now = {workload.variant: workload.replicas for workload in snapshot.workloads_of(change.service.key)}
+    return change.replicas < now.get(change.variant, 0)
+
+
+def _as_carried_out(snapshot: Snapshot, plan: Plan, outcomes: tuple[Outcome, ...]) -> Plan:
+    """A decision whose write failed did not happen: the old memory stays and the error is told instead.
+
+    Where nothing was decided, what was observed is remembered all the same.
+    """
+    failed: dict[ServiceKey, str] = {o.change.service.key: o.error for o in outcomes if o.error}
+    if not failed:
+        return plan
+    services = dict(plan.services)
+    for key, error in failed.items():
+        told = services[key]
+        acted = told.decision is not None and not told.decision.proposal
+        memory = snapshot.cluster.memories.get(key, ServiceMemory()) if acted else told.memory
+        standing = replace(told.standing, action="Hold", reason=Reason.WRITE_FAILED, message=error, proposal=False)
+        services[key] = replace(told, decision=None, standing=standing, memory=memory)
+    return replace(plan, services=services)

@@ -1,0 +1,86 @@
+"""What the cycle keeps between two rounds: recent readings, load history and memories, all bounded."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fallow.domain.estimates import Estimates
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Plan
+from fallow.domain.policies import Policy, ScalingRules
+from fallow.domain.readings import Readings
+from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.planner.levers.replicas import STEP_WINDOW
+
+KEPT_READINGS = 5
+
+
+class Watch:
+    """Readings thinned to a few per window, demand points over the longest down window of any policy."""
+
+    def __init__(self, window: Seconds) -> None:
+        self._window = window
+        self._previous: Readings | None = None
+        self._readings: deque[Readings] = deque()
+        self._history: dict[ServiceKey, deque[DemandPoint]] = {}
+        self._memories: dict[ServiceKey, tuple[str, ServiceMemory]] = {}
+
+    @property
+    def previous(self) -> Readings | None:
+        return self._previous
+
+    def earlier(self, now: Instant) -> Readings | None:
+        """The oldest readings inside the estimation window."""
+        return next((readings for readings in self._readings if now - readings.at <= self._window), None)
+
+    @property
+    def history(self) -> Mapping[ServiceKey, tuple[DemandPoint, ...]]:
+        return {key: tuple(points) for key, points in self._history.items()}
+
+    def recall(self, view: ClusterView) -> ClusterView:
+        """The view with this process's own memories, which are newer than what the statuses show.
+
+        A status that could not be written, or has not come back through the watch yet, must not undo a decision.
+        """
+        own = {
+            key: memory
+            for key, (uid, memory) in self._memories.items()
+            if key in view.services and view.services[key].uid == uid
+        }
+        return replace(view, memories={**view.memories, **own})
+
+    def keep(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Memorise what was carried out."""
+        services = snapshot.cluster.services
+        self._memories = {key: (services[key].uid, told.memory) for key, told in plan.services.items()}
+
+    def remember(self, snapshot: Snapshot, estimates: Estimates) -> Snapshot:
+        """Take this round in, and give back the snapshot with it at the end of its history."""
+        self._keep(snapshot.readings)
+        horizon = self._horizon(snapshot.cluster.policies)
+        for key in [key for key in self._history if key not in snapshot.cluster.services]:
+            del self._history[key]
+        for key, estimate in estimates.services.items():
+            points = self._history.setdefault(key, deque())
+            while points and points[-1].at > snapshot.at:  # noted before the clock was put back
+                points.pop()
+            if not isinstance(estimate.demand, Missing):
+                points.append(replace(estimate.demand, at=snapshot.at))
+            while points and snapshot.at - points[0].at > horizon:
+                points.popleft()
+        return replace(snapshot, history=self.history)
+
+    def _keep(self, readings: Readings) -> None:
+        self._previous = readings
+        while self._readings and self._readings[-1].at > readings.at:
+            self._readings.pop()
+        while len(self._readings) > 1 and readings.at - self._readings[0].at > self._window:
+            self._readings.popleft()
+        if not self._readings or readings.at - self._readings[-1].at >= self._window / KEPT_READINGS:
+            self._readings.append(readings)
+
+    def _horizon(self, policies: tuple[Policy, ...]) -> float:
+        windows = [policy.scaling.down_window for policy in policies] or [ScalingRules().down_window]
+        return 1.5 * max([*windows, STEP_WINDOW])

@@ -1,0 +1,117 @@
+"""Puts the operator together: one dict per port from name to factory, nothing registers itself."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubernetes.aio import client, config
+
+from fallow.adapters.carbon.router import CarbonRouter, carbon_sources
+from fallow.adapters.cluster.client import KubernetesApi
+from fallow.adapters.cluster.kubernetes import KubernetesCluster
+from fallow.adapters.cluster.ledger_store import ConfigMapLedgerStore
+from fallow.adapters.cluster.mirror import Mirror
+from fallow.adapters.cluster.resync import Resync
+from fallow.adapters.metrics.direct import DirectSource
+from fallow.adapters.metrics.prometheus import Access, PrometheusSource
+from fallow.adapters.reports.decision_log import LogReporter
+from fallow.adapters.reports.events import EventReporter
+from fallow.adapters.reports.metrics import MetricsReporter
+from fallow.adapters.reports.status import StatusReporter
+from fallow.api.mapping import WAKE_ANNOTATION
+from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.cycle import Cycle, Sources
+from fallow.app.loop import Loop
+from fallow.app.settings import Settings
+from fallow.domain.units import Seconds
+from fallow.ports import MetricSource
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Operator:
+    """Everything that lives as long as the process. `declared` remembers the generation last seen of each object."""
+
+    settings: Settings
+    mirror: Mirror
+    loop: Loop
+    metrics: MetricSource
+    api_client: client.ApiClient
+    reported: MetricsReporter
+    declared: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+
+    def declared_anew(self, plural: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object of ours changed in a way that the cycle should look at soon; own status writes do not."""
+        metadata = body.get("metadata", {})
+        key = (plural, str(metadata.get("uid", "")))
+        now = (int(metadata.get("generation", 0)), str((metadata.get("annotations") or {}).get(WAKE_ANNOTATION, "")))
+        if metadata.get("deletionTimestamp"):
+            self.declared.pop(key, None)
+            return True
+        changed = self.declared.get(key) != now
+        self.declared[key] = now
+        return changed
+
+    async def close(self) -> None:
+        await self.loop.close()
+        await self.metrics.close()
+        await self.api_client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+
+
+async def connect(settings: Settings) -> client.ApiClient:
+    """A client by kubeconfig where one is named, else by the pod's ServiceAccount."""
+    configuration = client.Configuration()
+    if settings.kubeconfig is not None:
+        path = str(settings.kubeconfig)
+        await config.load_kube_config(config_file=path, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return client.ApiClient(configuration)
+
+
+def metric_source(settings: Settings) -> MetricSource:
+    if settings.prometheus_url:
+        return PrometheusSource(
+            settings.prometheus_url,
+            timeout=Seconds(settings.prometheus_timeout),
+            window=Seconds(settings.prometheus_window),
+            access=Access(
+                headers=settings.prometheus_headers,
+                token_file=settings.prometheus_token_file,
+                ca_file=settings.prometheus_ca_file,
+            ),
+            matchers=settings.prometheus_matchers,
+        )
+    return DirectSource(exporter_port=settings.dcgm_port, gateways=settings.gateways)
+
+
+async def build(settings: Settings) -> Operator:
+    """Wire the operator; nothing is contacted yet."""
+    api_client = await connect(settings)
+    api = KubernetesApi(api_client)
+    mirror = Mirror()
+    metrics = metric_source(settings)
+    bookkeeper = Bookkeeper(ConfigMapLedgerStore(api_client, settings.namespace), Seconds(settings.ledger_interval))
+    reported = MetricsReporter()
+    cycle = Cycle(
+        Sources(
+            cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
+            metrics=metrics,
+            carbon=CarbonRouter(
+                carbon_sources(settings.prometheus_url, api_client, headers=settings.prometheus_headers)
+            ),
+        ),
+        bookkeeper,
+        (
+            reported,
+            LogReporter(),
+            EventReporter(api),
+            StatusReporter(api, mirror, refresh=Seconds(settings.status_interval)),
+        ),
+        window=Seconds(settings.estimation_window),
+        writes=settings.max_concurrent_writes,
+    )
+    loop = Loop(cycle, bookkeeper, Resync(api, mirror, settings.resync_interval), interval=settings.cycle_interval)
+    return Operator(settings, mirror, loop, metrics, api_client, reported)

@@ -1,0 +1,1 @@
+"""Words and laws of green serving: no I/O, no frameworks."""

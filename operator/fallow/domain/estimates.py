@@ -1,0 +1,54 @@
+"""What a cycle concludes from its snapshot before it decides: demand, draw, quiet, latency, per service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.figures import Missing
+from fallow.domain.ledger import Ledger
+from fallow.domain.snapshots import DemandPoint
+from fallow.domain.units import Joules, Seconds, Watts
+from fallow.domain.workloads import IdleState, ServiceKey
+from fallow.domain.zones import Intensity
+
+
+@dataclass(frozen=True, slots=True)
+class IdleEvidence:
+    """The three signals in words and their verdict. `missing` names what could not be read."""
+
+    state: IdleState
+    requests: str
+    gpu_activity: str
+    watts: str
+    missing: tuple[Missing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEstimate:
+    """One service now. `watts` is the draw of the GPUs it holds, `joules_per_token` over the recent window.
+
+    `booked` is the energy on its books since they were opened; None before the ledger was read.
+    `at_least` is the load of the pods that could be read, while `demand` is Missing for those that could not.
+    """
+
+    key: ServiceKey
+    demand: DemandPoint | Missing
+    evidence: IdleEvidence
+    watts: Watts | Missing
+    joules_per_token: float | Missing
+    ttft_p95: Seconds | Missing
+    itl_p95: Seconds | Missing
+    intensity: Intensity | Missing
+    zone: str = ""
+    waiting_outside: float | Missing = 0.0
+    booked: Joules | None = None
+    at_least: DemandPoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    cluster_watts: Watts | Missing = Watts(0)
+    unallocated_watts: Watts | Missing = Watts(0)

@@ -1,0 +1,197 @@
+"""The books: every joule of every GPU on exactly one line, with the marks up to which it has been booked.
+
+Marks and amounts live in one value that is stored as one object, so a restart can neither lose nor repeat an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fallow.domain.figures import Figure
+from fallow.domain.readings import PodRef
+from fallow.domain.units import Grams, Instant, Joules, Litres, Watts
+from fallow.domain.workloads import ServiceKey
+
+
+class LineKind(StrEnum):
+    """Service: held by a service's pod. Foreign: by another pod. Unallocated: by none. Unattributed: unknown."""
+
+    SERVICE = "service"
+    FOREIGN = "foreign"
+    UNALLOCATED = "unallocated"
+    UNATTRIBUTED = "unattributed"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LineKey:
+    """A service has namespace, name and variant, a foreign line the pod's namespace alone, the others nothing."""
+
+    kind: LineKind
+    namespace: str = ""
+    name: str = ""
+    variant: str = ""
+
+    @property
+    def service(self) -> ServiceKey | None:
+        return ServiceKey(self.namespace, self.name) if self.kind is LineKind.SERVICE else None
+
+
+_NO_ENERGY = Figure.exact(Joules(0))
+_NO_CARBON = Figure.exact(Grams(0))
+_NO_WATER = Figure.exact(Litres(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Amounts that only grow. `energy` is at the GPU, `facility` adds host share and PUE.
+
+    `idle` is the part of `energy` booked while no request was in work; `unpriced` the part of `facility`
+    for which no average intensity was known, and `unwatered` the part for which water on site or at source was not,
+    so that carbon and water can say what they leave out.
+    """
+
+    energy: Figure[Joules] = _NO_ENERGY
+    idle: Joules = Joules(0)
+    facility: Figure[Joules] = _NO_ENERGY
+    unpriced: Joules = Joules(0)
+    unwatered: Joules = Joules(0)
+    carbon: Figure[Grams] = _NO_CARBON
+    water: Figure[Litres] = _NO_WATER
+    embodied: Figure[Grams] = _NO_CARBON
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+    requests: float = 0.0
+
+    def __add__(self, other: Account) -> Account:
+        return Account(
+            energy=self.energy + other.energy,
+            idle=self.idle + other.idle,
+            facility=self.facility + other.facility,
+            unpriced=self.unpriced + other.unpriced,
+            unwatered=self.unwatered + other.unwatered,
+            carbon=self.carbon + other.carbon,
+            water=self.water + other.water,
+            embodied=self.embodied + other.embodied,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            generated_tokens=self.generated_tokens + other.generated_tokens,
+            requests=self.requests + other.requests,
+        )
+
+
+_NOTHING = Account()
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """An account from `start` on."""
+
+    start: Instant
+    account: Account = _NOTHING
+
+
+class Span(StrEnum):
+    """The periods of a book, calendar in UTC. The last hour is the last complete clock hour."""
+
+    LAST_HOUR = "lastHour"
+    THIS_HOUR = "thisHour"
+    TODAY = "today"
+    THIS_MONTH = "thisMonth"
+    TOTAL = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """One line's account by calendar period (UTC) and over its life. `total` never starts anew."""
+
+    total: Period
+    month: Period
+    day: Period
+    hour: Period
+    last_hour: Period
+
+    def period(self, span: Span) -> Period:
+        match span:
+            case Span.LAST_HOUR:
+                return self.last_hour
+            case Span.THIS_HOUR:
+                return self.hour
+            case Span.TODAY:
+                return self.day
+            case Span.THIS_MONTH:
+                return self.month
+            case Span.TOTAL:
+                return self.total
+
+
+def together(books: Sequence[Book], span: Span) -> Period:
+    """One period over several books, of which there is at least one.
+
+    A book that has not moved on to the newest calendar period has nothing in it yet; totals began at different times.
+    """
+    periods = [book.period(span) for book in books]
+    starts = [period.start for period in periods]
+    start = min(starts) if span is Span.TOTAL else max(starts)
+    same = periods if span is Span.TOTAL else [period for period in periods if period.start == start]
+    return Period(start, sum((period.account for period in same), start=_NOTHING))
+
+
+@dataclass(frozen=True, slots=True)
+class GpuMark:
+    """Up to where a GPU is booked: when, at which counter (None while only power is known) and power, on which line.
+
+    `holder` is the pod that held it then; `worked` says that this pod had work since, in a stretch not yet booked.
+    """
+
+    at: Instant
+    joules: Joules | None
+    line: LineKey
+    watts: Watts | None = None
+    holder: PodRef | None = None
+    node: str = ""
+    worked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMark:
+    """Up to where an engine's counters are booked; `working` says that requests were in work then.
+
+    `line` and `pod` say whose it is, for what is read of it after it has gone; None while nothing was read.
+    """
+
+    at: Instant
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+    requests: float = 0.0
+    working: bool = False
+    line: LineKey | None = None
+    pod: PodRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
+
+    `resets` counts the intervals in which a GPU's energy counter started anew.
+    """
+
+    since: Instant
+    at: Instant
+    gpus: Mapping[str, GpuMark] = field(default_factory=dict)
+    engines: Mapping[str, EngineMark] = field(default_factory=dict)
+    books: Mapping[LineKey, Book] = field(default_factory=dict)
+    resets: int = 0
+    version: str = ""
+    books_by_service: Mapping[ServiceKey, tuple[Book, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found: dict[ServiceKey, list[Book]] = {}
+        for line, book in self.books.items():
+            if line.service is not None:
+                found.setdefault(line.service, []).append(book)
+        object.__setattr__(self, "books_by_service", {key: tuple(books) for key, books in found.items()})
+
+    def service_books(self, key: ServiceKey) -> tuple[Book, ...]:
+        """One book for each variant that ever ran."""
+        return self.books_by_service.get(key, ())

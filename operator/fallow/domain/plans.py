@@ -1,0 +1,106 @@
+"""Plans: what each service should run, why, and what stood in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.policies import Mode, Policy
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Instant, Watts
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Veto:
+    """A guard's no, with its reason."""
+
+    guard: str
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided (or, as a `proposal`, would be), by which lever and why. `saves` is watts now, if known."""
+
+    at: Instant
+    action: str
+    lever: str
+    reason: Reason
+    message: str
+    policy: str = ""
+    saves: Watts | None = None
+    proposal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A standard condition without its times; `status` None reads Unknown."""
+
+    type: str
+    status: bool | None
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """Desired replicas by variant, the reason for a change or for none, and what to remember.
+
+    `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
+    """
+
+    key: ServiceKey
+    replicas: Mapping[str, int]
+    proposed: Mapping[str, int]
+    serving: str
+    memory: ServiceMemory
+    decision: Decision | None
+    standing: Decision
+    vetoes: tuple[Veto, ...] = ()
+    policy: Policy | None = None
+    conditions: tuple[Condition, ...] = ()
+    clear_request: bool = False
+
+    @property
+    def mode(self) -> Mode:
+        return self.policy.mode if self.policy else Mode.OBSERVE
+
+    @property
+    def total(self) -> int:
+        return sum(self.replicas.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    at: Instant
+    services: Mapping[ServiceKey, ServicePlan] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunVariant:
+    """Bring a variant's Deployment (created or adopted) to a replica count; create its Service and budget too."""
+
+    service: Service
+    variant: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRequest:
+    """Remove spec.replicas, so that the next `kubectl scale` is a change and wakes the service."""
+
+    service: Service
+
+
+Change = RunVariant | ClearRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change. `error` is empty when it was applied or nothing differed; `wrote` when it was sent."""
+
+    change: Change
+    wrote: bool
+    error: str = ""

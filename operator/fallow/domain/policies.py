@@ -1,0 +1,116 @@
+"""Energy policies as declared: what to strive for, what may be done, how far, to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fallow.domain.units import GramsPerKWh, Seconds
+
+
+class Mode(StrEnum):
+    """Observe reports, Recommend also proposes, Enforce also acts."""
+
+    OBSERVE = "Observe"
+    RECOMMEND = "Recommend"
+    ENFORCE = "Enforce"
+
+
+class Objective(StrEnum):
+    ENERGY = "Energy"
+    CARBON = "Carbon"
+    COST = "Cost"
+
+
+class Operator(StrEnum):
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    key: str
+    operator: Operator
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        match self.operator:
+            case Operator.IN:
+                return labels.get(self.key) in self.values
+            case Operator.NOT_IN:
+                return labels.get(self.key) not in self.values
+            case Operator.EXISTS:
+                return self.key in labels
+            case Operator.DOES_NOT_EXIST:
+                return self.key not in labels
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A Kubernetes label selector; an empty one matches everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+
+@dataclass(frozen=True, slots=True)
+class IdleRules:
+    """`after`: how long a service must be quiet before it rests. `wake_within`: the wake objective."""
+
+    after: Seconds = Seconds(600)
+    release: bool = True
+    wake_within: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRules:
+    """Fast up, slow down: windows over which demand is taken, and the share of capacity kept free."""
+
+    enabled: bool = True
+    up_window: Seconds = Seconds(30)
+    down_window: Seconds = Seconds(300)
+    headroom: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Precisions allowed while the grid's intensity is above a threshold."""
+
+    above: GramsPerKWh
+    allow: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionRules:
+    tiers: tuple[Tier, ...]
+    quality_floor: float = 0.97
+    require_measured_advantage: bool = True
+    hysteresis: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRules:
+    dwell: Seconds = Seconds(300)
+    max_step_per_minute: float = 2.0
+    metrics_max_age: Seconds = Seconds(90)
+    objective_veto: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    name: str
+    mode: Mode = Mode.RECOMMEND
+    priority: int = 0
+    objective: Objective = Objective.ENERGY
+    generation: int = 0
+    namespaces: Selector = field(default_factory=Selector)
+    services: Selector = field(default_factory=Selector)
+    idle: IdleRules | None = None
+    scaling: ScalingRules = field(default_factory=ScalingRules)
+    precision: PrecisionRules | None = None
+    guards: GuardRules = field(default_factory=GuardRules)

@@ -1,0 +1,73 @@
+"""How one model variant behaves on one GPU type: measured or declared points over concurrency."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, log
+
+from fallow.domain.units import Joules, Seconds, Watts
+
+
+class ProfileSource(StrEnum):
+    DECLARED = "Declared"
+    SHIPPED = "Shipped"
+    LEARNED = "Learned"
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilePoint:
+    """Steady state at one concurrency. `watts` is for all GPUs of a replica."""
+
+    concurrency: float
+    tokens_per_second: float
+    watts: Watts
+    itl: Seconds | None = None
+    source: ProfileSource = ProfileSource.DECLARED
+
+    @property
+    def joules_per_token(self) -> float:
+        return self.watts.value / self.tokens_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A ModelProfile as declared; `points` ascend in concurrency.
+
+    `idle_watts` without, `context_watts` with a loaded engine and no work; both for all GPUs of a replica.
+    """
+
+    name: str
+    model: str
+    precision: str
+    gpu_product: str
+    gpus: int
+    points: tuple[ProfilePoint, ...]
+    load_seconds: Seconds | None = None
+    load_energy: Joules | None = None
+    idle_watts: Watts | None = None
+    context_watts: Watts | None = None
+    max_concurrency: int | None = None
+
+    def joules_per_token(self, concurrency: float) -> float | None:
+        """J per output token at a concurrency: log-log interpolation, held flat outside the points.
+
+        A held-out concurrency is met to 2.2 % (H100) by this rule; see docs/methodology.md. None without points.
+        """
+        if not self.points:
+            return None
+        levels = [point.concurrency for point in self.points]
+        index = bisect_left(levels, concurrency)
+        if index == 0:
+            return self.points[0].joules_per_token
+        if index == len(levels):
+            return self.points[-1].joules_per_token
+        left, right = self.points[index - 1], self.points[index]
+        share = (log(concurrency) - log(left.concurrency)) / (log(right.concurrency) - log(left.concurrency))
+        return exp(log(left.joules_per_token) + share * (log(right.joules_per_token) - log(left.joules_per_token)))
+
+    def concurrency_within(self, itl: Seconds) -> float | None:
+        """The largest measured concurrency whose inter-token latency is within the objective."""
+        within = [point.concurrency for point in self.points if point.itl is not None and point.itl <= itl]
+        return max(within, default=None)

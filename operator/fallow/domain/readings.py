@@ -1,0 +1,132 @@
+"""What the meters said: engine (vLLM), GPU (DCGM) and waiting-request readings, each with the time of its sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fallow.domain.figures import Missing
+from fallow.domain.units import Instant, Joules, Watts
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PodRef:
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Cumulative counts by upper bound in seconds, ascending; the last bound is infinity.
+
+    Bounds may differ between engines and versions, so they travel with the counts.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReading:
+    """One vLLM pod, its engines (data-parallel ranks) summed.
+
+    Gauges: `running` and `waiting` requests, `kv_usage` 0..1 (the fullest engine). Counters since the engine started:
+    tokens, finished requests and engine iterations; None where this version does not expose one.
+    `at` is the time of the oldest gauge sample used.
+    """
+
+    at: Instant
+    running: float
+    waiting: float
+    kv_usage: float | None
+    prompt_tokens: float
+    generated_tokens: float
+    requests: float
+    cached_prompt_tokens: float | None = None
+    iterations: float | None = None
+    asleep: bool = False
+    model_name: str = ""
+    ttft: Histogram | None = None
+    itl: Histogram | None = None
+
+
+class ActivitySource(StrEnum):
+    """Which DCGM field says that the GPU worked; the later ones say less."""
+
+    ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    GPU_UTIL = "DCGM_FI_DEV_GPU_UTIL"
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    watts: Watts
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyCounter:
+    """Energy since the driver was loaded; falls back to zero when the driver reloads."""
+
+    joules: Joules
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Share of time, 0..1, that the compute engine was busy."""
+
+    ratio: float
+    source: ActivitySource
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """One physical GPU, by UUID. `holder` is the pod that dcgm-exporter names, None when it names none."""
+
+    uuid: str
+    node: str
+    model_name: str
+    power: Power | Missing
+    counter: EnergyCounter | Missing
+    activity: Activity | Missing
+    holder: PodRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSeries:
+    """A sample of a metric of waiting requests, with its labels, to be matched by `Wake.selector`."""
+
+    metric: str
+    labels: Mapping[str, str]
+    value: float
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Everything the meters said in one cycle. A pod or GPU that is absent was not seen; the faults say why.
+
+    `gpus_by_holder` are the same GPUs by the pod that the meter names.
+    """
+
+    at: Instant
+    engines: Mapping[PodRef, EngineReading] = field(default_factory=dict)
+    gpus: Mapping[str, GpuReading] = field(default_factory=dict)
+    waiting: tuple[WaitingSeries, ...] = ()
+    engine_fault: Missing | None = None
+    gpu_fault: Missing | None = None
+    waiting_fault: Missing | None = None
+    pod_faults: Mapping[PodRef, Missing] = field(default_factory=dict)
+    gpus_by_holder: Mapping[PodRef, tuple[GpuReading, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        held: dict[PodRef, list[GpuReading]] = {}
+        for gpu in self.gpus.values():
+            if gpu.holder is not None:
+                held.setdefault(gpu.holder, []).append(gpu)
+        object.__setattr__(self, "gpus_by_holder", {pod: tuple(gpus) for pod, gpus in held.items()})

@@ -1,0 +1,144 @@
+"""One frozen picture of everything a cycle knows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.figures import Missing
+from fallow.domain.policies import Policy
+from fallow.domain.profiles import Profile
+from fallow.domain.readings import PodRef, Readings
+from fallow.domain.units import Instant
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.zones import Zone, ZoneReading
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    address: str
+    labels: Mapping[str, str]
+    gpus: int
+    gpu_product: str
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod that holds GPUs or belongs to a service. `service` and `variant` are None for foreign pods."""
+
+    ref: PodRef
+    uid: str
+    node: str
+    address: str
+    port: int
+    gpus: int
+    created: Instant
+    ready: bool
+    deleting: bool
+    scheduled: bool
+    service: ServiceKey | None = None
+    variant: str | None = None
+    started: Instant | None = None
+    ready_since: Instant | None = None
+    deleting_since: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Deployment that serves a variant: replicas asked for and ready, as last seen."""
+
+    namespace: str
+    name: str
+    service: ServiceKey
+    variant: str
+    replicas: int
+    ready: int
+    generation: int
+    applied: str = ""
+    owned: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An object whose spec could not be read: `message` names the field and what to write."""
+
+    kind: str
+    namespace: str
+    name: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The cluster as last watched; the metric source is not part of it.
+
+    `pods_by_service` and `workloads_by_service` are the same pods and workloads, found without searching.
+    """
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    pods: Mapping[PodRef, Pod] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
+    services: Mapping[ServiceKey, Service] = field(default_factory=dict)
+    memories: Mapping[ServiceKey, ServiceMemory] = field(default_factory=dict)
+    policies: tuple[Policy, ...] = ()
+    zones: tuple[Zone, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    invalid: tuple[Invalid, ...] = ()
+    pods_by_service: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
+    workloads_by_service: Mapping[ServiceKey, tuple[Workload, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pods, workloads = defaultdict(list), defaultdict(list)
+        for pod in self.pods.values():
+            if pod.service is not None:
+                pods[pod.service].append(pod)
+        for workload in self.workloads:
+            workloads[workload.service].append(workload)
+        object.__setattr__(self, "pods_by_service", {key: tuple(found) for key, found in pods.items()})
+        object.__setattr__(self, "workloads_by_service", {key: tuple(found) for key, found in workloads.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class DemandPoint:
+    """A service's load at an instant, summed over its ready pods.
+
+    Rates are per second since the readings before, None where there are none. `desired` replicas were asked for then.
+    """
+
+    at: Instant
+    running: float
+    waiting: float
+    kv_mean: float | None
+    tokens_per_second: float | None
+    ready: int
+    desired: int
+
+    @property
+    def in_flight(self) -> float:
+        return self.running + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window."""
+
+    at: Instant
+    cluster: ClusterView
+    readings: Readings
+    zones: Mapping[str, ZoneReading] = field(default_factory=dict)
+    history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
+    previous: Readings | None = None
+    earlier: Readings | None = None
+
+    def pods_of(self, key: ServiceKey) -> tuple[Pod, ...]:
+        return self.cluster.pods_by_service.get(key, ())
+
+    def workloads_of(self, key: ServiceKey) -> tuple[Workload, ...]:
+        return self.cluster.workloads_by_service.get(key, ())
+
+    def engine_fault(self, pod: PodRef) -> Missing | None:
+        """Why a pod's engine was not read, the most specific reason first."""
+        return self.readings.pod_faults.get(pod) or self.readings.engine_fault

@@ -1,0 +1,140 @@
+"""Inference services as declared: model, variants, objectives, limits; and what their status remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from fallow.domain.units import Instant, Joules, Seconds
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServiceKey:
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to serve the model. `quality` is relative to the reference variant (the first), 0..1."""
+
+    name: str
+    model: str
+    precision: str
+    quality: float = 1.0
+    gpus: int = 1
+    products: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[Mapping[str, Any], ...] = ()
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objectives:
+    ttft_p95: Seconds | None = None
+    itl_p95: Seconds | None = None
+    attainment: float = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A Prometheus metric of waiting requests; any matching sample above zero wakes the service."""
+
+    metric: str
+    selector: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_concurrency: float | None = None
+    wake: Wake | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """How the vLLM container runs. `resources` and `env` are Kubernetes JSON, passed through."""
+
+    image: str
+    port: int = 8000
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    env: tuple[Mapping[str, Any], ...] = ()
+    sleep_mode: bool = False
+    termination_grace: Seconds = Seconds(60)
+    shared_memory: str = "2Gi"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """An InferenceService as declared. `target` names an adopted Deployment (None: Fallow creates its own).
+
+    `requested` is what the /scale subresource holds: None lets Fallow decide, 0 stops, n asks for at least n.
+    """
+
+    key: ServiceKey
+    uid: str
+    generation: int
+    model: str
+    served_name: str
+    variants: tuple[Variant, ...]
+    objectives: Objectives
+    scaling: Scaling
+    engine: Engine
+    created: Instant
+    target: str | None = None
+    requested: int | None = None
+    paused: bool = False
+    template: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+    wake_annotation: str = ""
+
+    @property
+    def reference(self) -> Variant:
+        return self.variants[0]
+
+    def variant(self, name: str) -> Variant | None:
+        return next((v for v in self.variants if v.name == name), None)
+
+
+class IdleState(StrEnum):
+    """Three signals' verdict. Unknown: a signal was never seen. Stale: it was, and is too old."""
+
+    ACTIVE = "Active"
+    STANDBY = "Standby"
+    IDLE = "Idle"
+    UNKNOWN = "Unknown"
+    STALE = "Stale"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMemory:
+    """What must outlive a restart, read from and written to the object's status.
+
+    `quiet_since`: start of the present quiet; None while active. `changed_at`: last change of capacity by Fallow.
+    `request_at`: when the present `requested` was first seen; `wake_handled`: the wake annotation already obeyed.
+    `serving`: the variant that serves; `switching_to`: the one being made before it is broken.
+    `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
+    `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
+    """
+
+    serving: str | None = None
+    switching_to: str | None = None
+    resting: bool = False
+    idle_state: IdleState = IdleState.UNKNOWN
+    idle_state_since: Instant | None = None
+    quiet_since: Instant | None = None
+    changed_at: Instant | None = None
+    request_seen: int | None = None
+    request_at: Instant | None = None
+    wake_handled: str = ""
+    wake_started: Instant | None = None
+    wake_took: Seconds | None = None
+    wake_booked: Joules | None = None
+    wake_used: Joules | None = None

@@ -1,0 +1,1 @@
+"""Energy, attribution, carbon, water, embodied impact: one formula, one function, one source (docs/methodology.md)."""

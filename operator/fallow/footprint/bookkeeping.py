@@ -1,0 +1,213 @@
+"""The accounting step: from the ledger and a snapshot to the next ledger.
+
+Each GPU is booked from its mark to its newest sample, cut by line and by calendar period, and its mark moves along;
+so every joule is booked exactly once, whatever was missed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from fallow.domain.figures import Figure
+from fallow.domain.ledger import Account, Book, GpuMark, Ledger, LineKey, LineKind
+from fallow.domain.readings import GpuReading, PodRef
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Instant, Joules, Seconds
+from fallow.domain.zones import ZoneReading
+from fallow.footprint.attribution import Holding, Piece, holdings, pieces
+from fallow.footprint.energy import Metered, Sample, metered, sample_of
+from fallow.footprint.hardware import Hardware, hardware_of
+from fallow.footprint.impacts import Held, impacts
+from fallow.footprint.periods import Calendar, Slot, added, calendar, opened, rolled, slots
+from fallow.footprint.work import Work, work_since
+from fallow.footprint.zones import node_zone
+
+# a ledger further ahead than this was written under a wrong clock; its periods start anew
+CLOCK_FAULT = Seconds(3600)
+# marks of GPUs that left with their node; nodes come and go, and the ledger must not grow without end
+KEEP_GONE_GPU = Seconds(7 * 86_400)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """Running sums; every impact is linear in them, so each formula runs once per line and not once per GPU."""
+
+    low: float = 0.0
+    best: float = 0.0
+    high: float = 0.0
+    idle: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Count:
+    """Running sums of what engines served."""
+
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+    requests: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the impacts of a piece depend on besides energy and time."""
+
+    line: LineKey
+    slot: Slot
+    zone: str
+    hardware: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One GPU's piece; `idle` is the share of it without work."""
+
+    piece: Piece
+    energy: Figure[Joules]
+    idle: float
+    hardware: Hardware
+    zone: ZoneReading | None
+
+
+@dataclass(slots=True)
+class _Journal:
+    """The entries of one step, before they are added to the books."""
+
+    present: Calendar
+    sums: dict[_Kind, _Sum] = field(default_factory=dict)
+    zones: dict[str, ZoneReading | None] = field(default_factory=dict)
+    hardware: dict[str, Hardware] = field(default_factory=dict)
+    firsts: dict[LineKey, Instant] = field(default_factory=dict)
+    counts: dict[tuple[LineKey, Slot], _Count] = field(default_factory=dict)
+
+    def enter(self, entry: _Entry) -> None:
+        piece, zone = entry.piece, entry.zone.zone.name if entry.zone else ""
+        self.zones[zone] = entry.zone
+        self.hardware[entry.hardware.name] = entry.hardware
+        self.firsts[piece.line] = min(piece.start, self.firsts.get(piece.line, piece.start))
+        for slot, share in slots(piece.start, piece.end, self.present):
+            total = self.sums.setdefault(_Kind(piece.line, slot, zone, entry.hardware.name), _Sum())
+            total.low += entry.energy.low.value * share
+            total.best += entry.energy.best.value * share
+            total.high += entry.energy.high.value * share
+            total.idle += entry.energy.best.value * share * entry.idle
+            total.seconds += (piece.end - piece.start) * share
+
+    def serve(self, work: Work) -> None:
+        for one in work.served:
+            self.firsts[one.line] = min(one.start, self.firsts.get(one.line, one.start))
+            for slot, share in slots(one.start, one.end, self.present):
+                count = self.counts.setdefault((one.line, slot), _Count())
+                count.prompt_tokens += one.account.prompt_tokens * share
+                count.generated_tokens += one.account.generated_tokens * share
+                count.requests += one.account.requests * share
+
+    def accounts(self) -> Iterator[tuple[LineKey, Slot, Account]]:
+        for kind, total in self.sums.items():
+            held = Held(
+                energy=Figure(Joules(total.low), Joules(total.best), Joules(total.high)),
+                idle=Joules(total.idle),
+                duration=Seconds(total.seconds),
+                hardware=self.hardware[kind.hardware],
+                zone=self.zones[kind.zone],
+            )
+            yield kind.line, kind.slot, impacts(held)
+        for (line, slot), count in self.counts.items():
+            account = Account(
+                prompt_tokens=count.prompt_tokens,
+                generated_tokens=count.generated_tokens,
+                requests=count.requests,
+            )
+            yield line, slot, account
+
+
+def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
+    """Book everything that the snapshot says happened since the ledger's marks; the ledger itself is left alone."""
+    now = snapshot.at if ledger.at > snapshot.at + CLOCK_FAULT else Instant(max(ledger.at, snapshot.at))
+    journal = _Journal(calendar(now))
+    work = work_since(ledger, snapshot)
+    journal.serve(work)
+    held = holdings(snapshot, ledger.gpus)
+    zones = {node: node_zone(snapshot, node) for node in {gpu.node for gpu in snapshot.readings.gpus.values()}}
+    marks: dict[str, GpuMark] = {}
+    resets = 0
+    for uuid, reading in snapshot.readings.gpus.items():
+        sample = sample_of(reading)
+        mark = ledger.gpus.get(uuid)
+        if sample is None:
+            continue
+        holding = held[uuid]
+        if mark is None:
+            marks[uuid] = _mark(sample, reading, holding)
+            continue
+        hardware = hardware_of(reading.model_name)
+        used = metered(mark, sample, hardware)
+        if used is None:
+            continue
+        resets += used.reset
+        for piece, energy in _shared(mark, holding, used):
+            idle = _idle_share(mark, holding, piece, work.idle)
+            journal.enter(_Entry(piece, energy, idle, hardware, zones[reading.node]))
+        marks[uuid] = _mark(sample, reading, holding)
+    waiting = {
+        uuid: _worked(mark, work.idle)
+        for uuid, mark in ledger.gpus.items()
+        if uuid not in marks and (mark.node in snapshot.cluster.nodes or now - mark.at <= KEEP_GONE_GPU)
+    }
+    return replace(
+        ledger,
+        at=now,
+        gpus={**waiting, **marks},
+        engines=work.marks,
+        books=_books(ledger.books, journal),
+        resets=ledger.resets + resets,
+    )
+
+
+def _mark(sample: Sample, reading: GpuReading, holding: Holding) -> GpuMark:
+    return GpuMark(
+        at=sample.at,
+        joules=sample.joules,
+        line=holding.line,
+        watts=sample.watts,
+        holder=holding.holder,
+        node=reading.node,
+    )
+
+
+def _worked(mark: GpuMark, idle: frozenset[PodRef]) -> GpuMark:
+    """The mark of a GPU that was not booked now: remember that its holder may have worked meanwhile."""
+    if mark.worked or mark.line.kind is not LineKind.SERVICE or mark.holder in idle:
+        return mark
+    return replace(mark, worked=True)
+
+
+def _shared(mark: GpuMark, holding: Holding, used: Metered) -> Iterator[tuple[Piece, Figure[Joules]]]:
+    """The interval's pieces with their energy, by time."""
+    duration = used.end - used.start
+    for piece in pieces(mark, holding, used.start, used.end):
+        yield piece, used.energy * ((piece.end - piece.start) / duration)
+
+
+def _idle_share(mark: GpuMark, holding: Holding, piece: Piece, idle: frozenset[PodRef]) -> float:
+    """The share of a piece in which the holder was ready and certainly without work; loading is not idle."""
+    if not piece.present or piece.line.kind is not LineKind.SERVICE or holding.holder not in idle:
+        return 0.0
+    if mark.holder == holding.holder and mark.worked:
+        return 0.0
+    ready = holding.pod.ready_since if holding.pod else None
+    if ready is None or ready <= piece.start:
+        return 1.0
+    return max(piece.end - ready, 0.0) / (piece.end - piece.start)
+
+
+def _books(books: Mapping[LineKey, Book], journal: _Journal) -> Mapping[LineKey, Book]:
+    turned = {line: rolled(one, journal.present) for line, one in books.items()}
+    together: dict[tuple[LineKey, Slot], Account] = {}
+    for line, slot, account in journal.accounts():
+        known = together.get((line, slot))
+        together[line, slot] = account if known is None else known + account
+    for (line, slot), account in together.items():
+        turned[line] = added(turned.get(line) or opened(journal.firsts[line], journal.present), slot, account)
+    return turned

@@ -1,0 +1,205 @@
+"""What is known of a GPU by its name: power at rest, design power, and what its manufacture emitted.
+
+Names are those of GPU feature discovery (NVIDIA-H100-80GB-HBM3) or of DCGM (NVIDIA H100 80GB HBM3).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from fallow.domain.figures import Figure
+from fallow.domain.units import Grams, Watts
+
+# 14 H100 in service draw 127..155 W with a context where the bench gave 121.6 W (arXiv 2605.23918): up to 28 % more
+IDLE_TOLERANCE = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """`bare`: no process. `context`: a loaded engine without work. `assumed` names the fields that nobody measured."""
+
+    name: str
+    design: Watts
+    bare: Watts
+    context: Watts
+    embodied: Figure[Grams]
+    source: str
+    assumed: tuple[str, ...] = ()
+
+
+def _kilograms(low: float, best: float, high: float) -> Figure[Grams]:
+    return Figure(Grams(low * 1e3), Grams(best * 1e3), Grams(high * 1e3))
+
+
+_PARKING = "idle: arXiv 2605.23918 (gpu-parking-tax)"
+_H100_MADE = "embodied: NVIDIA HGX H100 PCF / 8, geometric mean, BoaviztAPI factors"
+_A100_MADE = "embodied: 0.55 x best, BoaviztAPI, Boavizta factors by memory"
+
+# the most specific words first: the first row whose words are all in the name is taken
+_TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
+    (
+        frozenset({"H100", "PCIE"}),
+        Hardware(
+            "H100 PCIe",
+            Watts(350),
+            Watts(59),
+            Watts(85),
+            _kilograms(164, 312, 592),
+            f"idle: arXiv 2604.09048; {_H100_MADE}",
+            ("context",),
+        ),
+    ),
+    (
+        frozenset({"H100", "NVL"}),
+        Hardware(
+            "H100 NVL",
+            Watts(400),
+            Watts(59),
+            Watts(85),
+            _kilograms(164, 312, 592),
+            f"idle: arXiv 2604.09048; {_H100_MADE}",
+            ("context",),
+        ),
+    ),
+    (
+        frozenset({"H100"}),
+        Hardware(
+            "H100 SXM",
+            Watts(700),
+            Watts(71.8),
+            Watts(121.6),
+            _kilograms(164, 307, 575),
+            f"{_PARKING}; {_H100_MADE}",
+        ),
+    ),
+    (
+        frozenset({"H200"}),
+        Hardware(
+            "H200 SXM",
+            Watts(700),
+            Watts(71.8),
+            Watts(121.6),
+            _kilograms(164, 418, 1067),
+            "idle: as H100 SXM, the same die; embodied: H100 PCF, Boavizta factors by memory",
+            ("bare", "context"),
+        ),
+    ),
+    (
+        frozenset({"A100", "PCIE"}),
+        Hardware(
+            "A100 PCIe",
+            Watts(300),
+            Watts(53.7),
+            Watts(79.9),
+            _kilograms(150, 287, 549),
+            f"{_PARKING}; {_A100_MADE}",
+        ),
+    ),
+    (
+        frozenset({"A100", "40GB"}),
+        Hardware(
+            "A100 SXM 40 GB",
+            Watts(400),
+            Watts(62.1),
+            Watts(87),
+            _kilograms(150, 273, 318),
+            "idle: as A100 SXM 80 GB; embodied: BoaviztAPI, high Chien 2023",
+            ("bare", "context"),
+        ),
+    ),
+    (
+        frozenset({"A100"}),
+        Hardware(
+            "A100 SXM 80 GB",
+            Watts(400),
+            Watts(62.1),
+            Watts(87),
+            _kilograms(150, 286, 547),
+            f"idle: single devices, powertrace-sim and inference-energy; {_A100_MADE}",
+        ),
+    ),
+    (
+        frozenset({"L40S"}),
+        Hardware(
+            "L40S",
+            Watts(350),
+            Watts(35.6),
+            Watts(102.4),
+            _kilograms(100, 167, 279),
+            f"{_PARKING}; embodied: Boavizta factors",
+        ),
+    ),
+    (
+        frozenset({"L4"}),
+        Hardware(
+            "L4",
+            Watts(72),
+            Watts(17),
+            Watts(30),
+            _kilograms(60, 83, 114),
+            "idle: arXiv 2604.09048; embodied: EcoDiag generic GPU, BoaviztAPI",
+            ("context",),
+        ),
+    ),
+    (
+        frozenset({"T4"}),
+        Hardware(
+            "T4",
+            Watts(70),
+            Watts(12),
+            Watts(21),
+            _kilograms(60, 88, 129),
+            "idle: arXiv 2604.09048; embodied: EcoDiag generic GPU, P100 of BoaviztAPI as ceiling",
+            ("context",),
+        ),
+    ),
+    (
+        frozenset({"V100"}),
+        Hardware(
+            "V100",
+            Watts(300),
+            Watts(40),
+            Watts(55),
+            _kilograms(100, 114, 129),
+            "embodied: P100 of BoaviztAPI as ceiling",
+            ("bare", "context"),
+        ),
+    ),
+    (
+        frozenset({"B200"}),
+        Hardware(
+            "B200",
+            Watts(1000),
+            Watts(103),
+            Watts(174),
+            _kilograms(285, 659, 1524),
+            "idle: H100's share of the design power; embodied: NVIDIA claims per EFLOP, Boavizta factors by memory",
+            ("bare", "context"),
+        ),
+    ),
+)
+
+# An unknown GPU must not be taken for idle while it works, so its idle powers are low; its manufacture spans the table.
+UNKNOWN = Hardware(
+    "unknown GPU",
+    Watts(1000),
+    Watts(20),
+    Watts(60),
+    _kilograms(60, 302, 1524),
+    "idle: low on purpose; embodied: lowest and highest row of the table and their geometric mean",
+    ("design", "bare", "context", "embodied"),
+)
+
+
+@cache
+def hardware_of(name: str) -> Hardware:
+    """The row of a product label or DCGM model name; `UNKNOWN` where no row fits."""
+    words = frozenset(re.split(r"[^A-Z0-9]+", name.upper()))
+    return next((hardware for needed, hardware in _TABLE if needed <= words), UNKNOWN)
+
+
+def idle_ceiling(name: str) -> Watts:
+    """Above this draw a loaded GPU is working: context watts times the spread seen between devices."""
+    return hardware_of(name).context * IDLE_TOLERANCE

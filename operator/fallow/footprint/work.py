@@ -1,0 +1,122 @@
+"""What the engines did since their marks: tokens and requests, and whether a pod had work at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from fallow.domain.ledger import Account, EngineMark, Ledger, LineKey
+from fallow.domain.readings import EngineReading, PodRef
+from fallow.domain.snapshots import Pod, Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.footprint.attribution import line_of
+
+# the API server stamps pods in whole seconds by its own clock; a pod cannot have served within this time
+START_TOLERANCE = Seconds(30)
+# marks of pods that are gone are kept this long, in case only our view of the cluster was interrupted
+KEEP_GONE = Seconds(3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Tokens and requests of one engine between two readings."""
+
+    line: LineKey
+    start: Instant
+    end: Instant
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`idle` names the pods that certainly had no work since their marks; whoever is not in it may have had some."""
+
+    served: tuple[Served, ...]
+    idle: frozenset[PodRef]
+    marks: Mapping[str, EngineMark]
+
+
+def work_since(ledger: Ledger, snapshot: Snapshot) -> Work:
+    marks: dict[str, EngineMark] = dict(ledger.engines)
+    served: list[Served] = []
+    idle: set[PodRef] = set()
+    for ref, pod in snapshot.cluster.pods.items():
+        if pod.service is None:
+            continue
+        mark = marks.get(pod.uid) or _fresh(pod, ledger)
+        reading = snapshot.readings.engines.get(ref)
+        if mark is not None:
+            marks[pod.uid] = mark
+        if reading is None or not _countable(reading):
+            continue
+        if mark is None:
+            marks[pod.uid] = _mark_of(reading, line_of(ref, pod), ref)
+        elif reading.at <= mark.at:
+            if pod.ready and not mark.working:
+                idle.add(ref)
+        else:
+            account = counted(mark, reading)
+            marks[pod.uid] = _mark_of(reading, line_of(ref, pod), ref)
+            advanced = account.generated_tokens + account.prompt_tokens + account.requests > 0
+            if advanced:
+                served.append(Served(line_of(ref, pod), mark.at, reading.at, account))
+            elif pod.ready and not mark.working and not marks[pod.uid].working:
+                idle.add(ref)
+    served.extend(_last_served(marks, snapshot))
+    return Work(tuple(served), frozenset(idle), _pruned(marks, snapshot))
+
+
+def _last_served(marks: dict[str, EngineMark], snapshot: Snapshot) -> Iterator[Served]:
+    """What a source still tells of pods that are gone: their last requests end between a look and the pod's end."""
+    present = {pod.uid for pod in snapshot.cluster.pods.values()}
+    for uid, mark in list(marks.items()):
+        if uid in present or mark.line is None or mark.pod is None or mark.pod in snapshot.cluster.pods:
+            continue
+        reading = snapshot.readings.engines.get(mark.pod)
+        if reading is None or not _countable(reading) or reading.at <= mark.at:
+            continue
+        account = counted(mark, reading)
+        marks[uid] = _mark_of(reading, mark.line, mark.pod)
+        if account.generated_tokens + account.prompt_tokens + account.requests > 0:
+            yield Served(mark.line, mark.at, reading.at, account)
+
+
+def counted(mark: EngineMark, reading: EngineReading) -> Account:
+    """T1: counter differences; an engine of which any counter fell has restarted and counts from zero."""
+    now = (reading.prompt_tokens, reading.generated_tokens, reading.requests)
+    before = (mark.prompt_tokens, mark.generated_tokens, mark.requests)
+    if any(value < old for value, old in zip(now, before, strict=True)):
+        before = (0.0, 0.0, 0.0)
+    prompt, generated, requests = (value - old for value, old in zip(now, before, strict=True))
+    return Account(prompt_tokens=prompt, generated_tokens=generated, requests=requests)
+
+
+def _fresh(pod: Pod, ledger: Ledger) -> EngineMark | None:
+    """A pod that started after the ledger's last step counts from zero; of an older one only the future is known."""
+    start = pod.started if pod.started is not None else pod.created
+    if start < ledger.since or start < ledger.at - START_TOLERANCE:
+        return None
+    return EngineMark(at=start, line=line_of(pod.ref, pod), pod=pod.ref)
+
+
+def _mark_of(reading: EngineReading, line: LineKey, pod: PodRef) -> EngineMark:
+    return EngineMark(
+        at=reading.at,
+        prompt_tokens=reading.prompt_tokens,
+        generated_tokens=reading.generated_tokens,
+        requests=reading.requests,
+        working=reading.running + reading.waiting > 0,
+        line=line,
+        pod=pod,
+    )
+
+
+def _countable(reading: EngineReading) -> bool:
+    values = (reading.prompt_tokens, reading.generated_tokens, reading.requests, reading.running, reading.waiting)
+    return all(isfinite(value) and value >= 0 for value in values)
+
+
+def _pruned(marks: Mapping[str, EngineMark], snapshot: Snapshot) -> Mapping[str, EngineMark]:
+    present = {pod.uid for pod in snapshot.cluster.pods.values()}
+    return {uid: mark for uid, mark in marks.items() if uid in present or snapshot.at - mark.at <= KEEP_GONE}

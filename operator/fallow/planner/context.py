@@ -1,0 +1,83 @@
+"""What a lever may look at for one service, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.estimates import ServiceEstimate
+from fallow.domain.plans import Veto
+from fallow.domain.policies import Policy
+from fallow.domain.profiles import Profile
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint, Pod, Workload
+from fallow.domain.units import Instant, Seconds, Watts
+from fallow.domain.workloads import Service, ServiceMemory, Variant
+from fallow.planner.capacity import Capacity
+
+# A replica that is not ready after this time has no room or does not work; starts take minutes.
+STARTING_LIMIT = Seconds(1800)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included."""
+
+    now: Instant
+    service: Service
+    policy: Policy
+    estimate: ServiceEstimate
+    memory: ServiceMemory
+    serving: Variant
+    current: Mapping[str, int]
+    workloads: Mapping[str, Workload]
+    pods: tuple[Pod, ...]
+    history: tuple[DemandPoint, ...]
+    profiles: tuple[Profile, ...]
+    product: str | None
+    capacity: Mapping[str, Capacity]
+    floor: int
+    ceiling: int
+
+    @property
+    def replicas(self) -> int:
+        return self.current.get(self.serving.name, 0)
+
+    def ready(self, variant: str) -> int:
+        return sum(1 for pod in self.pods if pod.variant == variant and pod.ready and not pod.deleting)
+
+    @property
+    def strays(self) -> Mapping[str, int]:
+        """Replicas of variants that neither serve nor are being switched to, or are in the spec no longer."""
+        target = self.service.variant(self.memory.switching_to) if self.memory.switching_to else None
+        wanted = {self.serving.name, target.name if target else None}
+        return {variant: count for variant, count in self.current.items() if count > 0 and variant not in wanted}
+
+    @property
+    def pending(self) -> int:
+        """Replicas asked for and on their way, strays left aside; what takes too long is not on its way any more."""
+        return sum(self._starting(name, count) for name, count in self.current.items() if name not in self.strays)
+
+    def _starting(self, variant: str, count: int) -> int:
+        pods = [pod for pod in self.pods if pod.variant == variant and not pod.deleting]
+        begun = [pod.started or pod.created for pod in pods if not pod.ready]
+        stuck = sum(1 for at in begun if self.now - at > STARTING_LIMIT)
+        changed = self.memory.changed_at
+        if changed is not None and self.now - changed > STARTING_LIMIT:
+            stuck += max(0, count - len(pods))
+        return max(0, count - self.ready(variant) - stuck)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not."""
+
+    lever: str
+    reason: Reason
+    message: str
+    replicas: Mapping[str, int] | None = None
+    saves: Watts | None = None
+    serving: str | None = None
+    switching_to: str | None = None
+    resting: bool | None = None
+    vetoes: tuple[Veto, ...] = field(default=())

@@ -1,0 +1,264 @@
+"""The decide step: one plan for the cluster, each service's part explained, nothing done without a reason.
+
+The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
+word, rest and wake, the switch under way, variant, replicas.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fallow.domain.estimates import Estimates, ServiceEstimate
+from fallow.domain.plans import Decision, Plan, ServicePlan
+from fallow.domain.policies import Mode, Policy, ScalingRules
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.workloads import Service, ServiceMemory, Variant
+from fallow.planner.capacity import profile_for, replica_capacity
+from fallow.planner.conditions import conditions
+from fallow.planner.context import Context, Proposal
+from fallow.planner.levers import precision, replicas, rest
+from fallow.planner.remembering import observed, settled, waking, woken
+from fallow.planner.selection import policy_for, product_of
+
+OWNER = "Owner"
+NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A proposal, the name of the action it stands for, and whether it acts whatever the policy's mode."""
+
+    proposal: Proposal
+    action: str = "Hold"
+    always: bool = False
+
+
+def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
+    return Plan(
+        at=snapshot.at,
+        services={
+            key: plan_service(snapshot, service, estimates.services[key])
+            for key, service in snapshot.cluster.services.items()
+        },
+    )
+
+
+def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) -> ServicePlan:
+    """What one service should run, and why."""
+    context = _context(snapshot, service, estimate)
+    verdict = _consult(context)
+    proposal, policy = verdict.proposal, context.policy
+    acts = proposal.replicas is not None and (verdict.always or policy.mode is Mode.ENFORCE)
+    wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
+    runs = wanted if acts else dict(context.current)
+    decision = Decision(
+        at=context.now,
+        action=verdict.action,
+        lever=proposal.lever,
+        reason=proposal.reason,
+        message=proposal.message,
+        policy=policy.name,
+        saves=proposal.saves,
+        proposal=proposal.replicas is not None and not acts,
+    )
+    memory = _after(context, verdict) if acts else context.memory
+    return ServicePlan(
+        key=service.key,
+        replicas=runs,
+        proposed=wanted,
+        serving=memory.serving or context.serving.name,
+        memory=memory,
+        decision=decision if acts or (decision.proposal and policy.mode is Mode.RECOMMEND) else None,
+        standing=decision,
+        vetoes=proposal.vetoes,
+        policy=policy if policy.name else None,
+        conditions=conditions(context, runs, memory),
+        clear_request=_is_spent(context, memory),
+    )
+
+
+def _is_spent(context: Context, memory: ServiceMemory) -> bool:
+    """Whether spec.replicas was obeyed and only stands in the way of the next /scale: it rests, and did before."""
+    requested = context.service.requested
+    rests = context.memory.resting and memory.resting and not context.service.paused
+    return rests and bool(requested) and requested == memory.request_seen
+
+
+def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) -> Context:
+    policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
+    workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
+    replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
+    before = snapshot.cluster.memories.get(service.key, ServiceMemory())
+    before = settled(before, service, replicas, snapshot.at)
+    pods = snapshot.pods_of(service.key)
+    serving = _serving(service, before, snapshot)
+    ready = sum(1 for pod in pods if pod.ready and not pod.deleting)
+    memory = woken(observed(before, service, estimate, policy.idle, snapshot.at), ready, estimate.booked, snapshot.at)
+    # a variant removed from the spec may leave the one it was switched to as the one that serves
+    to = memory.switching_to if memory.switching_to != serving.name else None
+    memory = replace(memory, serving=serving.name, switching_to=to)
+    floor = service.scaling.min_replicas
+    if service.requested and memory.request_at is not None:
+        floor = max(floor, service.requested)
+    product = product_of(snapshot, service)
+    return Context(
+        now=snapshot.at,
+        service=service,
+        policy=policy,
+        estimate=estimate,
+        memory=memory,
+        serving=serving,
+        current={variant: workload.replicas for variant, workload in workloads.items()},
+        workloads=workloads,
+        pods=pods,
+        history=snapshot.history.get(service.key, ()),
+        profiles=snapshot.cluster.profiles,
+        product=product,
+        capacity={
+            variant.name: replica_capacity(
+                service,
+                variant,
+                profile_for(variant, snapshot.cluster.profiles, product),
+                policy.scaling.headroom,
+            )
+            for variant in service.variants
+        },
+        floor=min(floor, service.scaling.max_replicas),
+        ceiling=service.scaling.max_replicas,
+    )
+
+
+def _serving(service: Service, memory: ServiceMemory, snapshot: Snapshot) -> Variant:
+    """The remembered variant; without memory the one with most replicas; the reference at last."""
+    remembered = service.variant(memory.serving) if memory.serving else None
+    if remembered is not None:
+        return remembered
+    running = {w.variant: w.replicas for w in snapshot.workloads_of(service.key) if w.replicas > 0}
+    declared = [variant for variant in service.variants if variant.name in running]
+    return max(declared, key=lambda variant: running[variant.name], default=service.reference)
+
+
+def _consult(context: Context) -> Verdict:
+    owner = _owner(context)
+    if owner is not None:
+        return owner
+    if context.memory.resting:
+        proposal = rest.wake(context)
+        if proposal is not None:
+            return Verdict(proposal, "Wake", always=True)
+        return Verdict(Proposal(rest.NAME, Reason.RESTING, "rests until a request, /scale or the annotation wakes it"))
+    resting = rest.propose(context)
+    can_rest = context.policy.mode is Mode.ENFORCE or context.memory.switching_to is None
+    if resting is not None and resting.replicas is not None and can_rest:
+        return Verdict(resting, "Rest")
+    switch = precision.propose(context)
+    if switch is not None and switch.replicas is not None:
+        return _switch_verdict(switch)
+    scaling = replicas.propose(context)
+    if scaling.replicas is not None:
+        grows = sum(scaling.replicas.values()) > sum(context.current.values())
+        if grows or context.memory.switching_to is None:
+            return Verdict(scaling, "ScaleUp" if grows else "ScaleDown")
+    return Verdict(_standing(resting, switch, scaling))
+
+
+def _owner(context: Context) -> Verdict | None:
+    """What the owner says outright is done in every mode: pause, stop, start, limits, adopted."""
+    service, current = context.service, context.current
+    total = sum(current.values())
+    if service.paused:
+        return Verdict(Proposal(OWNER, Reason.PAUSED, "paused: Fallow reports and changes nothing"))
+    if service.requested == 0:
+        message = "stopped: /scale asks for 0 replicas"
+        if total == 0:
+            return Verdict(Proposal(OWNER, Reason.STOPPED, message))
+        stopped = Proposal(OWNER, Reason.STOPPED, message, dict.fromkeys(current, 0), resting=False, switching_to="")
+        return Verdict(stopped, "Stop", always=True)
+    if service.target is not None and not context.workloads:
+        message = f"Deployment {service.target} named by targetRef does not exist in {service.key.namespace}"
+        return Verdict(Proposal(OWNER, Reason.TARGET_NOT_FOUND, message))
+    if context.memory.resting:
+        return None
+    if total == 0:
+        count = min(max(context.floor, 1), max(context.ceiling, 1))
+        message = f"starts with {count} replicas of {context.serving.name}"
+        started = Proposal(OWNER, Reason.FIRST_START, message, {**current, context.serving.name: count})
+        return Verdict(started, "Start", always=True)
+    return _handover(context) or _limits(context)
+
+
+def _handover(context: Context) -> Verdict | None:
+    """A variant taken out of the spec goes once the serving one runs as many replicas, all of them ready."""
+    gone = {name: count for name, count in context.strays.items() if context.service.variant(name) is None}
+    if not gone:
+        return None
+    names, serving = ", ".join(sorted(gone)), context.serving.name
+    wanted = min(max(context.replicas, context.floor, sum(gone.values())), max(context.ceiling, 1))
+    if context.replicas < wanted:
+        message = f"{names} is no longer in spec.variants; {serving} takes over with {wanted} replicas"
+        begun = Proposal(OWNER, Reason.SWITCHING, message, {**context.current, serving: wanted})
+        return Verdict(begun, "Switch", always=True)
+    if context.ready(serving) >= wanted:
+        message = f"{names} is no longer in spec.variants and drains; {serving} is ready with {wanted} replicas"
+        done = Proposal(OWNER, Reason.DRAINING, message, {**context.current, **dict.fromkeys(gone, 0)})
+        return Verdict(done, "SwitchDone", always=True)
+    return None
+
+
+def _limits(context: Context) -> Verdict | None:
+    """MinReplicas and maxReplicas at once; what /scale asks for is a floor, and exact where Fallow does not scale."""
+    asked, ceiling = context.service.requested, max(context.ceiling, 1)
+    scales = context.policy.mode is Mode.ENFORCE and context.policy.scaling.enabled
+    if asked and context.memory.request_at == context.now and not scales:
+        ceiling = min(asked, ceiling)
+    bounded = min(max(context.replicas, context.floor), ceiling)
+    if bounded == context.replicas or (bounded < context.replicas and context.memory.switching_to is not None):
+        return None
+    reason = Reason.REQUESTED if asked and bounded == asked else Reason.LIMITS
+    words = f"/scale asks for {asked}" if reason is Reason.REQUESTED else "limits"
+    message = f"{words}: between {context.floor} and {context.ceiling} replicas"
+    limited = Proposal(OWNER, reason, message, {**context.current, context.serving.name: bounded})
+    return Verdict(limited, "ScaleUp" if bounded > context.replicas else "ScaleDown", always=True)
+
+
+def _switch_verdict(switch: Proposal) -> Verdict:
+    """Beginning a switch is the policy's to decide; one under way is always brought to an end."""
+    if switch.switching_to:
+        return Verdict(switch, "Switch")
+    actions = {Reason.SWITCHING: "Switch", Reason.SWITCH_COMPLETE: "SwitchDone"}
+    return Verdict(switch, actions.get(switch.reason, "SwitchStop"), always=True)
+
+
+def _standing(resting: Proposal | None, switch: Proposal | None, scaling: Proposal) -> Proposal:
+    """Why nothing changes: the most telling of the levers' answers, with the rest of their vetoes."""
+    answers = [answer for answer in (switch, scaling, resting) if answer is not None]
+    vetoes = tuple(veto for answer in answers for veto in answer.vetoes)
+    telling = next((answer for answer in answers if answer.vetoes), None)
+    if telling is None and resting is not None:
+        telling = resting
+    if telling is None and switch is not None and switch.reason is not Reason.STEADY:
+        telling = switch
+    return replace(telling or scaling, replicas=None, vetoes=vetoes)
+
+
+def _after(context: Context, verdict: Verdict) -> ServiceMemory:
+    """The memory once the proposal is carried out."""
+    proposal = verdict.proposal
+    changed: Mapping[str, int] = proposal.replicas or {}
+    memory = context.memory
+    if dict(changed) != dict(context.current):
+        memory = replace(memory, changed_at=context.now)
+    if proposal.resting is not None:
+        memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None)
+    if proposal.serving is not None:
+        memory = replace(memory, serving=proposal.serving)
+    if proposal.switching_to is not None:
+        memory = replace(memory, switching_to=proposal.switching_to or None)
+    if verdict.action == "Wake":
+        memory = replace(
+            waking(memory, context.estimate.booked, context.now),
+            wake_handled=context.service.wake_annotation,
+            request_seen=context.service.requested,
+            request_at=context.now if context.service.requested else None,
+        )
+    return memory

@@ -1,0 +1,119 @@
+"""The estimate step's view of each service: demand, quiet, draw, J/token, latency, intensity."""
+
+from collections.abc import Callable
+
+from fallow.domain.estimates import Estimates, ServiceEstimate
+from fallow.domain.figures import Missing
+from fallow.domain.ledger import Ledger, Span, together
+from fallow.domain.policies import GuardRules
+from fallow.domain.readings import EngineReading, Histogram, PodRef
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Joules, Seconds, Watts
+from fallow.domain.workloads import Service, ServiceKey
+from fallow.domain.zones import ZoneReading
+from fallow.footprint.draw import draws
+from fallow.footprint.hardware import idle_ceiling
+from fallow.footprint.zones import zone_of
+from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, serving_pods
+from fallow.planner.latency import merged_difference, quantile
+from fallow.planner.quiet import idle_evidence
+from fallow.planner.selection import policy_for
+
+
+def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
+    """Estimate every service of the snapshot; pure."""
+    draw = draws(snapshot)
+    return Estimates(
+        services={
+            key: _service(snapshot, service, draw.services.get(key, Watts(0)), _booked(ledger, key))
+            for key, service in snapshot.cluster.services.items()
+        },
+        ledger=ledger,
+        cluster_watts=draw.cluster,
+        unallocated_watts=draw.unallocated,
+    )
+
+
+def _service(snapshot: Snapshot, service: Service, watts: Watts | Missing, booked: Joules | None) -> ServiceEstimate:
+    policy = policy_for(service, snapshot.cluster.policies)
+    max_age = (policy.guards if policy else GuardRules()).metrics_max_age
+    demand = demand_of(snapshot, service, max_age)
+    zone = _zone(snapshot, service)
+    return ServiceEstimate(
+        key=service.key,
+        demand=demand,
+        evidence=idle_evidence(snapshot, service, demand, max_age=max_age, idle_ceiling=idle_ceiling),
+        watts=watts,
+        joules_per_token=_joules_per_token(snapshot, service),
+        ttft_p95=_p95(snapshot, service, lambda engine: engine.ttft),
+        itl_p95=_p95(snapshot, service, lambda engine: engine.itl),
+        intensity=zone.intensity if zone else Missing(Reason.NO_ZONE, "no GridZone covers the service's nodes"),
+        zone=zone.zone.name if zone else "",
+        waiting_outside=outside_waiting(snapshot, service, max_age),
+        booked=booked,
+        at_least=demand_at_least(snapshot, service, max_age) if isinstance(demand, Missing) else None,
+    )
+
+
+def _booked(ledger: Ledger | None, key: ServiceKey) -> Joules | None:
+    if ledger is None:
+        return None
+    books = ledger.service_books(key)
+    return together(books, Span.TOTAL).account.energy.best if books else Joules(0)
+
+
+def _p95(snapshot: Snapshot, service: Service, pick: Callable[[EngineReading], Histogram | None]) -> Seconds | Missing:
+    """Over the window's requests; a pod that was there at its start and not read then is left out."""
+    if snapshot.earlier is None:
+        return Missing(Reason.NO_HISTORY, "first readings since start")
+    pairs = []
+    for pod in serving_pods(snapshot, service):
+        now, before = snapshot.readings.engines.get(pod.ref), snapshot.earlier.engines.get(pod.ref)
+        began = pod.started if pod.started is not None else pod.created
+        if now is not None and (before is not None or began > snapshot.earlier.at):
+            pairs.append((pick(before) if before else None, pick(now)))
+    return quantile(merged_difference(pairs), 0.95)
+
+
+def _zone(snapshot: Snapshot, service: Service) -> ZoneReading | None:
+    """The zone under the service's pods; a service without pods is priced by the zone of the first GPU node."""
+    nodes = [snapshot.cluster.nodes.get(pod.node) for pod in snapshot.pods_of(service.key)]
+    fallback = sorted(snapshot.cluster.nodes.values(), key=lambda node: node.name)
+    for node in [*nodes, *fallback]:
+        if node is not None and (zone := zone_of(node, snapshot.zones)) is not None:
+            return zone
+    return None
+
+
+def _joules_per_token(snapshot: Snapshot, service: Service) -> float | Missing:
+    """GPU energy over generated tokens since the window's start, over the pods that were there all along."""
+    if snapshot.earlier is None:
+        return Missing(Reason.NO_HISTORY, "first readings since start")
+    joules, tokens = 0.0, 0.0
+    for pod in serving_pods(snapshot, service):
+        now, before = snapshot.readings.engines.get(pod.ref), snapshot.earlier.engines.get(pod.ref)
+        if now is None or before is None or now.generated_tokens < before.generated_tokens:
+            continue
+        used = _energy_between(snapshot, pod.ref)
+        if isinstance(used, Missing):
+            return used
+        joules += used
+        tokens += now.generated_tokens - before.generated_tokens
+    if tokens <= 0:
+        return Missing(Reason.NO_WORK, "no token was generated in the window")
+    return joules / tokens
+
+
+def _energy_between(snapshot: Snapshot, pod: PodRef) -> float | Missing:
+    earlier = snapshot.earlier.gpus if snapshot.earlier else {}
+    held = snapshot.readings.gpus_by_holder.get(pod, ())
+    joules = 0.0
+    for gpu in held:
+        before = earlier.get(gpu.uuid)
+        if isinstance(gpu.counter, Missing):
+            return gpu.counter
+        if before is None or isinstance(before.counter, Missing) or before.counter.joules > gpu.counter.joules:
+            return Missing(Reason.NO_HISTORY, f"GPU {gpu.uuid} has no earlier counter")
+        joules += (gpu.counter.joules - before.counter.joules).value
+    return joules if held else Missing(Reason.NO_SERIES, f"no GPU series names pod {pod}")

@@ -1,0 +1,215 @@
+"""Which variant serves: the policy's carbon tiers allow precisions, measured J/token has the last word.
+
+Accuracy comes last: the highest quality that the tier allows, and back promptly. A switch makes the new variant ready
+before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
+"""
+
+from math import ceil
+
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Veto
+from fallow.domain.policies import Mode, PrecisionRules, Tier
+from fallow.domain.reasons import Reason
+from fallow.domain.units import GramsPerKWh, Watts
+from fallow.domain.workloads import Variant
+from fallow.planner import guards
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+
+NAME = "Precision"
+# A variant comes for no less than this share of J/token: profiles are met between their points to 2.2 %.
+CLEAR_ADVANTAGE = 0.022
+
+
+def propose(context: Context) -> Proposal | None:
+    """Start a switch, finish one, give one up, or say why the serving variant stays; None where no tiers are set."""
+    if context.memory.switching_to is not None:
+        return _continue(context, context.memory.switching_to)
+    rules, reference = context.policy.precision, context.service.reference
+    if len(context.service.variants) < 2 or context.replicas == 0:
+        return None
+    if rules is None:
+        return None if context.serving == reference else _begin(context, reference, "no policy asks for it any more")
+    intensity = context.estimate.intensity
+    if isinstance(intensity, Missing):
+        return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {intensity}")
+    grams = intensity.grams.best
+    tier = _tier(context, rules, grams)
+    chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
+    where = (
+        f"grid at {grams.value:.0f} gCO2e/kWh ({f'tier above {tier.above.value:.0f}' if tier else 'below all tiers'})"
+    )
+    if chosen == context.serving:
+        reason = vetoes[0].reason if vetoes else Reason.STEADY
+        return Proposal(NAME, reason, vetoes[0].message if vetoes else f"{chosen.name} stays: {where}", vetoes=vetoes)
+    return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}")
+
+
+def _begin(context: Context, chosen: Variant, why: str) -> Proposal:
+    checks = (guards.freshness(context), guards.pending(context), guards.dwell(context), _room(context, chosen))
+    stops = tuple(veto for veto in checks if veto is not None)
+    if stops:
+        return Proposal(NAME, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
+    return Proposal(
+        NAME,
+        Reason.TIER_ENDED if chosen == context.service.reference else Reason.CARBON_TIER,
+        f"{context.serving.name} to {chosen.name}: {why}",
+        {**context.current, chosen.name: _replicas_for(context, chosen)},
+        saves=_saved(context, chosen),
+        switching_to=chosen.name,
+    )
+
+
+def _continue(context: Context, target: str) -> Proposal:
+    """Cut over once the new variant carries as many replicas as asked for; give up after the deadline.
+
+    What is ready is taken away neither on missing signals nor when it is more than the old variant has.
+    """
+    variant, old = context.service.variant(target), context.serving.name
+    asked, ready = context.current.get(target, 0), context.ready(target)
+    if variant is None or asked == 0:
+        message = f"{target} is gone; {old} keeps serving"
+        return Proposal(NAME, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
+    stays = {**context.current, target: 0}
+    called_off, veto = _is_called_off(context, variant), guards.freshness(context)
+    started, better = context.memory.changed_at, ready > context.ready(old)
+    if called_off and not better and veto is None:
+        message = f"no policy asks for {target} any more; {old} keeps serving"
+        return Proposal(NAME, Reason.TIER_ENDED, message, stays, serving=old, switching_to="")
+    wanted = max(asked, _replicas_for(context, variant))
+    if asked < wanted and not called_off:
+        message = f"{old} grew meanwhile; {target} gets {wanted} replicas"
+        return Proposal(NAME, Reason.SWITCHING, message, {**context.current, target: wanted})
+    if ready >= asked and veto is None:
+        message = f"{target} is ready with {ready} replicas; {old} drains"
+        replicas = {**context.current, old: 0}
+        return Proposal(NAME, Reason.SWITCH_COMPLETE, message, replicas, serving=target, switching_to="")
+    if started is not None and context.now - started > STARTING_LIMIT and not better and veto is None:
+        message = f"{target} had {ready} of {asked} replicas ready after {STARTING_LIMIT:.0f} s; {old} keeps serving"
+        return Proposal(NAME, Reason.NOT_READY, message, stays, serving=old, switching_to="")
+    message = f"{target} has {ready} of {asked} replicas ready; {old} serves until then"
+    if veto is not None:
+        return Proposal(NAME, veto.reason, f"{message}; {veto.message}", vetoes=(veto,))
+    return Proposal(NAME, Reason.SWITCHING, message)
+
+
+def _is_called_off(context: Context, target: Variant) -> bool:
+    """A lesser variant is for an enforced policy alone to bring; the reference may always come back."""
+    enforced = context.policy.mode is Mode.ENFORCE and context.policy.precision is not None
+    return target != context.service.reference and not enforced
+
+
+def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Tier | None:
+    """The tier at this intensity; one that a lesser variant serves in is left only past the hysteresis."""
+    serving, reference = context.serving.precision.upper(), context.service.reference.precision.upper()
+
+    def threshold(tier: Tier) -> GramsPerKWh:
+        holds = serving in tier.allow and reference not in tier.allow
+        return tier.above * (1 - rules.hysteresis) if holds else tier.above
+
+    reached = [tier for tier in rules.tiers if intensity >= threshold(tier)]
+    return max(reached, key=lambda tier: tier.above.value, default=None)
+
+
+def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Variant, tuple[Veto, ...]]:
+    """The best that the tier allows; a service without such a variant keeps the one it has."""
+    reference = context.service.reference
+    if reference.precision.upper() in tier.allow:
+        return reference, ()
+    vetoes: dict[str, Veto] = {}
+    for variant in sorted(context.service.variants, key=lambda variant: -variant.quality):
+        if variant.precision.upper() not in tier.allow:
+            continue
+        if variant.quality < rules.quality_floor:
+            message = f"{variant.name} has quality {variant.quality}, the floor is {rules.quality_floor}"
+            vetoes[variant.name] = Veto("quality", Reason.QUALITY_FLOOR, message)
+        elif rules.require_measured_advantage and not _is_greener(context, variant):
+            message = f"{variant.name} stays out: {_advantage(context, variant)}"
+            vetoes[variant.name] = Veto("advantage", Reason.NO_MEASURED_ADVANTAGE, message)
+        else:
+            return variant, tuple(vetoes.values())
+    if not vetoes:
+        allowed = ", ".join(sorted(tier.allow))
+        vetoes["tier"] = Veto("tier", Reason.STEADY, f"no variant has one of the tier's precisions ({allowed})")
+    return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
+
+
+def _level(context: Context, variant: Variant) -> float:
+    """Requests in work per replica if this variant carried the watched load; at least one.
+
+    The same whichever variant serves, so that a switch does not take away its own reason.
+    """
+    points = [point for point in context.history if point.ready > 0]
+    demand = context.estimate.demand
+    if not points and not isinstance(demand, Missing):
+        points = [demand]
+    load = sum(point.running for point in points) / len(points) if points else 0.0
+    needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
+    return max(1.0, load / min(needed, max(context.ceiling, 1)))
+
+
+def _energies(context: Context, variant: Variant) -> tuple[float, float] | None:
+    """J/token of the reference and of the variant at the load at hand, both from profiles; None without both."""
+    pair = []
+    for candidate in (context.service.reference, variant):
+        profile = profile_for(candidate, context.profiles, context.product)
+        energy = profile.joules_per_token(_level(context, candidate)) if profile else None
+        if energy is None:
+            return None
+        pair.append(energy)
+    return pair[0], pair[1]
+
+
+def _other(context: Context, variant: Variant) -> Variant:
+    """The lesser of the two variants that a switch is between, whichever way it goes."""
+    return context.serving if variant.name == context.service.reference.name else variant
+
+
+def _is_greener(context: Context, variant: Variant) -> bool:
+    """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
+    energies = _energies(context, variant)
+    if variant == context.serving:
+        return energies is None or energies[1] < energies[0]
+    return energies is not None and energies[1] < energies[0] * (1 - CLEAR_ADVANTAGE)
+
+
+def _advantage(context: Context, variant: Variant) -> str:
+    reference, other = context.service.reference, _other(context, variant)
+    energies = _energies(context, other)
+    if energies is None:
+        pair = f"{reference.name} and {other.name}"
+        return f"no ModelProfile tells the J/token of both {pair} on {context.product or '?'}"
+    return (
+        f"{energies[0]:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
+        f"{energies[1]:.3f} as {other.name} at {_level(context, other):.0f}"
+    )
+
+
+def _needed(context: Context, variant: Variant) -> int:
+    """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first."""
+    have = context.capacity[context.serving.name].concurrency * context.replicas
+    return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
+
+
+def _replicas_for(context: Context, variant: Variant) -> int:
+    return min(_needed(context, variant), max(context.ceiling, 1))
+
+
+def _room(context: Context, variant: Variant) -> Veto | None:
+    """Where maxReplicas is in the way of equal capacity, the watched load must fit under it."""
+    carried = context.capacity[variant.name].concurrency * context.ceiling
+    peak = max((point.in_flight for point in context.history), default=0.0)
+    if _needed(context, variant) <= context.ceiling or peak <= carried:
+        return None
+    message = f"{context.ceiling} replicas of {variant.name} carry {carried:.0f} requests, the peak was {peak:.0f}"
+    return Veto("limits", Reason.MAX_REPLICAS, message)
+
+
+def _saved(context: Context, variant: Variant) -> Watts | None:
+    """Negative on the way back: quality is what that buys."""
+    energies, demand = _energies(context, _other(context, variant)), context.estimate.demand
+    if energies is None or isinstance(demand, Missing) or demand.tokens_per_second is None:
+        return None
+    serving = energies[0] if context.serving.name == context.service.reference.name else energies[1]
+    after = energies[1] if variant.name != context.service.reference.name else energies[0]
+    return Watts((serving - after) * demand.tokens_per_second)

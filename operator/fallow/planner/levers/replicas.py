@@ -1,0 +1,192 @@
+"""Replica scaling from measured load: up quickly, down slowly.
+
+The largest of four needs wins (requests in flight, KV cache, token rate, requests waiting outside). Replicas on
+their way count as capacity. Down needs every signal, a watched window, a rest since the last change, and peers that
+can carry the load of the replica that goes (N-1).
+"""
+
+from math import ceil
+
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Veto
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint
+from fallow.domain.units import Seconds, Watts
+from fallow.footprint.hardware import hardware_of
+from fallow.planner import guards
+from fallow.planner.capacity import Capacity, profile_for
+from fallow.planner.context import Context, Proposal
+
+NAME = "Replicas"
+# vLLM starts to preempt when the KV cache is full; see docs/methodology.md, replica capacity
+KV_TARGET = 0.8
+# A replica goes only when the rest would run at this share of their target, so that it is not wanted back at once.
+DEAD_BAND = 0.9
+STEP_WINDOW = Seconds(60)
+# Knative KPA's panic-threshold-percentage of 200
+PANIC = 2.0
+
+
+def propose(context: Context) -> Proposal:
+    """More or fewer replicas of the serving variant, or the reason why neither."""
+    if not context.policy.scaling.enabled:
+        return Proposal(NAME, Reason.LEVER_OFF, "replica scaling is off in the policy")
+    demand, outside = context.estimate.demand, context.estimate.waiting_outside
+    waiting = 0.0 if isinstance(outside, Missing) else outside
+    capacity = context.capacity[context.serving.name]
+    if isinstance(demand, Missing):
+        return _in_doubt(context, demand, waiting, capacity)
+    needed, reason, why = need(demand, waiting, capacity)
+    if needed > context.replicas:
+        return _more(context, needed, reason, why, sustained=_sustained(context, needed, waiting, capacity))
+    stray = min(context.strays, default=None)
+    lowest = max(_lowest_safe(context, capacity), context.floor)
+    left = context.ready(context.serving.name) if stray else context.replicas - 1
+    if lowest <= left and needed <= left and waiting == 0:
+        return _fewer(context, lowest, capacity, stray or context.serving.name)
+    return Proposal(NAME, Reason.STEADY, _steady(context, demand, capacity))
+
+
+def _in_doubt(context: Context, fault: Missing, waiting: float, capacity: Capacity) -> Proposal:
+    """An engine too busy to answer must not keep help away: what the others carry can ask for more, never for less."""
+    seen = context.estimate.at_least
+    if seen is not None:
+        needed, reason, why = need(seen, waiting, capacity)
+        if needed > context.replicas:
+            sustained = _sustained(context, needed, waiting, capacity)
+            return _more(context, needed, reason, f"at least {why}", sustained=sustained)
+    veto = Veto("freshness", Reason.DATA_MISSING, str(fault))
+    return Proposal(NAME, Reason.DATA_MISSING, veto.message, vetoes=(veto,))
+
+
+def need(demand: DemandPoint, outside: float, capacity: Capacity) -> tuple[int, Reason, str]:
+    """Replicas that the load of this instant asks for, with the signal that asks for most."""
+    in_flight = demand.in_flight + outside
+    by_signal = [
+        (
+            ceil(in_flight / capacity.concurrency),
+            Reason.QUEUE_GROWING if demand.waiting + outside > 0 else Reason.CONCURRENCY,
+            (
+                f"{in_flight:.0f} requests in flight ({demand.waiting + outside:.0f} waiting), "
+                f"{capacity.concurrency:.0f} a replica by {capacity.origin}"
+            ),
+        )
+    ]
+    if demand.kv_mean is not None:
+        by_signal.append(
+            (
+                ceil(demand.kv_mean * demand.ready / KV_TARGET - 1e-9),
+                Reason.KV_CACHE_FULL,
+                f"KV cache {demand.kv_mean:.0%} full over {demand.ready} replicas, target {KV_TARGET:.0%}",
+            )
+        )
+    if demand.tokens_per_second is not None and capacity.tokens_per_second:
+        by_signal.append(
+            (
+                ceil(demand.tokens_per_second / capacity.tokens_per_second - 1e-9),
+                Reason.TOKEN_RATE,
+                f"{demand.tokens_per_second:.0f} tokens/s, {capacity.tokens_per_second:.0f} a replica",
+            )
+        )
+    return max(by_signal, key=lambda signal: signal[0])
+
+
+def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity) -> int:
+    """The fewest replicas that the load asked for over the up window: a spike shorter than that starts nothing.
+
+    A need of twice what runs is no spike and is met at once, as in the panic window of Knative's autoscaler.
+    """
+    if needed >= PANIC * max(context.replicas, 1):
+        return needed
+    window = context.policy.scaling.up_window
+    recent = [point for point in context.history if context.now - point.at <= window]
+    return min([needed, *(need(point, waiting, capacity)[0] for point in recent)])
+
+
+def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
+    current = context.replicas
+    if current >= context.ceiling:
+        message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
+        veto = Veto("limits", Reason.MAX_REPLICAS, message)
+        return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
+    if sustained <= current:
+        message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
+        veto = Veto("window", Reason.WINDOW_NOT_FULL, message)
+        return Proposal(NAME, Reason.WINDOW_NOT_FULL, message, vetoes=(veto,))
+    recent = [point.desired for point in context.history if context.now - point.at <= STEP_WINDOW]
+    base = max(min(recent, default=current), 1)
+    step = max(int(base * context.policy.guards.max_step_per_minute), base + 1)
+    target = min(sustained, context.ceiling, step)
+    if target <= current:
+        message = f"{needed} replicas are needed ({why}); at most {step} this minute"
+        veto = Veto("step", Reason.STEP_LIMIT, message)
+        return Proposal(NAME, Reason.STEP_LIMIT, message, vetoes=(veto,))
+    return Proposal(NAME, reason, why, {**context.current, context.serving.name: target})
+
+
+def _lowest_safe(context: Context, capacity: Capacity) -> int:
+    """The fewest replicas that would have carried the whole down window inside the dead band."""
+    length = context.policy.scaling.down_window
+    points = [point for point in context.history if context.now - point.at <= length]
+    lowest = 1
+    for point in points:
+        lowest = max(lowest, ceil(point.in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9))
+        if point.kv_mean is not None:
+            lowest = max(lowest, ceil(point.kv_mean * point.ready / (KV_TARGET * DEAD_BAND) - 1e-9))
+        if point.tokens_per_second is not None and capacity.tokens_per_second:
+            lowest = max(lowest, ceil(point.tokens_per_second / (capacity.tokens_per_second * DEAD_BAND) - 1e-9))
+    return lowest
+
+
+def _fewer(context: Context, lowest: int, capacity: Capacity, variant: str) -> Proposal:
+    """One replica at a time: each removal is watched for a dwell before the next."""
+    vetoes = tuple(
+        veto
+        for veto in (
+            guards.freshness(context),
+            guards.pending(context),
+            guards.window(context, context.policy.scaling.down_window),
+            guards.dwell(context),
+            guards.objectives(context),
+        )
+        if veto is not None
+    )
+    if vetoes:
+        first = vetoes[0]
+        message = f"{lowest} replicas would do for the last window; {first.message}"
+        return Proposal(NAME, first.reason, message, vetoes=vetoes)
+    length, left = context.policy.scaling.down_window, context.replicas + sum(context.strays.values()) - 1
+    peak = max((point.in_flight for point in context.history if context.now - point.at <= length), default=0.0)
+    message = (
+        f"the last {length:.0f} s needed {lowest} of {left + 1} replicas; "
+        f"{left} carry its peak of {peak:.0f} requests at {peak / left:.0f} of {capacity.concurrency:.0f} each"
+    )
+    return Proposal(
+        NAME,
+        Reason.LOAD_FELL,
+        message,
+        {**context.current, variant: context.current[variant] - 1},
+        saves=_saved(context),
+    )
+
+
+def _saved(context: Context) -> Watts | None:
+    """A removed replica saves what its loaded engine draws above empty GPUs: its share of the work moves to its peers.
+
+    By the profile where it tells both levels, else by the constants of the GPU; None where the GPU is not known.
+    """
+    profile = profile_for(context.serving, context.profiles, context.product)
+    if profile and profile.context_watts is not None and profile.idle_watts is not None:
+        return profile.context_watts - profile.idle_watts
+    if context.product is None:
+        return None
+    hardware = hardware_of(context.product)
+    return (hardware.context - hardware.bare) * context.serving.gpus
+
+
+def _steady(context: Context, demand: DemandPoint, capacity: Capacity) -> str:
+    limit = capacity.concurrency * context.replicas
+    return (
+        f"{demand.in_flight:.0f} requests in flight on {demand.ready} replicas; "
+        f"another is asked for above {limit:.0f} ({capacity.origin})"
+    )

@@ -1,0 +1,79 @@
+"""What the world must offer. Adapters and the twin implement these; the cycle knows nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fallow.domain.figures import Missing
+from fallow.domain.ledger import Ledger
+from fallow.domain.plans import Change, Outcome
+from fallow.domain.readings import PodRef, Readings
+from fallow.domain.reports import CycleReport
+from fallow.domain.snapshots import ClusterView
+from fallow.domain.units import Instant
+from fallow.domain.zones import Intensity, IntensitySource
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTarget:
+    pod: PodRef
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadScope:
+    """Whom to ask: engines by pod, GPU exporters by node address, names of metrics of waiting requests."""
+
+    engines: tuple[EngineTarget, ...] = ()
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    waiting_metrics: frozenset[str] = frozenset()
+
+
+class MetricSource(Protocol):
+    """Never raises: what cannot be read is absent from the readings and named in their faults."""
+
+    async def read(self, now: Instant, scope: ReadScope) -> Readings: ...
+
+    @property
+    def queries(self) -> int:
+        """Requests sent by the last read."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class CarbonSource(Protocol):
+    """Never raises: without an answer it is `Missing` with the reason."""
+
+    async def intensity(self, now: Instant, source: IntensitySource) -> Intensity | Missing: ...
+
+
+class Cluster(Protocol):
+    """Reads come from watches; each write is sent only where it makes a difference.
+
+    `apply` never raises for a failed write: the outcome carries the error.
+    """
+
+    def view(self) -> ClusterView: ...
+
+    async def apply(self, change: Change) -> Outcome: ...
+
+
+class LedgerStore(Protocol):
+    """`load` gives None when nothing was ever stored.
+
+    Both raise `WriteError`s; `save` raises Conflict where another writer was first.
+    """
+
+    async def load(self) -> Ledger | None: ...
+
+    async def save(self, ledger: Ledger) -> Ledger: ...
+
+
+class Reporter(Protocol):
+    """A reporter that cannot deliver logs it and is asked again next cycle; it never stops the cycle."""
+
+    async def report(self, report: CycleReport) -> None: ...

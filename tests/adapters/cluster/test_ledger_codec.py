@@ -1,0 +1,206 @@
+"""The ledger as bytes: nothing that is booked on is lost on the way, and foreign bytes are refused in words."""
+
+import gzip
+import json
+import random
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow.adapters.cluster.ledger_codec import Unreadable, decode, encode
+from fallow.adapters.cluster.ledger_store import SIZE_LIMIT
+from fallow.domain.figures import Figure
+from fallow.domain.ledger import Account, Book, EngineMark, GpuMark, Ledger, LineKey, LineKind, Period
+from fallow.domain.readings import PodRef
+from fallow.domain.units import Grams, Instant, Joules, Litres, Quantity, Watts
+from tests.support.metered import NOON
+
+numbers = st.floats(0, 1e15, allow_subnormal=False)
+instants = numbers.map(Instant)
+words = st.text(min_size=1, max_size=8)
+lines = st.builds(LineKey, st.sampled_from(LineKind), words, words, words)
+
+
+def figures(unit: type[Quantity]) -> st.SearchStrategy[Figure]:  # type: ignore[type-arg]
+    return st.lists(numbers, min_size=3, max_size=3).map(lambda three: Figure(*map(unit, sorted(three))))
+
+
+accounts = st.builds(
+    Account,
+    energy=figures(Joules),
+    idle=numbers.map(Joules),
+    facility=figures(Joules),
+    unpriced=numbers.map(Joules),
+    unwatered=numbers.map(Joules),
+    carbon=figures(Grams),
+    water=figures(Litres),
+    embodied=figures(Grams),
+    prompt_tokens=numbers,
+    generated_tokens=numbers,
+    requests=numbers,
+)
+periods = st.builds(Period, instants, st.one_of(accounts, st.just(Account())))
+books = st.builds(Book, periods, periods, periods, periods, periods)
+meters = st.fixed_dictionaries({"joules": numbers.map(Joules)}) | st.fixed_dictionaries({"watts": numbers.map(Watts)})
+gpu_marks = st.builds(
+    lambda meter, **rest: GpuMark(**({"joules": None} | meter | rest)),
+    meters,
+    at=instants,
+    line=lines,
+    holder=st.none() | st.builds(PodRef, words, words),
+    node=words,
+    worked=st.booleans(),
+)
+seen_engines = st.builds(
+    EngineMark, instants, numbers, numbers, numbers, st.booleans(), lines, st.builds(PodRef, words, words)
+)
+engine_marks = st.builds(EngineMark, instants, numbers, numbers, numbers, st.booleans()) | seen_engines
+ledgers = st.builds(
+    Ledger,
+    since=instants,
+    at=instants,
+    gpus=st.dictionaries(words, gpu_marks, max_size=3),
+    engines=st.dictionaries(words, engine_marks, max_size=3),
+    books=st.dictionaries(lines, books, max_size=2),
+    resets=st.integers(0, 1000),
+)
+
+
+def amounts(account: Account) -> list[float]:
+    """Every best amount of an account."""
+    best: list[Figure[Any]] = [account.energy, account.facility, account.carbon, account.water, account.embodied]
+    plain = [account.idle, account.unpriced, account.unwatered]
+    counts = [account.prompt_tokens, account.generated_tokens, account.requests]
+    return [figure.best.value for figure in best] + [amount.value for amount in plain] + counts
+
+
+@given(st.lists(st.floats(1e-6, 1e12), min_size=3, max_size=3).map(sorted))
+def test_no_bound_of_a_total_falls_with_a_restart(amounts: list[float]) -> None:
+    low, best, high = map(Joules, amounts)
+    period = Period(NOON, Account(energy=Figure(low, best, high)))
+    line = LineKey(LineKind.UNALLOCATED)
+    ledger = Ledger(since=NOON, at=NOON, books={line: Book(period, period, period, period, period)})
+    after = decode(encode(ledger)).books[line].total.account.energy
+    assert low.value <= after.low.value <= after.best.value == best.value
+    assert high.value <= after.high.value
+
+
+@settings(max_examples=100, deadline=None)
+@given(ledgers)
+def test_marks_and_totals_return_exactly_and_the_rest_nearly(ledger: Ledger) -> None:
+    again = decode(encode(ledger))
+    assert (again.since, again.at, again.resets) == (ledger.since, ledger.at, ledger.resets)
+    assert again.gpus == ledger.gpus
+    assert again.engines == ledger.engines
+    assert set(again.books) == set(ledger.books)
+    for line, book in ledger.books.items():
+        read = again.books[line]
+        assert amounts(read.total.account) == amounts(book.total.account)
+        for old, new in ((book.month, read.month), (book.day, read.day), (book.hour, read.hour)):
+            assert new.start == old.start
+            assert amounts(new.account) == pytest.approx(amounts(old.account), rel=1e-6)
+            bounds, kept = old.account.carbon, new.account.carbon
+            assert kept.low.value == pytest.approx(bounds.low.value, rel=1e-6)
+            assert kept.high.value == pytest.approx(bounds.high.value, rel=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ledgers)
+def test_a_ledger_that_was_read_is_written_alike(ledger: Ledger) -> None:
+    once = decode(encode(ledger))
+    assert amounts_of(decode(encode(once))) == amounts_of(once)
+
+
+def amounts_of(ledger: Ledger) -> list[list[float]]:
+    return [amounts(period.account) for book in ledger.books.values() for period in (book.total, book.day, book.hour)]
+
+
+def test_the_same_ledger_gives_the_same_bytes() -> None:
+    ledger = Ledger(NOON, NOON, resets=3)
+    assert encode(ledger) == encode(ledger)
+
+
+def zipped(content: object) -> bytes:
+    return gzip.compress(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "not gzipped JSON"),
+        (gzip.compress(b"hello"), "not gzipped JSON"),
+        (encode(Ledger(NOON, NOON))[:30], "not gzipped JSON"),
+        (gzip.compress(b'{"schema":1,"since":NaN}'), "NaN is no amount"),
+        (zipped([]), "schema None"),
+        (zipped({"schema": 2}), "schema 2 where this version of Fallow reads schema 1"),
+        (zipped({"schema": 1}), "damaged: KeyError"),
+        (
+            zipped({"schema": 1, "since": 0, "at": 0, "resets": 0, "lines": [[1]], "gpus": {}}),
+            "damaged: ValueError",
+        ),
+    ],
+    ids=["text", "zipped text", "cut", "no number", "a list", "newer schema", "empty", "wrong rows"],
+)
+def test_bytes_that_are_no_ledger_are_refused_in_words(content: bytes, message: str) -> None:
+    with pytest.raises(Unreadable, match=message):
+        decode(content)
+
+
+def large(gpus: int, services: int, variants: int) -> Ledger:
+    """A cluster of 8-GPU nodes with noise in every number, as a counter has."""
+    chance = random.Random(7)
+    keys = [
+        LineKey(LineKind.SERVICE, f"team-{number % 50}", f"service-{number}", variant)
+        for number in range(services)
+        for variant in ("bf16", "fp8")[:variants]
+    ]
+
+    def account(energy: float) -> Account:
+        return Account(
+            energy=Figure(Joules(energy * 0.95), Joules(energy), Joules(energy * 1.05)),
+            idle=Joules(energy * chance.random()),
+            facility=Figure(Joules(energy * 1.1), Joules(energy * 1.43), Joules(energy * 2.2)),
+            carbon=Figure(Grams(energy * 1e-4), Grams(energy * 1.4e-4), Grams(energy * 2.6e-4)),
+            water=Figure(Litres(energy * 1e-7), Litres(energy * 2.1e-7), Litres(energy * 4e-7)),
+            embodied=Figure(Grams(energy * 1e-5), Grams(energy * 3.3e-5), Grams(energy * 7e-5)),
+            prompt_tokens=float(chance.randrange(10**9)),
+            generated_tokens=float(chance.randrange(10**9)),
+            requests=float(chance.randrange(10**6)),
+        )
+
+    def book() -> Book:
+        sizes = (1e10, 1e9, 1e8, 1e7, 1e7)
+        return Book(*(Period(NOON, account(chance.uniform(0.1, 1) * size)) for size in sizes))
+
+    marks = {
+        f"GPU-{uuid.UUID(int=chance.getrandbits(128))}": GpuMark(
+            at=Instant(NOON + (number // 8) % 15 + 0.125),
+            joules=Joules(chance.randrange(10**12) / 1000),
+            line=keys[number % len(keys)],
+            watts=Watts(chance.randrange(70_000, 700_000) / 1000),
+            holder=PodRef(f"team-{number % 50}", f"service-{number % services}-{chance.getrandbits(48):x}"),
+            node=f"node-{number // 8}",
+        )
+        for number in range(gpus)
+    }
+    engines = {
+        str(uuid.UUID(int=chance.getrandbits(128))): EngineMark(
+            NOON,
+            chance.randrange(10**9),
+            chance.randrange(10**9),
+            chance.randrange(10**6),
+            line=mark.line,
+            pod=mark.holder,
+        )
+        for mark in list(marks.values())[::4]
+    }
+    return Ledger(NOON, NOON, gpus=marks, engines=engines, books={key: book() for key in keys})
+
+
+def test_ten_thousand_gpus_and_a_thousand_services_fit_into_one_object() -> None:
+    size = len(encode(large(10_000, 1000, 1)))
+    print(f"10,000 GPUs, 2,500 engines, 1,000 lines: {size} bytes")  # noqa: T201 - the figure is quoted in the docs
+    assert size < SIZE_LIMIT

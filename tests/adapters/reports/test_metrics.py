@@ -1,0 +1,141 @@
+"""The operator's own metrics, as a scrape reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fallow.adapters.reports.metrics import MetricsReporter
+from fallow.domain.figures import Missing
+from fallow.domain.plans import ClearRequest, Outcome, RunVariant
+from fallow.domain.reasons import Reason
+from tests.adapters.reports.scenes import GROW, ledger, report
+from tests.support.builders import NOW, service
+
+CHAT = {"namespace": "llm", "service": "chat"}
+BF16 = {**CHAT, "variant": "bf16"}
+
+
+class Page:
+    """A reporter and what a scrape of it shows."""
+
+    def __init__(self, age: float = 0) -> None:
+        self.reporter = MetricsReporter(clock=lambda: NOW + age)
+
+    async def tell(self, **changes: Any) -> None:
+        await self.reporter.report(report(**changes))
+
+    @property
+    def text(self) -> str:
+        return generate_latest(self.reporter.registry).decode()
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.reporter.registry.get_sample_value(name, labels)
+
+    @property
+    def names(self) -> set[str]:
+        return {family.name for family in text_string_to_metric_families(self.text)}
+
+
+async def test_before_the_first_cycle_there_are_no_figures() -> None:
+    assert not any(name.startswith(("fallow_service", "fallow_gpu", "fallow_cycle_age")) for name in Page().names)
+
+
+async def test_totals_of_the_books_are_counters_with_bounds() -> None:
+    page = Page()
+    await page.tell(books=ledger())
+
+    assert page.value("fallow_service_gpu_energy_joules_total", **BF16, bound="best") == 7200
+    assert page.value("fallow_service_facility_energy_joules_total", **BF16, bound="high") == 14400
+    assert page.value("fallow_service_idle_energy_joules_total", **BF16) == 1800
+    assert page.value("fallow_service_carbon_grams_total", **BF16, bound="low") == 0.8
+    assert page.value("fallow_service_water_litres_total", **BF16, bound="best") == 0.002
+    assert page.value("fallow_service_tokens_total", **BF16, kind="generated") == 3600
+    assert page.value("fallow_service_requests_total", **BF16) == 10
+
+
+async def test_lines_of_the_books_add_up_to_all_energy() -> None:
+    page = Page()
+    await page.tell(books=ledger())
+
+    assert page.value("fallow_gpu_energy_joules_total", line="service", namespace="llm", bound="best") == 7200
+
+
+async def test_without_the_ledger_there_are_no_totals() -> None:
+    page = Page()
+    await page.tell(books=None)
+
+    assert "fallow_service_gpu_energy_joules" not in page.names
+
+
+async def test_a_service_shows_draw_cost_replicas_state_and_conditions() -> None:
+    page = Page()
+    await page.tell(replicas={"bf16": 2})
+
+    assert page.value("fallow_service_power_watts", **CHAT) == 400
+    assert page.value("fallow_service_joules_per_token", **CHAT) == 0.1234
+    assert page.value("fallow_service_replicas_desired", **BF16) == 2
+    assert page.value("fallow_service_replicas_ready", **BF16) == 1
+    assert page.value("fallow_service_idle_state", **CHAT, state="Active") == 1
+    assert page.value("fallow_service_idle_state", **CHAT, state="Idle") == 0
+    assert page.value("fallow_service_condition", **CHAT, type="Ready", status="True", reason="AsAsked") == 1
+
+
+async def test_what_is_not_known_has_no_series() -> None:
+    page = Page()
+    unknown = Missing(Reason.NO_SERIES, "no GPU series")
+    await page.tell(watts=unknown, grams=unknown)
+
+    assert page.value("fallow_service_power_watts", **CHAT) is None
+    assert page.value("fallow_zone_carbon_intensity_grams_per_kwh", zone="north", bound="best") is None
+    assert page.value("fallow_faults", signal="intensity", reason="NoSeries") == 1
+
+
+async def test_a_zone_shows_its_intensity() -> None:
+    page = Page()
+    await page.tell(grams=412)
+
+    assert page.value("fallow_zone_carbon_intensity_grams_per_kwh", zone="north", bound="best") == 412
+    assert page.value("fallow_zone_carbon_intensity_age_seconds", zone="north") == 0
+
+
+async def test_a_cycle_shows_its_length_its_queries_and_its_age() -> None:
+    page = Page(age=12)
+    await page.tell()
+
+    assert page.value("fallow_cycle_duration_seconds") == 0.2
+    assert page.value("fallow_cycle_metric_queries") == 7
+    assert page.value("fallow_cycle_age_seconds") == 12
+    assert page.value("fallow_cluster_power_watts") == 1234
+    assert page.value("fallow_cycles_total") == 1
+
+
+async def test_a_decision_counts_once() -> None:
+    page = Page()
+    for _ in range(3):
+        await page.tell(decision=GROW)
+
+    labels = {"lever": "Replicas", "action": "ScaleUp", "reason": "QueueGrowing", "proposal": "false"}
+    assert page.value("fallow_decisions_total", **labels) == 1
+
+
+async def test_writes_count_by_what_became_of_them() -> None:
+    page = Page()
+    run, clear = RunVariant(service(), "bf16", 2), ClearRequest(service())
+    await page.tell(
+        outcomes=(Outcome(run, wrote=True), Outcome(run, wrote=False), Outcome(clear, wrote=False, error="403 no"))
+    )
+
+    assert page.value("fallow_workload_writes_total", change="replicas", result="done") == 1
+    assert page.value("fallow_workload_writes_total", change="request", result="failed") == 1
+
+
+async def test_every_family_has_a_help_text() -> None:
+    page = Page()
+    await page.tell(books=ledger())
+    families = list(text_string_to_metric_families(page.text))
+
+    assert all(family.documentation for family in families)
+    assert all(family.name.startswith("fallow_") for family in families)

@@ -1,0 +1,145 @@
+"""What the cycle keeps between two rounds: enough to judge by, bounded, and right when the clock is not."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fallow.app.watch import KEPT_READINGS, Watch
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Plan
+from fallow.domain.policies import ScalingRules
+from fallow.domain.readings import Readings
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceMemory
+from fallow.planner.decide import decide
+from fallow.planner.estimate import estimate
+from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings
+
+WINDOW = Seconds(120)
+
+
+def shown(seconds: float, *, running: float = 1.0, **more: Any) -> Snapshot:
+    """What a cycle sees at a time after NOW."""
+    at = Instant(NOW + seconds)
+    variants = {"bf16": Running(running=running)}
+    return replace(Scene(variants=variants, now=at, readings=readings(variants, at=at)), **more).snapshot()
+
+
+def remembered(watch: Watch, snapshot: Snapshot) -> Snapshot:
+    return watch.remember(snapshot, estimate(snapshot, None))
+
+
+def watched(times: list[float], **more: Any) -> Watch:
+    watch = Watch(WINDOW)
+    for seconds in times:
+        remembered(watch, shown(seconds, **more))
+    return watch
+
+
+def every(seconds: float, until: float) -> list[float]:
+    return [seconds * index for index in range(int(until / seconds) + 1)]
+
+
+def test_a_new_watch_knows_nothing() -> None:
+    watch = Watch(WINDOW)
+    assert (watch.previous, watch.earlier(NOW), watch.history) == (None, None, {})
+
+
+def test_previous_are_the_readings_of_the_round_before() -> None:
+    watch = watched([0, 15])
+    assert watch.previous is not None
+    assert watch.previous.at == NOW + 15
+
+
+def test_earlier_are_the_oldest_readings_inside_the_window() -> None:
+    watch = watched(every(15, 600))
+    earlier = watch.earlier(Instant(NOW + 615))
+    assert earlier is not None
+    assert 90 <= NOW + 615 - earlier.at <= WINDOW
+
+
+def test_readings_are_thinned_to_a_few_whatever_the_number_of_rounds() -> None:
+    assert len(watched(every(1, 1000))._readings) <= KEPT_READINGS + 2
+
+
+def test_the_round_itself_ends_the_history() -> None:
+    watch = Watch(WINDOW)
+    history = remembered(watch, shown(0, running=3)).history[CHAT]
+    assert [(point.at, point.running) for point in history] == [(NOW, 3)]
+
+
+def test_a_round_without_known_load_leaves_a_gap() -> None:
+    watch = watched([0])
+    remembered(watch, shown(15, readings=Readings(at=Instant(NOW + 15))))
+    remembered(watch, shown(30))
+    assert [point.at - NOW for point in watch.history[CHAT]] == [0, 30]
+
+
+@pytest.mark.parametrize(
+    ("down_window", "kept"), [(300, 450), (1200, 1800), (10, 90)], ids=["default", "long", "never below a minute"]
+)
+def test_history_reaches_over_the_longest_down_window_and_not_much_further(down_window: float, kept: float) -> None:
+    rules = policy(scaling=ScalingRules(down_window=Seconds(down_window)))
+    watch = watched(every(15, 3000), policy=rules)
+    assert NOW + 3000 - watch.history[CHAT][0].at == kept
+
+
+def test_the_history_of_a_deleted_service_goes() -> None:
+    watch = watched([0])
+    gone = shown(15)
+    gone = replace(gone, cluster=replace(gone.cluster, services={}))
+    remembered(watch, gone)
+    assert watch.history == {}
+
+
+def test_a_clock_put_back_starts_history_and_window_anew() -> None:
+    watch = watched(every(15, 600))
+    remembered(watch, shown(-3600))
+    assert [point.at for point in watch.history[CHAT]] == [NOW - 3600]
+    remembered(watch, shown(-3585))
+    earlier = watch.earlier(Instant(NOW - 3585))
+    assert earlier is not None
+    assert earlier.at == NOW - 3600
+
+
+def test_a_clock_put_forward_leaves_nothing_of_the_time_before() -> None:
+    watch = watched([*every(15, 600), 7200])
+    assert [point.at for point in watch.history[CHAT]] == [NOW + 7200]
+
+
+RESTING = ServiceMemory(serving="bf16", resting=True)
+
+
+def carried_out(memory: ServiceMemory) -> tuple[Snapshot, Plan]:
+    snapshot = shown(0)
+    plan = decide(snapshot, estimate(snapshot, None))
+    return snapshot, replace(plan, services={CHAT: replace(plan.services[CHAT], memory=memory)})
+
+
+def test_the_own_memory_outweighs_a_status_that_has_not_come_back_yet() -> None:
+    watch = Watch(WINDOW)
+    watch.keep(*carried_out(RESTING))
+    assert watch.recall(shown(15).cluster).memories[CHAT] == RESTING
+
+
+def test_a_service_created_again_under_its_name_has_the_memory_of_its_status() -> None:
+    watch = Watch(WINDOW)
+    watch.keep(*carried_out(RESTING))
+    view = shown(15).cluster
+    view = replace(view, services={CHAT: replace(view.services[CHAT], uid="another")})
+    assert watch.recall(view).memories[CHAT] == ServiceMemory()
+
+
+def test_without_own_memory_the_status_counts() -> None:
+    view = shown(0, memory=RESTING).cluster
+    assert Watch(WINDOW).recall(view) == view
+
+
+def test_missing_demand_is_never_kept_as_zero() -> None:
+    watch = Watch(WINDOW)
+    fault = Missing(Reason.SOURCE_UNREACHABLE, "refused")
+    remembered(watch, shown(0, readings=Readings(at=NOW, engine_fault=fault)))
+    assert watch.history[CHAT] == ()

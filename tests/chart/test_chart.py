@@ -1,0 +1,277 @@
+"""The chart as helm renders it, one case per switch."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from fallow import __version__
+from fallow.api.crds import crd
+from fallow.api.kinds import KINDS
+from fallow.api.reading import energy_policy, grid_zone
+from fallow.app.settings import Settings
+from tests.chart.rendering import CHART, Objects, helm, refusal, render
+
+# helm is one of the Go-built programs of the test cluster
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def plain() -> Objects:
+    return render()
+
+
+def rules(objects: Objects, kind: str = "ClusterRole") -> list[dict[str, Any]]:
+    return [rule for role in objects.all(kind) for rule in role["rules"]]
+
+
+def test_lint_finds_nothing() -> None:
+    done = helm("lint", "--strict", str(CHART))
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_chart_and_the_package_have_one_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+
+
+def test_the_crds_are_those_of_the_models() -> None:
+    shipped = {path.stem: yaml.safe_load(path.read_text()) for path in (CHART / "crds").glob("*.yaml")}
+
+    assert shipped == {kind.plural: crd(kind) for kind in KINDS}
+
+
+def test_every_value_has_a_description() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def check(part: dict[str, Any], value: Any, path: str) -> None:
+        if "properties" not in part:
+            assert part.get("description"), path
+            return
+        for name, inner in (value or {}).items():
+            assert name in part["properties"], f"{path}.{name} is not in the schema"
+            check(part["properties"][name], inner, f"{path}.{name}")
+
+    check(schema, values, "")
+
+
+def test_one_operator_at_a_time(plain: Objects) -> None:
+    spec = plain.one("Deployment")["spec"]
+
+    assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
+
+
+def test_the_pod_is_restricted(plain: Objects) -> None:
+    security = plain.container["securityContext"]
+
+    assert plain.pod["securityContext"]["runAsNonRoot"] is True
+    assert plain.pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_every_variable_is_a_setting_of_the_operator() -> None:
+    objects = render(
+        "prometheus.url=http://prometheus:9090",
+        'prometheus.headers:={"X-Scope-OrgID":"gpu"}',
+        'prometheus.matchers:={"cluster":"west"}',
+        'prometheus.tokenSecret:={"name":"prometheus"}',
+        'prometheus.caConfigMap:={"name":"trust"}',
+    )
+    known = {f"FALLOW_{name.upper()}" for name in Settings.model_fields}
+
+    assert set(objects.env) | set(render('gateways:=["http://gw"]').env) <= known
+
+
+def test_the_settings_can_be_read_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render(
+        "prometheus.url=http://prometheus:9090", 'prometheus.headers:={"X-Scope-OrgID":"gpu"}', "dryRun=true"
+    )
+    for name, value in objects.env.items():
+        monkeypatch.setenv(name, value or "fallow-system")
+    settings = Settings()
+
+    assert settings.prometheus_url == "http://prometheus:9090"
+    assert settings.prometheus_headers == {"X-Scope-OrgID": "gpu"}
+    assert settings.dry_run is True
+
+
+def test_without_prometheus_the_operator_scrapes_directly(plain: Objects) -> None:
+    assert "FALLOW_PROMETHEUS_URL" not in plain.env
+    assert plain.env["FALLOW_DCGM_PORT"] == "9400"
+
+
+def test_gateways_are_passed_on() -> None:
+    assert json.loads(render('gateways:=["http://gw/metrics"]').env["FALLOW_GATEWAYS"]) == ["http://gw/metrics"]
+
+
+def test_a_token_and_certificates_are_mounted_as_files() -> None:
+    objects = render(
+        "prometheus.url=https://prometheus",
+        'prometheus.tokenSecret:={"name":"prometheus","key":"jwt"}',
+        'prometheus.caConfigMap:={"name":"trust"}',
+    )
+    volumes = {volume["name"]: volume for volume in objects.pod["volumes"]}
+
+    assert volumes["prometheus-token"]["secret"]["items"] == [{"key": "jwt", "path": "token"}]
+    assert volumes["prometheus-ca"]["configMap"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+    assert {mount["name"] for mount in objects.container["volumeMounts"]} == {
+        "tmp",
+        "prometheus-token",
+        "prometheus-ca",
+    }
+
+
+def test_probes_ask_the_health_port(plain: Objects) -> None:
+    ports = {port["name"]: port["containerPort"] for port in plain.container["ports"]}
+
+    assert ports["health"] == int(plain.env["FALLOW_HEALTH_PORT"])
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert plain.container[probe]["httpGet"] == {"path": "/healthz", "port": "health"}
+
+
+def test_nothing_is_granted_by_wildcard_and_no_secret_can_be_read(plain: Objects) -> None:
+    for rule in rules(plain) + rules(plain, "Role"):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "secrets" not in rule["resources"]
+        assert "delete" not in rule["verbs"]
+
+
+def test_every_kind_can_be_watched_and_its_status_written(plain: Objects) -> None:
+    watched = {
+        resource for rule in rules(plain) if {"list", "watch"} <= set(rule["verbs"]) for resource in rule["resources"]
+    }
+    patched = {resource for rule in rules(plain) if "patch" in rule["verbs"] for resource in rule["resources"]}
+
+    assert {kind.plural for kind in KINDS} <= watched
+    assert {f"{kind.plural}/status" for kind in KINDS} <= patched
+
+
+def test_only_the_ledger_can_be_read_and_changed_in_the_own_namespace(plain: Objects) -> None:
+    role = plain.one("Role")
+
+    assert role["metadata"]["namespace"] == "fallow-system"
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+        (None, ["create"]),
+        (["fallow-ledger"], ["get", "update"]),
+    ]
+
+
+def test_bindings_name_the_service_account(plain: Objects) -> None:
+    account = plain.one("ServiceAccount")["metadata"]["name"]
+
+    for binding in (*plain.all("ClusterRoleBinding"), *plain.all("RoleBinding")):
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "fallow-system"}]
+    assert plain.pod["serviceAccountName"] == account
+
+
+def test_configmaps_with_intensities_can_be_read_by_name() -> None:
+    objects = render('intensityConfigMaps:=[{"namespace":"grid","name":"now"}]')
+    role = next(part for part in objects.all("Role") if part["metadata"]["namespace"] == "grid")
+
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["now"], "verbs": ["get"]}
+    ]
+
+
+def test_roles_can_be_left_to_somebody_else() -> None:
+    assert not render("rbac.create=false").kinds & {"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+
+
+def test_an_existing_service_account_is_used() -> None:
+    objects = render("serviceAccount.create=false", "serviceAccount.name=mine")
+
+    assert "ServiceAccount" not in objects.kinds
+    assert objects.pod["serviceAccountName"] == "mine"
+
+
+def test_a_service_account_that_is_not_created_must_be_named() -> None:
+    assert "serviceAccount.name must name an existing ServiceAccount" in refusal("serviceAccount.create=false")
+
+
+def test_the_metrics_service_leads_to_the_operator(plain: Objects) -> None:
+    service = plain.one("Service")
+    labels = plain.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["spec"]["ports"][0]["targetPort"] in {port["name"] for port in plain.container["ports"]}
+
+
+def test_the_metrics_service_can_be_left_out() -> None:
+    assert "Service" not in render("metrics.service.create=false").kinds
+
+
+def test_a_service_monitor_finds_the_metrics_service() -> None:
+    objects = render("metrics.serviceMonitor.create=true", "metrics.serviceMonitor.labels.release=monitoring")
+    monitor = objects.one("ServiceMonitor")
+
+    assert monitor["metadata"]["labels"]["release"] == "monitoring"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= objects.one("Service")["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == objects.one("Service")["spec"]["ports"][0]["name"]
+
+
+def test_a_service_monitor_needs_the_service() -> None:
+    said = refusal("metrics.serviceMonitor.create=true", "metrics.service.create=false")
+
+    assert "needs metrics.service.create: true" in said
+
+
+def test_nothing_of_our_kinds_is_created_unasked(plain: Objects) -> None:
+    assert not plain.kinds & {kind.name for kind in KINDS}
+
+
+@pytest.mark.parametrize(
+    ("setting", "source"),
+    [
+        pytest.param("defaults.gridZone.zone=DE", "Dataset", id="dataset"),
+        pytest.param("defaults.gridZone.gramsPerKWh=0", "Static", id="value"),
+    ],
+)
+def test_a_default_zone_is_one_that_the_operator_can_read(setting: str, source: str) -> None:
+    zone = grid_zone(render("defaults.gridZone.create=true", setting).one("GridZone"))
+
+    assert (zone.spec.default, zone.spec.intensity.source) == (True, source)
+
+
+def test_a_default_zone_needs_a_source() -> None:
+    assert "needs defaults.gridZone.zone" in refusal("defaults.gridZone.create=true")
+
+
+def test_a_default_policy_only_recommends() -> None:
+    policy = energy_policy(render("defaults.energyPolicy.create=true").one("EnergyPolicy"))
+
+    assert policy.spec.mode == "Recommend"
+
+
+def test_a_digest_wins_over_the_tag() -> None:
+    digest = "sha256:" + "a" * 64
+
+    assert render(f"image.digest={digest}", "image.tag=x").container["image"] == f"fallow@{digest}"
+
+
+def test_names_can_be_chosen() -> None:
+    assert render("fullnameOverride=green").one("Deployment")["metadata"]["name"] == "green"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "image.pullPolicy=Sometimes",
+        "prometheus.url=prometheus:9090",
+        "metrics.port=0",
+        "defaults.energyPolicy.mode=Act",
+        "cycleSeconds=0",
+        "replicas=2",
+    ],
+)
+def test_wrong_values_are_refused_by_name(setting: str) -> None:
+    leaf = setting.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
+
+    assert leaf in refusal(setting)

@@ -1,0 +1,73 @@
+"""A cluster in memory: changes take effect at once in its view, or fail the way a test wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fallow.domain.errors import Refused, WriteError
+from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
+from fallow.domain.snapshots import ClusterView, Workload
+from fallow.domain.workloads import Service, ServiceKey
+
+
+class FakeCluster:
+    """`fault`, where set, is what every write fails with. `changes` lists what was written, in order."""
+
+    def __init__(self, view: ClusterView | None = None) -> None:
+        self._view = view or ClusterView()
+        self.fault: WriteError | None = None
+        self.changes: list[Change] = []
+
+    def view(self) -> ClusterView:
+        return self._view
+
+    def show(self, view: ClusterView) -> None:
+        """What the watches bring next."""
+        self._view = view
+
+    async def apply(self, change: Change) -> Outcome:
+        try:
+            wrote = self._run(change) if isinstance(change, RunVariant) else self._clear(change)
+        except WriteError as error:
+            return Outcome(change, wrote=False, error=str(error))
+        if wrote:
+            self.changes.append(change)
+        return Outcome(change, wrote=wrote)
+
+    def _run(self, change: RunVariant) -> bool:
+        key = change.service.key
+        known = next((w for w in self._view.workloads if w.service == key and w.variant == change.variant), None)
+        if known is None and change.service.target is not None:
+            raise Refused(f"Deployment {change.service.target} does not exist in {key.namespace}")
+        if (0 if known is None else known.replicas) == change.replicas:
+            return False
+        self._check()
+        now = replace(known or _new(change), replicas=change.replicas)
+        self._view = replace(self._view, workloads=(*(w for w in self._view.workloads if w is not known), now))
+        return True
+
+    def _clear(self, change: ClearRequest) -> bool:
+        if change.service.requested is None:
+            return False
+        self._check()
+        services: dict[ServiceKey, Service] = {**self._view.services}
+        services[change.service.key] = replace(change.service, requested=None)
+        self._view = replace(self._view, services=services)
+        return True
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+
+def _new(change: RunVariant) -> Workload:
+    key = change.service.key
+    return Workload(
+        namespace=key.namespace,
+        name=f"{key.name}-{change.variant}",
+        service=key,
+        variant=change.variant,
+        replicas=0,
+        ready=0,
+        generation=1,
+    )

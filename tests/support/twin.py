@@ -1,0 +1,62 @@
+"""Builders of simulated engines, nodes and pods, with defaults that a test need not repeat."""
+
+from __future__ import annotations
+
+from fallow.domain.readings import PodRef
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.engine import Engine, EngineLimits
+from fallow.twin.physics.laws import law_for
+from fallow.twin.physics.requests import Request
+from fallow.twin.pods import EngineFacts, NodeFacts, PodFacts, PodPhase
+
+CHAT = ServiceKey("demo", "chat")
+
+
+def an_engine(
+    model: ModelClass = ModelClass.B8,
+    precision: Precision = Precision.BF16,
+    *,
+    gpu: Gpu = Gpu.H100,
+    gpus: int = 1,
+    limits: EngineLimits | None = None,
+) -> Engine:
+    return Engine(law_for(gpu, model, precision, gpus), limits or EngineLimits(), now=0.0)
+
+
+def submitted(engine: Engine, *, at: float = 0.0, prompt: int = 100, output: int = 50) -> Request:
+    request = Request(at, prompt, output)
+    engine.submit(request, at)
+    return request
+
+
+def engine_facts(precision: Precision = Precision.BF16, **limits: float) -> EngineFacts:
+    return EngineFacts("org/model-8B", "chat", ModelClass.B8, precision, EngineLimits(**limits))  # type: ignore[arg-type]  # a test names the limits it is about
+
+
+def a_node(name: str = "gpu-1", *, gpus: int = 8, uid: str = "n1", address: str = "127.0.0.9") -> NodeFacts:
+    return NodeFacts(name, uid, address, Gpu.H100, gpus)
+
+
+def a_pod(
+    name: str = "chat-0",
+    phase: PodPhase = PodPhase.READY,
+    *,
+    node: str = "gpu-1",
+    gpus: int = 1,
+    uid: str = "",
+    address: str = "127.0.0.2",
+    engine: EngineFacts | None = None,
+    service: ServiceKey | None = CHAT,
+) -> PodFacts:
+    return PodFacts(
+        ref=PodRef("demo", name),
+        uid=uid or name,
+        node=node,
+        address=address,
+        phase=phase,
+        gpus=gpus,
+        service=service,
+        variant="bf16",
+        engine=engine or engine_facts(),
+    )

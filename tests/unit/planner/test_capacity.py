@@ -1,0 +1,94 @@
+"""What one replica carries: the owner's number, else what was measured within the objective, else the engine limit."""
+
+from dataclasses import replace
+
+import pytest
+
+from fallow.domain.profiles import Profile
+from fallow.domain.units import Seconds
+from fallow.domain.workloads import Objectives, Variant
+from fallow.planner.capacity import profile_for, replica_capacity
+from tests.support.builders import BF16, FP8, H100, L4, profile, service
+
+MEASURED = profile(BF16, (8, 800, 400, 0.01), (32, 2400, 600, 0.02), (128, 6000, 680, 0.05))
+WITHOUT_ITL = profile(BF16, (8, 800, 400), (128, 6000, 680))
+
+
+@pytest.mark.parametrize(
+    ("declared", "itl", "known", "limit", "expected", "origin"),
+    [
+        (10, None, MEASURED, None, 10, "scaling.targetConcurrency"),
+        (500, None, None, None, 256, "scaling.targetConcurrency"),
+        (None, 0.02, MEASURED, None, 25.6, "within objectives.itl"),
+        (None, 0.02, MEASURED, 10, 8, "within objectives.itl"),
+        (None, 0.001, MEASURED, None, 6.4, "objectives.itl is met nowhere"),
+        (None, 0.02, WITHOUT_ITL, None, 102.4, "ModelProfile bf16-"),
+        (None, None, MEASURED, None, 102.4, "ModelProfile bf16-"),
+        (None, None, MEASURED, 50, 40, "ModelProfile bf16-"),
+        (None, None, None, None, 204.8, "the engine's concurrency limit"),
+        (None, 0.02, None, 20, 16, "the engine's concurrency limit"),
+    ],
+    ids=[
+        "declared",
+        "declared above what the engine takes",
+        "measured within the objective",
+        "the variant's own limit is lower",
+        "an objective that no measured concurrency meets",
+        "a profile without latency",
+        "no objective",
+        "no objective and the variant's own limit",
+        "nothing known",
+        "only the variant's own limit known",
+    ],
+)
+def test_a_replica_carries(
+    declared: float | None, itl: float | None, known: Profile | None, limit: int | None, expected: float, origin: str
+) -> None:
+    wanted = Objectives(itl_p95=None if itl is None else Seconds(itl))
+    found = replica_capacity(
+        service(concurrency=declared, objectives=wanted), replace(BF16, max_concurrency=limit), known, headroom=0.2
+    )
+    assert found.concurrency == pytest.approx(expected)
+    assert origin in found.origin
+
+
+def test_the_measured_token_rate_goes_with_the_measured_concurrency() -> None:
+    wanted = Objectives(itl_p95=Seconds(0.02))
+    assert replica_capacity(service(concurrency=None, objectives=wanted), BF16, MEASURED, 0.2).tokens_per_second == 2400
+
+
+ON_L4 = replace(MEASURED, name="l4", gpu_product=L4)
+FOR_L4 = replace(BF16, products=(L4,))
+
+
+@pytest.mark.parametrize(
+    ("variant", "profiles", "product", "found"),
+    [
+        (BF16, (MEASURED, ON_L4), H100, MEASURED),
+        (BF16, (MEASURED, ON_L4), L4, ON_L4),
+        (BF16, (MEASURED, ON_L4), None, None),
+        (BF16, (ON_L4,), None, ON_L4),
+        (BF16, (ON_L4,), H100, None),
+        (FOR_L4, (MEASURED, ON_L4), H100, ON_L4),
+        (FOR_L4, (MEASURED, ON_L4), None, ON_L4),
+        (FP8, (MEASURED,), H100, None),
+        (replace(BF16, gpus=2), (MEASURED,), H100, None),
+        (replace(BF16, precision="bf16"), (MEASURED,), H100, MEASURED),
+    ],
+    ids=[
+        "of the product it runs on",
+        "of another product it runs on",
+        "none, where the product is not known",
+        "the only one, where the product is not known",
+        "none of another product",
+        "of the product the variant asks for, whatever runs now",
+        "of the product the variant asks for",
+        "none of another model",
+        "none of another number of GPUs",
+        "precision in any case",
+    ],
+)
+def test_the_profile_is_that(
+    variant: Variant, profiles: tuple[Profile, ...], product: str | None, found: Profile | None
+) -> None:
+    assert profile_for(variant, profiles, product) is found
