@@ -13,7 +13,10 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
-    """One finished request."""
+    """One finished request.
+
+    `forbidden`: refused for want of a right. Other refusals are 403 too, such as to create in a namespace that ends.
+    """
 
     time: str
     user: str
@@ -25,6 +28,7 @@ class AuditEvent:
     name: str
     status: int
     agent: str
+    forbidden: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -56,4 +60,5 @@ def parse(event: dict[str, Any]) -> AuditEvent:
         name=target.get("name", ""),
         status=(event.get("responseStatus") or {}).get("code", 0),
         agent=event.get("userAgent", ""),
+        forbidden=(event.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid",
     )

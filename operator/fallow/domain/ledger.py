@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from fallow.domain.figures import Figure
 from fallow.domain.readings import PodRef
-from fallow.domain.units import Grams, Instant, Joules, Litres, Watts
+from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Watts
 from fallow.domain.workloads import ServiceKey
 
 
@@ -26,12 +26,16 @@ class LineKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class LineKey:
-    """A service has namespace, name and variant, a foreign line the pod's namespace alone, the others nothing."""
+    """A service has namespace, name and variant, a foreign line the pod's namespace alone, the others nothing.
+
+    `zone` is the GridZone of the nodes, so that a zone's lines add up to the zone; empty for nodes without one.
+    """
 
     kind: LineKind
     namespace: str = ""
     name: str = ""
     variant: str = ""
+    zone: str = ""
 
     @property
     def service(self) -> ServiceKey | None:
@@ -41,43 +45,87 @@ class LineKey:
 _NO_ENERGY = Figure.exact(Joules(0))
 _NO_CARBON = Figure.exact(Grams(0))
 _NO_WATER = Figure.exact(Litres(0))
+_NO_MONEY = Figure.exact(Money(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Amounts that only grow. `energy` is at the GPU, `facility` adds host share and PUE.
+    """Amounts that only grow. `energy` is at the GPU, `host` the share of the rest, `facility` both with PUE.
 
-    `idle` is the part of `energy` booked while no request was in work; `unpriced` the part of `facility`
-    for which no average intensity was known, and `unwatered` the part for which water on site or at source was not,
-    so that carbon and water can say what they leave out.
+    Four parts of `energy.best` are kept apart, what is left of it is useful: `bare`, what the GPU draws without any
+    process; `parked`, what a loaded engine without work draws on top; `underfilled`, the part of the loaded baseline
+    that an engine with too few requests leaves unused; `starting`, drawn before the holder was ready.
+    `modelled` is the part of `energy.best` that no counter measured. Of `facility`, `unpriced` is the part for which no
+    average intensity was known, `unwatered` that for which a water factor was not, `unmarketed` that without a
+    market-based intensity, and `uncosted` that without a price: each says what its amount leaves out.
+    `costs` are by currency.
     """
 
     energy: Figure[Joules] = _NO_ENERGY
-    idle: Joules = Joules(0)
+    bare: Joules = Joules(0)
+    parked: Joules = Joules(0)
+    underfilled: Joules = Joules(0)
+    starting: Joules = Joules(0)
+    modelled: Joules = Joules(0)
+    host: Figure[Joules] = _NO_ENERGY
     facility: Figure[Joules] = _NO_ENERGY
     unpriced: Joules = Joules(0)
     unwatered: Joules = Joules(0)
+    unmarketed: Joules = Joules(0)
+    uncosted: Joules = Joules(0)
     carbon: Figure[Grams] = _NO_CARBON
+    market_carbon: Figure[Grams] = _NO_CARBON
     water: Figure[Litres] = _NO_WATER
     embodied: Figure[Grams] = _NO_CARBON
+    costs: Mapping[str, Figure[Money]] = field(default_factory=dict)
     prompt_tokens: float = 0.0
+    cached_prompt_tokens: float = 0.0
     generated_tokens: float = 0.0
+    iterations: float = 0.0
     requests: float = 0.0
+
+    @property
+    def idle(self) -> Joules:
+        """Energy while no request was in work, or that no process drew: bare and parked."""
+        return self.bare + self.parked
+
+    @property
+    def useful(self) -> Joules:
+        """What is left of the energy; never negative."""
+        spent = self.bare.value + self.parked.value + self.underfilled.value + self.starting.value
+        return Joules(max(self.energy.best.value - spent, 0.0))
 
     def __add__(self, other: Account) -> Account:
         return Account(
             energy=self.energy + other.energy,
-            idle=self.idle + other.idle,
+            bare=self.bare + other.bare,
+            parked=self.parked + other.parked,
+            underfilled=self.underfilled + other.underfilled,
+            starting=self.starting + other.starting,
+            modelled=self.modelled + other.modelled,
+            host=self.host + other.host,
             facility=self.facility + other.facility,
             unpriced=self.unpriced + other.unpriced,
             unwatered=self.unwatered + other.unwatered,
+            unmarketed=self.unmarketed + other.unmarketed,
+            uncosted=self.uncosted + other.uncosted,
             carbon=self.carbon + other.carbon,
+            market_carbon=self.market_carbon + other.market_carbon,
             water=self.water + other.water,
             embodied=self.embodied + other.embodied,
+            costs=_added(self.costs, other.costs),
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            cached_prompt_tokens=self.cached_prompt_tokens + other.cached_prompt_tokens,
             generated_tokens=self.generated_tokens + other.generated_tokens,
+            iterations=self.iterations + other.iterations,
             requests=self.requests + other.requests,
         )
+
+
+def _added(one: Mapping[str, Figure[Money]], other: Mapping[str, Figure[Money]]) -> Mapping[str, Figure[Money]]:
+    if not one or not other:
+        return one or other
+    return {currency: one.get(currency, _NO_MONEY) + other.get(currency, _NO_MONEY) for currency in {**one, **other}}
 
 
 _NOTHING = Account()
@@ -157,6 +205,7 @@ class GpuMark:
 class EngineMark:
     """Up to where an engine's counters are booked; `working` says that requests were in work then.
 
+    `cached_prompt_tokens` and `iterations` are None where this engine does not count them.
     `line` and `pod` say whose it is, for what is read of it after it has gone; None while nothing was read.
     """
 
@@ -167,6 +216,8 @@ class EngineMark:
     working: bool = False
     line: LineKey | None = None
     pod: PodRef | None = None
+    cached_prompt_tokens: float | None = None
+    iterations: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

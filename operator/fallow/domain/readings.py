@@ -84,9 +84,44 @@ class Activity:
     at: Instant
 
 
+class Sharing(StrEnum):
+    """How a GPU is handed out in parts: by MIG instance, or in turns (time-slicing, MPS)."""
+
+    MIG = "MIG"
+    TURNS = "time-slicing or MPS"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a GPU that is handed out on its own, and who holds it; several pods may hold copies of one GPU.
+
+    `slices` of the GPU's compute slices belong to a MIG instance (1 to 7); 0 for a copy in turns.
+    `activity` is that of the instance, or the SM share of the pod's processes; Missing where it is not measured.
+    """
+
+    name: str
+    sharing: Sharing
+    holder: PodRef | None
+    slices: int
+    activity: Activity | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """The energy counter of a node without its GPUs (CPU, memory), and which meter it is."""
+
+    node: str
+    joules: Joules
+    at: Instant
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One physical GPU, by UUID. `holder` is the pod that dcgm-exporter names, None when it names none."""
+    """One physical GPU, by UUID. `holder` is the pod that dcgm-exporter names, None when it names none or several.
+
+    `shares` are its parts where it is handed out in parts, empty for a whole GPU.
+    """
 
     uuid: str
     node: str
@@ -95,6 +130,7 @@ class GpuReading:
     counter: EnergyCounter | Missing
     activity: Activity | Missing
     holder: PodRef | None
+    shares: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +147,18 @@ class WaitingSeries:
 class Readings:
     """Everything the meters said in one cycle. A pod or GPU that is absent was not seen; the faults say why.
 
-    `gpus_by_holder` are the same GPUs by the pod that the meter names.
+    `hosts` are by node, where a host meter is read. `gpus_by_holder` are the same GPUs by the pod that the meter names.
     """
 
     at: Instant
     engines: Mapping[PodRef, EngineReading] = field(default_factory=dict)
     gpus: Mapping[str, GpuReading] = field(default_factory=dict)
     waiting: tuple[WaitingSeries, ...] = ()
+    hosts: Mapping[str, HostReading] = field(default_factory=dict)
     engine_fault: Missing | None = None
     gpu_fault: Missing | None = None
     waiting_fault: Missing | None = None
+    host_fault: Missing | None = None
     pod_faults: Mapping[PodRef, Missing] = field(default_factory=dict)
     gpus_by_holder: Mapping[PodRef, tuple[GpuReading, ...]] = field(init=False, repr=False, compare=False)
 

@@ -96,6 +96,12 @@ class LitresPerKWh(Quantity):
     __slots__ = ()
 
 
+class Money(Quantity):
+    """An amount of money; its currency is kept beside it, and currencies are never added together."""
+
+    __slots__ = ()
+
+
 def energy(power: Watts, duration: Seconds) -> Joules:
     return Joules(power.value * duration)
 
@@ -107,6 +113,10 @@ def mean_power(used: Joules, duration: Seconds) -> Watts:
 
 def emissions(used: Joules, intensity: GramsPerKWh) -> Grams:
     return Grams(used.kilowatt_hours * intensity.value)
+
+
+def cost(used: Joules, price_per_kwh: float) -> Money:
+    return Money(used.kilowatt_hours * price_per_kwh)
 
 
 def water(used: Joules, effectiveness: LitresPerKWh) -> Litres:

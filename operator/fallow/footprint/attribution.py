@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fallow.domain.ledger import GpuMark, LineKey, LineKind
 from fallow.domain.readings import GpuReading, PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant
+from fallow.footprint.zones import zone_name
 
 UNALLOCATED = LineKey(LineKind.UNALLOCATED)
 UNATTRIBUTED = LineKey(LineKind.UNATTRIBUTED)
@@ -67,7 +68,12 @@ def holdings(snapshot: Snapshot, marks: Mapping[str, GpuMark]) -> Mapping[str, H
         for node, uuids in unnamed.items():
             holding = _unnamed(hidden.get(node, []), len(uuids))
             held.update(dict.fromkeys(uuids, holding))
-    return held
+    zones = {node: zone_name(snapshot, node) for node in {gpu.node for gpu in snapshot.readings.gpus.values()}}
+    return {uuid: _placed(holding, zones[snapshot.readings.gpus[uuid].node]) for uuid, holding in held.items()}
+
+
+def _placed(holding: Holding, zone: str) -> Holding:
+    return replace(holding, line=replace(holding.line, zone=zone))
 
 
 def _named(reading: GpuReading, holder: PodRef, pod: Pod | None, mark: GpuMark | None) -> Holding:

@@ -36,7 +36,8 @@ class _Sum:
     low: float = 0.0
     best: float = 0.0
     high: float = 0.0
-    idle: float = 0.0
+    bare: float = 0.0
+    parked: float = 0.0
     seconds: float = 0.0
 
 
@@ -45,7 +46,9 @@ class _Count:
     """Running sums of what engines served."""
 
     prompt_tokens: float = 0.0
+    cached_prompt_tokens: float = 0.0
     generated_tokens: float = 0.0
+    iterations: float = 0.0
     requests: float = 0.0
 
 
@@ -61,11 +64,12 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One GPU's piece; `idle` is the share of it without work."""
+    """One GPU's piece; `bare` and `parked` are the joules of it without work."""
 
     piece: Piece
     energy: Figure[Joules]
-    idle: float
+    bare: float
+    parked: float
     hardware: Hardware
     zone: ZoneReading | None
 
@@ -91,7 +95,8 @@ class _Journal:
             total.low += entry.energy.low.value * share
             total.best += entry.energy.best.value * share
             total.high += entry.energy.high.value * share
-            total.idle += entry.energy.best.value * share * entry.idle
+            total.bare += entry.bare * share
+            total.parked += entry.parked * share
             total.seconds += (piece.end - piece.start) * share
 
     def serve(self, work: Work) -> None:
@@ -100,14 +105,17 @@ class _Journal:
             for slot, share in slots(one.start, one.end, self.present):
                 count = self.counts.setdefault((one.line, slot), _Count())
                 count.prompt_tokens += one.account.prompt_tokens * share
+                count.cached_prompt_tokens += one.account.cached_prompt_tokens * share
                 count.generated_tokens += one.account.generated_tokens * share
+                count.iterations += one.account.iterations * share
                 count.requests += one.account.requests * share
 
     def accounts(self) -> Iterator[tuple[LineKey, Slot, Account]]:
         for kind, total in self.sums.items():
             held = Held(
                 energy=Figure(Joules(total.low), Joules(total.best), Joules(total.high)),
-                idle=Joules(total.idle),
+                bare=Joules(total.bare),
+                parked=Joules(total.parked),
                 duration=Seconds(total.seconds),
                 hardware=self.hardware[kind.hardware],
                 zone=self.zones[kind.zone],
@@ -116,7 +124,9 @@ class _Journal:
         for (line, slot), count in self.counts.items():
             account = Account(
                 prompt_tokens=count.prompt_tokens,
+                cached_prompt_tokens=count.cached_prompt_tokens,
                 generated_tokens=count.generated_tokens,
+                iterations=count.iterations,
                 requests=count.requests,
             )
             yield line, slot, account
@@ -148,7 +158,8 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         resets += used.reset
         for piece, energy in _shared(mark, holding, used):
             idle = _idle_share(mark, holding, piece, work.idle)
-            journal.enter(_Entry(piece, energy, idle, hardware, zones[reading.node]))
+            bare, parked = _split(piece, energy.best, idle, hardware)
+            journal.enter(_Entry(piece, energy, bare, parked, hardware, zones[reading.node]))
         marks[uuid] = _mark(sample, reading, holding)
     waiting = {
         uuid: _worked(mark, work.idle)
@@ -188,6 +199,15 @@ def _shared(mark: GpuMark, holding: Holding, used: Metered) -> Iterator[tuple[Pi
     duration = used.end - used.start
     for piece in pieces(mark, holding, used.start, used.end):
         yield piece, used.energy * ((piece.end - piece.start) / duration)
+
+
+def _split(piece: Piece, used: Joules, idle: float, hardware: Hardware) -> tuple[float, float]:
+    """The bare and the parked joules of a piece; of a GPU that nobody holds everything is bare."""
+    if piece.line.kind is LineKind.UNALLOCATED:
+        return used.value, 0.0
+    resting = used.value * idle
+    bare = min(resting, hardware.bare.value * (piece.end - piece.start) * idle)
+    return bare, resting - bare
 
 
 def _idle_share(mark: GpuMark, holding: Holding, piece: Piece, idle: frozenset[PodRef]) -> float:

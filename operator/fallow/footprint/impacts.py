@@ -35,7 +35,8 @@ class Held:
     """GPUs of one kind in one zone on one line: their energy, the idle part of it, and the GPU-seconds held."""
 
     energy: Figure[Joules]
-    idle: Joules
+    bare: Joules
+    parked: Joules
     duration: Seconds
     hardware: Hardware
     zone: ZoneReading | None
@@ -80,7 +81,8 @@ def embodied(made: Figure[Grams], duration: Seconds) -> Figure[Grams]:
 def impacts(held: Held) -> Account:
     """Every amount that follows from energy and time held; what cannot be known is named, not guessed."""
     zone = held.zone.zone if held.zone else ANYWHERE
-    computers = held.energy + host_energy(zone.host_per_gpu, held.duration)
+    host = host_energy(zone.host_per_gpu, held.duration)
+    computers = held.energy + host
     facility = facility_energy(computers, zone.pue)
     intensity = average_intensity(held.zone)
     litres = Figure.exact(Litres(0))
@@ -92,7 +94,9 @@ def impacts(held: Held) -> Account:
     dry = zone.water_on_site is None or at_source is None
     return Account(
         energy=held.energy,
-        idle=held.idle,
+        bare=held.bare,
+        parked=held.parked,
+        host=host,
         facility=facility,
         unpriced=facility.best if intensity is None else Joules(0),
         unwatered=facility.best if dry else Joules(0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from fallow.domain.ledger import Account, EngineMark, Ledger, LineKey
@@ -11,6 +11,7 @@ from fallow.domain.readings import EngineReading, PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.footprint.attribution import line_of
+from fallow.footprint.zones import zone_name
 
 # the API server stamps pods in whole seconds by its own clock; a pod cannot have served within this time
 START_TOLERANCE = Seconds(30)
@@ -39,28 +40,30 @@ class Work:
 
 def work_since(ledger: Ledger, snapshot: Snapshot) -> Work:
     marks: dict[str, EngineMark] = dict(ledger.engines)
+    zones = {node: zone_name(snapshot, node) for node in {pod.node for pod in snapshot.cluster.pods.values()}}
     served: list[Served] = []
     idle: set[PodRef] = set()
     for ref, pod in snapshot.cluster.pods.items():
         if pod.service is None:
             continue
-        mark = marks.get(pod.uid) or _fresh(pod, ledger)
+        line = replace(line_of(ref, pod), zone=zones[pod.node])
+        mark = marks.get(pod.uid) or _fresh(pod, line, ledger)
         reading = snapshot.readings.engines.get(ref)
         if mark is not None:
             marks[pod.uid] = mark
         if reading is None or not _countable(reading):
             continue
         if mark is None:
-            marks[pod.uid] = _mark_of(reading, line_of(ref, pod), ref)
+            marks[pod.uid] = _mark_of(reading, line, ref)
         elif reading.at <= mark.at:
             if pod.ready and not mark.working:
                 idle.add(ref)
         else:
             account = counted(mark, reading)
-            marks[pod.uid] = _mark_of(reading, line_of(ref, pod), ref)
+            marks[pod.uid] = _mark_of(reading, line, ref)
             advanced = account.generated_tokens + account.prompt_tokens + account.requests > 0
             if advanced:
-                served.append(Served(line_of(ref, pod), mark.at, reading.at, account))
+                served.append(Served(line, mark.at, reading.at, account))
             elif pod.ready and not mark.working and not marks[pod.uid].working:
                 idle.add(ref)
     served.extend(_last_served(marks, snapshot))
@@ -86,18 +89,34 @@ def counted(mark: EngineMark, reading: EngineReading) -> Account:
     """T1: counter differences; an engine of which any counter fell has restarted and counts from zero."""
     now = (reading.prompt_tokens, reading.generated_tokens, reading.requests)
     before = (mark.prompt_tokens, mark.generated_tokens, mark.requests)
-    if any(value < old for value, old in zip(now, before, strict=True)):
+    restarted = any(value < old for value, old in zip(now, before, strict=True))
+    if restarted:
         before = (0.0, 0.0, 0.0)
     prompt, generated, requests = (value - old for value, old in zip(now, before, strict=True))
-    return Account(prompt_tokens=prompt, generated_tokens=generated, requests=requests)
+    return Account(
+        prompt_tokens=prompt,
+        cached_prompt_tokens=_advance(mark.cached_prompt_tokens, reading.cached_prompt_tokens, restarted=restarted),
+        generated_tokens=generated,
+        iterations=_advance(mark.iterations, reading.iterations, restarted=restarted),
+        requests=requests,
+    )
 
 
-def _fresh(pod: Pod, ledger: Ledger) -> EngineMark | None:
+def _advance(before: float | None, now: float | None, *, restarted: bool) -> float:
+    """Of a counter that not every engine has; one that is seen for the first time tells only of what comes."""
+    if now is None or not isfinite(now):
+        return 0.0
+    if restarted:
+        return now
+    return 0.0 if before is None else max(now - before, 0.0)
+
+
+def _fresh(pod: Pod, line: LineKey, ledger: Ledger) -> EngineMark | None:
     """A pod that started after the ledger's last step counts from zero; of an older one only the future is known."""
     start = pod.started if pod.started is not None else pod.created
     if start < ledger.since or start < ledger.at - START_TOLERANCE:
         return None
-    return EngineMark(at=start, line=line_of(pod.ref, pod), pod=pod.ref)
+    return EngineMark(at=start, line=line, pod=pod.ref, cached_prompt_tokens=0.0, iterations=0.0)
 
 
 def _mark_of(reading: EngineReading, line: LineKey, pod: PodRef) -> EngineMark:
@@ -109,6 +128,8 @@ def _mark_of(reading: EngineReading, line: LineKey, pod: PodRef) -> EngineMark:
         working=reading.running + reading.waiting > 0,
         line=line,
         pod=pod,
+        cached_prompt_tokens=reading.cached_prompt_tokens,
+        iterations=reading.iterations,
     )
 
 

@@ -20,6 +20,12 @@ def zone_of(node: Node | None, zones: Mapping[str, ZoneReading]) -> ZoneReading 
     return default
 
 
+def zone_name(snapshot: Snapshot, node: str) -> str:
+    """The name of a node's zone, empty where it has none."""
+    zone = node_zone(snapshot, node)
+    return zone.zone.name if zone else ""
+
+
 def node_zone(snapshot: Snapshot, node: str) -> ZoneReading | None:
     """The zone of a node by name; a node that is no longer seen belongs to the default zone."""
     return zone_of(snapshot.cluster.nodes.get(node), snapshot.zones)

@@ -72,7 +72,7 @@ ledgers = st.builds(
 def amounts(account: Account) -> list[float]:
     """Every best amount of an account."""
     best: list[Figure[Any]] = [account.energy, account.facility, account.carbon, account.water, account.embodied]
-    plain = [account.idle, account.unpriced, account.unwatered]
+    plain = [account.bare, account.parked, account.unpriced, account.unwatered]
     counts = [account.prompt_tokens, account.generated_tokens, account.requests]
     return [figure.best.value for figure in best] + [amount.value for amount in plain] + counts
 
@@ -161,7 +161,7 @@ def large(gpus: int, services: int, variants: int) -> Ledger:
     def account(energy: float) -> Account:
         return Account(
             energy=Figure(Joules(energy * 0.95), Joules(energy), Joules(energy * 1.05)),
-            idle=Joules(energy * chance.random()),
+            parked=Joules(energy * chance.random()),
             facility=Figure(Joules(energy * 1.1), Joules(energy * 1.43), Joules(energy * 2.2)),
             carbon=Figure(Grams(energy * 1e-4), Grams(energy * 1.4e-4), Grams(energy * 2.6e-4)),
             water=Figure(Litres(energy * 1e-7), Litres(energy * 2.1e-7), Litres(energy * 4e-7)),

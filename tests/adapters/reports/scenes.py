@@ -72,7 +72,7 @@ def ledger(
     """One service line, all of its amounts in every period; NOW lies at 08:00 UTC."""
     account = Account(
         energy=Figure.exact(Joules(energy)),
-        idle=Joules(energy / 4),
+        parked=Joules(energy / 4),
         facility=Figure(Joules(energy * 1.2), Joules(energy * 1.5), Joules(energy * 2)),
         unpriced=Joules(unpriced),
         carbon=Figure(Grams(0.8), Grams(1.0), Grams(1.2)),

@@ -62,7 +62,7 @@ def test_the_cluster_is_the_sum_of_its_lines() -> None:
 
 def test_energy_per_unit_needs_a_unit() -> None:
     account = Account(
-        energy=Figure(Joules(90), Joules(100), Joules(110)), idle=Joules(25), generated_tokens=50, requests=4
+        energy=Figure(Joules(90), Joules(100), Joules(110)), parked=Joules(25), generated_tokens=50, requests=4
     )
     assert energy_per_token(account) == Figure(Joules(1.8), Joules(2), Joules(2.2))
     assert energy_per_request(account) == Figure(Joules(22.5), Joules(25), Joules(27.5))

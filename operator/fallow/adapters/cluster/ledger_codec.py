@@ -17,9 +17,21 @@ from typing import Any, NoReturn, TypeVar
 from fallow.domain.figures import Figure
 from fallow.domain.ledger import Account, Book, EngineMark, GpuMark, Ledger, LineKey, LineKind, Period
 from fallow.domain.readings import PodRef
-from fallow.domain.units import Grams, Instant, Joules, Litres, Quantity, Watts
+from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
 
-SCHEMA = 1
+SCHEMA = 2
+# what an account's row holds, in this order; a later schema only appends
+_FIGURES: tuple[tuple[str, type[Quantity]], ...] = (
+    ("energy", Joules),
+    ("facility", Joules),
+    ("carbon", Grams),
+    ("water", Litres),
+    ("embodied", Grams),
+    ("host", Joules),
+    ("market_carbon", Grams),
+)
+_AMOUNTS = ("bare", "parked", "underfilled", "starting", "modelled", "unpriced", "unwatered", "unmarketed", "uncosted")
+_COUNTS = ("prompt_tokens", "cached_prompt_tokens", "generated_tokens", "iterations", "requests")
 
 Q = TypeVar("Q", bound=Quantity)
 Round = Callable[[float], float]
@@ -41,7 +53,7 @@ def encode(ledger: Ledger) -> bytes:
         "since": ledger.since,
         "at": ledger.at,
         "resets": ledger.resets,
-        "lines": [[line.kind, line.namespace, line.name, line.variant] for line in lines],
+        "lines": [[line.kind, line.namespace, line.name, line.variant, line.zone] for line in lines],
         "gpus": gpus,
         "engines": {uid: _engine_row(mark, index) for uid, mark in ledger.engines.items()},
         "books": [[index[line], *_book_row(book)] for line, book in ledger.books.items()],
@@ -58,16 +70,18 @@ def decode(content: bytes) -> Ledger:
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise Unreadable(f"not gzipped JSON: {error}") from error
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    if schema != SCHEMA:
-        raise Unreadable(f"schema {schema!r} where this version of Fallow reads schema {SCHEMA}")
+    if schema not in {SCHEMA, *UPGRADES}:
+        raise Unreadable(f"schema {schema!r} where this version of Fallow reads schemas up to {SCHEMA}")
     try:
+        for older in range(schema, SCHEMA):
+            UPGRADES[older](raw)
         return _ledger(raw)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"damaged: {type(error).__name__}: {error}") from error
 
 
 def _ledger(raw: dict[str, Any]) -> Ledger:
-    lines = [LineKey(LineKind(kind), namespace, name, variant) for kind, namespace, name, variant in raw["lines"]]
+    lines = [LineKey(LineKind(kind), *names) for kind, *names in raw["lines"]]
     return Ledger(
         since=Instant(float(raw["since"])),
         at=Instant(float(raw["at"])),
@@ -80,14 +94,23 @@ def _ledger(raw: dict[str, Any]) -> Ledger:
 
 def _engine_row(mark: EngineMark, index: dict[LineKey, int]) -> list[Any]:
     row: list[Any] = [mark.at, mark.prompt_tokens, mark.generated_tokens, mark.requests, int(mark.working)]
+    row += [mark.cached_prompt_tokens, mark.iterations]
     if mark.line is None or mark.pod is None:
         return row
     return [*row, index[mark.line], mark.pod.namespace, mark.pod.name]
 
 
 def _engine_mark(row: list[Any], lines: list[LineKey]) -> EngineMark:
-    at, prompt, generated, requests, working, *whose = row
-    mark = EngineMark(Instant(float(at)), float(prompt), float(generated), float(requests), bool(working))
+    at, prompt, generated, requests, working, cached, iterations, *whose = row
+    mark = EngineMark(
+        at=Instant(float(at)),
+        prompt_tokens=float(prompt),
+        generated_tokens=float(generated),
+        requests=float(requests),
+        working=bool(working),
+        cached_prompt_tokens=None if cached is None else float(cached),
+        iterations=None if iterations is None else float(iterations),
+    )
     if not whose:
         return mark
     line, namespace, name = whose
@@ -137,12 +160,10 @@ def _period_row(period: Period, rounded: Round) -> list[Any]:
         return [period.start]
     return [
         period.start,
-        *(
-            _figure_row(figure, rounded)
-            for figure in (account.energy, account.facility, account.carbon, account.water, account.embodied)
-        ),
-        *(rounded(amount.value) for amount in (account.idle, account.unpriced, account.unwatered)),
-        *(rounded(count) for count in (account.prompt_tokens, account.generated_tokens, account.requests)),
+        *(_figure_row(getattr(account, name), rounded) for name, _ in _FIGURES),
+        *(rounded(getattr(account, name).value) for name in _AMOUNTS),
+        *(rounded(getattr(account, name)) for name in _COUNTS),
+        {currency: _figure_row(figure, rounded) for currency, figure in sorted(account.costs.items())},
     ]
 
 
@@ -150,23 +171,16 @@ def _period(row: list[Any]) -> Period:
     start, *amounts = row
     if not amounts:
         return Period(Instant(float(start)))
-    energy, facility, carbon, water, embodied, idle, unpriced, unwatered, prompt, generated, requests = amounts
-    return Period(
-        Instant(float(start)),
-        Account(
-            energy=_figure(energy, Joules),
-            idle=Joules(float(idle)),
-            facility=_figure(facility, Joules),
-            unpriced=Joules(float(unpriced)),
-            unwatered=Joules(float(unwatered)),
-            carbon=_figure(carbon, Grams),
-            water=_figure(water, Litres),
-            embodied=_figure(embodied, Grams),
-            prompt_tokens=float(prompt),
-            generated_tokens=float(generated),
-            requests=float(requests),
-        ),
-    )
+    figures, rest = amounts[: len(_FIGURES)], amounts[len(_FIGURES) :]
+    plain, counts, (costs,) = rest[: len(_AMOUNTS)], rest[len(_AMOUNTS) : -1], rest[-1:]
+    values: dict[str, Any] = {
+        **{name: _figure(raw, unit) for (name, unit), raw in zip(_FIGURES, figures, strict=True)},
+        **{name: Joules(float(raw)) for name, raw in zip(_AMOUNTS, plain, strict=True)},
+        **{name: float(raw) for name, raw in zip(_COUNTS, counts, strict=True)},
+    }
+    if costs:
+        values["costs"] = {str(currency): _figure(raw, Money) for currency, raw in costs.items()}
+    return Period(Instant(float(start)), Account(**values))
 
 
 # below this a bound's ratio to the best value can overflow, so the bounds are written themselves
@@ -208,3 +222,25 @@ def _seven_digits(value: float) -> float:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no amount")
+
+
+def _upgrade_1(raw: dict[str, Any]) -> None:
+    """Schema 1 knew idle energy as a whole, which was drawn by loaded engines, and no host share of its own."""
+    none = [0.0] * len(_AMOUNTS)
+    for _, *periods in raw["books"]:
+        for row in periods:
+            if len(row) == 1:
+                continue
+            start, energy, facility, carbon, water, embodied, idle, unpriced, unwatered, prompt, generated, requests = (
+                row
+            )
+            known = {"parked": idle, "unpriced": unpriced, "unwatered": unwatered}
+            amounts = [known.get(name, zero) for name, zero in zip(_AMOUNTS, none, strict=True)]
+            row[:] = [start, energy, facility, carbon, water, embodied, 0.0, 0.0, *amounts]
+            row += [prompt, 0.0, generated, 0.0, requests, {}]
+    for row in raw["engines"].values():
+        row[5:5] = [None, None]
+
+
+# from each older schema to the next one
+UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {1: _upgrade_1}
