@@ -6,7 +6,7 @@ import pytest
 
 from fallow.domain.figures import Figure
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period, Span
-from fallow.domain.units import Instant, Joules
+from fallow.domain.units import Instant, Joules, Money
 from fallow.domain.workloads import ServiceKey
 
 
@@ -18,14 +18,23 @@ def test_every_amount_of_an_account_is_added() -> None:
         if isinstance(empty, Figure):
             unit = type(empty.best)
             values[one.name] = Figure(unit(number), unit(2 * number), unit(3 * number))
+        elif isinstance(empty, dict):
+            values[one.name] = {"EUR": Figure.exact(Money(number))}
         elif isinstance(empty, float):
             values[one.name] = float(number)
         else:
             values[one.name] = type(empty)(number)
     account = Account(**values)  # type: ignore[arg-type]
     twice = account + account
+    assert twice.costs == {"EUR": account.costs["EUR"] * 2}
     for one in fields(Account):
-        assert getattr(twice, one.name) == getattr(account, one.name) * 2
+        if one.name != "costs":
+            assert getattr(twice, one.name) == getattr(account, one.name) * 2
+
+
+def test_currencies_are_never_added_together() -> None:
+    euros, dollars = (Account(costs={currency: Figure.exact(Money(5))}) for currency in ("EUR", "USD"))
+    assert (euros + dollars).costs == {"EUR": Figure.exact(Money(5)), "USD": Figure.exact(Money(5))}
 
 
 def test_a_book_answers_by_period() -> None:

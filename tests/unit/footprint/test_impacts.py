@@ -11,7 +11,7 @@ from fallow.footprint.bookkeeping import book
 from fallow.footprint.hardware import UNKNOWN, hardware_of, idle_ceiling
 from fallow.footprint.impacts import carbon, embodied, facility_energy, host_energy, water_used
 from fallow.footprint.zones import node_zone, zone_of
-from tests.support.metered import CHAT_LINE, gpu, node, opened, pod, snapshot, zone
+from tests.support.metered import CHAT, gpu, node, opened, pod, snapshot, zone
 
 KWH = 3.6e6
 
@@ -22,7 +22,8 @@ def kilowatt_hour(*zones: ZoneReading, model: str = "NVIDIA H100 80GB HBM3") -> 
     for seconds, joules in ((0, 0.0), (7200, KWH)):
         seen = [gpu(seconds, joules, 500.0, holder="llm/chat-1", model=model)]
         ledger = book(ledger, snapshot(seconds, seen, pods=pods, zones=zones))
-    return ledger.books[CHAT_LINE].total.account
+    (book_of_chat,) = ledger.service_books(CHAT)
+    return book_of_chat.total.account
 
 
 def test_host_energy_is_watts_times_time_held() -> None:
