@@ -117,6 +117,7 @@ def zone(declared: GridZone) -> Zone:
         host_per_gpu=Figure(*(Watts(value) for value in host)),
         price_per_kwh=spec.price.per_kwh if spec.price else None,
         currency=spec.price.currency if spec.price else "",
+        market=Figure.exact(GramsPerKWh(spec.market_intensity.grams_per_kwh)) if spec.market_intensity else None,
     )
 
 

@@ -49,7 +49,10 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A GridZone as declared. `is_default` takes the nodes that no other zone selects."""
+    """A GridZone as declared. `is_default` takes the nodes that no other zone selects.
+
+    `market` is the intensity by contracts and certificates, which stands beside the grid's own and never instead of it.
+    """
 
     name: str
     source: IntensitySource
@@ -62,12 +65,21 @@ class Zone:
     host_per_gpu: Figure[Watts] = field(default_factory=lambda: Figure(Watts(75), Watts(150), Watts(290)))
     price_per_kwh: float | None = None
     currency: str = ""
+    market: Figure[GramsPerKWh] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneReading:
+    """A zone and what its sources said. `live_pue` is None where the zone declares no series for it."""
+
     zone: Zone
     intensity: Intensity | Missing
+    live_pue: Ratio | Missing | None = None
+
+    @property
+    def pue(self) -> Ratio:
+        """As measured, else as declared; `live_pue` says why the measured one is not there."""
+        return self.live_pue if isinstance(self.live_pue, Ratio) else self.zone.pue
 
     @property
     def water_at_source(self) -> Figure[LitresPerKWh] | None:
