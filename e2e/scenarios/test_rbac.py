@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 
 NAMESPACE = "rights"
 SETTINGS = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": 2, "resync_interval": 2}
-REFUSED = frozenset({401, 403})
+UNAUTHENTICATED = 401
 
 
 class Right(NamedTuple):
@@ -98,7 +98,7 @@ def used(calls: list[AuditEvent]) -> set[Right]:
     """
     found = set()
     for event in calls:
-        if not event.resource or event.status in REFUSED:
+        if not event.resource or refused(event):
             continue
         resource = f"{event.resource}/{event.subresource}" if event.subresource else event.resource
         found.add(Right(event.group, resource, event.verb))
@@ -107,11 +107,15 @@ def used(calls: list[AuditEvent]) -> set[Right]:
     return found
 
 
+def refused(event: AuditEvent) -> bool:
+    return event.forbidden or event.status == UNAUTHENTICATED
+
+
 def test_nothing_is_refused(calls: list[AuditEvent]) -> None:
-    refused = {(e.verb, e.group, e.resource, e.subresource, e.namespace) for e in calls if e.status in REFUSED}
+    denied = {(e.verb, e.group, e.resource, e.subresource, e.namespace) for e in calls if refused(e)}
 
     assert calls
-    assert refused == set()
+    assert denied == set()
 
 
 def test_every_right_is_used(cluster: Cluster, calls: list[AuditEvent]) -> None:
