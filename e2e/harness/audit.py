@@ -15,7 +15,7 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 class AuditEvent:
     """One finished request.
 
-    `forbidden`: refused for want of a right. Other refusals are 403 too, such as to create in a namespace that ends.
+    `allowed`: the user had the right. What fails for other reasons can be 403 too, as to create in a namespace that ends.
     """
 
     time: str
@@ -28,7 +28,7 @@ class AuditEvent:
     name: str
     status: int
     agent: str
-    forbidden: bool = False
+    allowed: bool = False
 
     @property
     def is_write(self) -> bool:
@@ -60,5 +60,5 @@ def parse(event: dict[str, Any]) -> AuditEvent:
         name=target.get("name", ""),
         status=(event.get("responseStatus") or {}).get("code", 0),
         agent=event.get("userAgent", ""),
-        forbidden=(event.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid",
+        allowed=(event.get("annotations") or {}).get("authorization.k8s.io/decision") == "allow",
     )
