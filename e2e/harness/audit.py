@@ -15,7 +15,7 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 class AuditEvent:
     """One finished request.
 
-    `allowed`: the user had the right. What fails for other reasons can be 403 too, as to create in a namespace that ends.
+    `allowed`: the user had the right; what fails can be 403 for other reasons, as to create in a namespace that ends.
     """
 
     time: str
