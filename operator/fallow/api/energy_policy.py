@@ -11,10 +11,10 @@ from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Powe
 from fallow.api.conditions import Conditions
 from fallow.api.durations import Duration, PositiveDuration
 from fallow.api.formats import Distinct, Word
-from fallow.api.inference_service import Precision
 from fallow.api.model import ApiModel, Rule, StatusModel
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
 from fallow.api.selectors import LabelSelector
+from fallow.api.variants import Precision
 from fallow.api.windows import Month, Window
 
 Rung = Literal["Throttle", "Sleep", "Release"]

@@ -7,32 +7,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fallow.api.amounts import MemorySize, Quantity
 from fallow.api.durations import PositiveDuration
+from fallow.api.engine import Engine
 from fallow.api.formats import (
-    DnsLabel,
     DnsSubdomain,
-    EnvName,
     Format,
     FreeObject,
-    GpuProduct,
     Keyed,
     LabelValue,
-    Line,
     MetricName,
     ModelName,
     ServedName,
-    Text,
 )
 from fallow.api.inference_service_status import InferenceServiceStatus
 from fallow.api.model import ApiModel, ChangeRule, Rule
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta, Scale
-
-# one place for the precisions that levers and profiles compare; any vLLM flag can still be passed in args
-Precision = Literal[
-    "FP32", "BF16", "FP16", "FP8", "MXFP8", "INT8", "FP6", "MXFP6", "INT4", "FP4", "NVFP4", "MXFP4", "INT2"
-]
-ENGINE_IMAGE = "vllm/vllm-openai:v0.32.0"
+from fallow.api.variants import Variant
 
 
 class Model(ApiModel):
@@ -64,106 +54,6 @@ class TargetRef(ApiModel):
     name: DnsSubdomain = Field(description="Name of the Deployment, in the namespace of this object.")
     port: int = Field(
         default=8000, ge=1, le=65535, description="Port on which the adopted pods serve vLLM's API and /metrics."
-    )
-
-
-class Gpus(ApiModel):
-    """The GPUs that one replica holds."""
-
-    count: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        description="GPUs per replica (nvidia.com/gpu); also passed as --tensor-parallel-size.",
-    )
-    products: list[GpuProduct] = Field(
-        default=[],
-        max_length=16,
-        description="Values of the node label nvidia.com/gpu.product on which the variant may run. Empty: any.",
-    )
-
-
-class KeyRef(ApiModel):
-    """A key of a Secret or ConfigMap in the same namespace."""
-
-    name: DnsSubdomain = Field(description="Name of the Secret or ConfigMap.")
-    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="Key in it.")
-    optional: bool = Field(default=False, description="Start the container although the key is missing.")
-
-
-class FieldRef(ApiModel):
-    """A field of the pod."""
-
-    field_path: Line = Field(description="Path of the field, such as status.podIP.")
-
-
-class EnvSource(ApiModel):
-    """Where an environment variable's value comes from."""
-
-    rules = (
-        Rule(
-            "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].exists_one(given, given)",
-            lambda s: [s.secret_key_ref, s.config_map_key_ref, s.field_ref].count(None) == 2,
-            "valueFrom must have exactly one of secretKeyRef, configMapKeyRef and fieldRef",
-        ),
-    )
-
-    secret_key_ref: KeyRef | None = Field(default=None, description="A key of a Secret. Absent: not from a Secret.")
-    config_map_key_ref: KeyRef | None = Field(
-        default=None, description="A key of a ConfigMap. Absent: not from a ConfigMap."
-    )
-    field_ref: FieldRef | None = Field(default=None, description="A field of the pod itself. Absent: not from the pod.")
-
-
-class EnvVar(ApiModel):
-    """An environment variable of the vLLM container."""
-
-    rules = (
-        Rule(
-            "!(has(self.value) && has(self.valueFrom))",
-            lambda e: e.value is None or e.value_from is None,
-            "env must give either value or valueFrom for a variable, not both",
-        ),
-    )
-
-    name: EnvName = Field(description="Name of the variable.")
-    value: Annotated[str, Field(max_length=4096)] | None = Field(
-        default=None, description="Value as it is. Absent: from valueFrom, or empty where that is absent too."
-    )
-    value_from: EnvSource | None = Field(
-        default=None,
-        description="Where the value comes from, such as a Secret with a Hugging Face token. Absent: from value.",
-    )
-
-
-Env = Annotated[list[EnvVar], Field(max_length=64), Keyed("name")]
-
-
-class Variant(ApiModel):
-    """One way to serve the model: precision, weights, GPUs, flags."""
-
-    name: Annotated[DnsLabel, Field(max_length=20)] = Field(
-        description="Short name, part of the Deployment's name, such as bf16 or fp8."
-    )
-    precision: Precision = Field(description="Numeric format of the weights; policies allow or forbid by it.")
-    model: ModelName | None = Field(default=None, description="Weights of this variant. Absent: spec.model.name.")
-    quality: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Quality relative to the reference variant, 0 to 1, from your own evaluation. "
-        "A policy's qualityFloor compares with it.",
-    )
-    gpus: Gpus = Field(default=Gpus(), description="GPUs that one replica of this variant holds.")
-    args: list[Text] = Field(
-        default=[], max_length=64, description="Further flags for vLLM, such as --quantization and fp8."
-    )
-    env: Env = Field(default=[], description="Environment variables of this variant, after those of spec.engine.env.")
-    max_concurrency: int | None = Field(
-        default=None,
-        ge=1,
-        le=65536,
-        description="Sequences that a replica runs at once (vLLM --max-num-seqs). Absent: vLLM's own default.",
     )
 
 
@@ -229,45 +119,6 @@ class Scaling(ApiModel):
         description="Metric of waiting requests that wakes a resting service. Absent: woken by kubectl scale or "
         "the annotation fallow.dev/wake.",
     )
-
-
-QuantityMap = Annotated[dict[Annotated[str, Field(max_length=253)], Quantity], Field(max_length=16)]
-
-
-class Resources(ApiModel):
-    """CPU and memory of the vLLM container; GPUs come from the variant."""
-
-    rules = (
-        Rule(
-            "!('nvidia.com/gpu' in self.requests) && !('nvidia.com/gpu' in self.limits)",
-            lambda r: "nvidia.com/gpu" not in {*r.requests, *r.limits},
-            "engine.resources must not name nvidia.com/gpu; write the number in variants[].gpus.count",
-        ),
-    )
-
-    requests: QuantityMap = Field(default={}, description="What a replica needs, such as cpu: 4 and memory: 16Gi.")
-    limits: QuantityMap = Field(default={}, description="What a replica may use at most.")
-
-
-class Engine(ApiModel):
-    """How the vLLM container runs, for all variants."""
-
-    image: Annotated[str, Field(min_length=1, max_length=512)] = Field(
-        default=ENGINE_IMAGE, description="Image of the vLLM server."
-    )
-    port: int = Field(default=8000, ge=1, le=65535, description="Port on which vLLM serves its API and /metrics.")
-    resources: Resources = Field(
-        default=Resources(), description="CPU and memory of a replica; GPUs come from the variant."
-    )
-    env: Env = Field(default=[], description="Environment variables of every variant.")
-    sleep_mode: bool = Field(
-        default=False,
-        description="Start vLLM with --enable-sleep-mode, so that a replica can free GPU memory without being deleted.",
-    )
-    termination_grace: PositiveDuration = Field(
-        default="60s", description="Time a replica gets to finish its requests before it is killed."
-    )
-    shared_memory: MemorySize = Field(default="2Gi", description="Size of /dev/shm; counts towards the memory limit.")
 
 
 def _same_presence(name: str) -> str:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from fallow.api import amounts, energy_policy, grid_zone, inference_service, model_profile
+from fallow.api import amounts, energy_policy, engine, grid_zone, inference_service, model_profile, variants
 from fallow.api.conditions import instant
 from fallow.api.durations import seconds
+from fallow.api.engine import EnvVar
 from fallow.api.grid_zone import Bounds, GridZone
-from fallow.api.inference_service import EnvVar, InferenceService, Percentile, Precision
+from fallow.api.inference_service import InferenceService, Percentile
 from fallow.api.model_profile import ModelProfile
 from fallow.api.selectors import selector
+from fallow.api.variants import Precision
 from fallow.domain.figures import Figure
 from fallow.domain.policies import (
     GuardRules,
@@ -151,7 +153,7 @@ def profile(declared: ModelProfile) -> Profile:
     )
 
 
-def _variant(declared: inference_service.Variant, model: str) -> Variant:
+def _variant(declared: variants.Variant, model: str) -> Variant:
     return Variant(
         name=declared.name,
         model=declared.model or model,
@@ -175,7 +177,7 @@ def _scaling(declared: inference_service.Scaling) -> Scaling:
     )
 
 
-def _engine(declared: inference_service.Engine) -> Engine:
+def _engine(declared: engine.Engine) -> Engine:
     return Engine(
         image=declared.image,
         port=declared.port,

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from fallow.api.conditions import Conditions, Time
 from fallow.api.formats import GpuProduct, Keyed, ModelName, Text, Word
-from fallow.api.inference_service import Precision
 from fallow.api.model import ApiModel, Rule, StatusModel
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
+from fallow.api.variants import Precision
 
 Source = Literal["Declared", "Shipped", "Learned"]
 
