@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")
     status_interval: float = Field(300.0, gt=0, description="How often figures in a status are renewed")
     ledger_interval: float = Field(300.0, gt=0, description="How often the ledger is stored when nobody changes hands")
+    ledger_part_bytes: int = Field(
+        1_000_000,
+        gt=0,
+        le=1_000_000,
+        description="What one ConfigMap of the ledger holds; a larger ledger takes several",
+    )
     resync_interval: float = Field(300.0, gt=0, description="How often watched objects are compared with a list")
     metrics_port: int = Field(9090, description="Port of the operator's own Prometheus metrics; 0 for none")
     health_port: int = Field(8080, description="Port of /healthz; 0 for none")

@@ -93,7 +93,8 @@ async def build(settings: Settings) -> Operator:
     api = KubernetesApi(api_client)
     mirror = Mirror()
     metrics = metric_source(settings)
-    bookkeeper = Bookkeeper(ConfigMapLedgerStore(api_client, settings.namespace), Seconds(settings.ledger_interval))
+    store = ConfigMapLedgerStore(api_client, settings.namespace, part_bytes=settings.ledger_part_bytes)
+    bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval))
     reported = MetricsReporter()
     cycle = Cycle(
         Sources(

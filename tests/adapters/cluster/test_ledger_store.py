@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio.client import ApiClient, Configuration
 
-from fallow.adapters.cluster import ledger_store
 from fallow.adapters.cluster.ledger_codec import encode
 from fallow.adapters.cluster.ledger_store import KEY, ConfigMapLedgerStore
 from fallow.domain.errors import Conflict, Refused, Unreachable
@@ -36,12 +36,15 @@ class ApiServer:
         self.delay = 0.0
         self.url = ""
         self._version = 100
+        self.now = datetime.now(UTC).isoformat()
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=4 * 2**20)
         app.router.add_get(PATH + "/{name}", self.read)
         app.router.add_post(PATH, self.create)
         app.router.add_put(PATH + "/{name}", self.replace)
+        app.router.add_delete(PATH + "/{name}", self.delete)
+        app.router.add_get(PATH, self.list)
         return app
 
     async def read(self, request: web.Request) -> web.StreamResponse:
@@ -71,9 +74,23 @@ class ApiServer:
             return failure(409, "the object has been modified")
         return web.json_response(self._store(name, body))
 
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        if answer := await self._disturbed():
+            return answer
+        gone = self.objects.pop(request.match_info["name"], None)
+        return web.json_response({}) if gone else failure(404, "NotFound")
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        if answer := await self._disturbed():
+            return answer
+        key, value = request.query["labelSelector"].split("=")
+        found = [one for one in self.objects.values() if one["metadata"].get("labels", {}).get(key) == value]
+        return web.json_response({"items": found})
+
     def _store(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         self._version += 1
         body["metadata"]["resourceVersion"] = str(self._version)
+        body["metadata"].setdefault("creationTimestamp", self.now)
         self.objects[name] = body
         return body
 
@@ -224,12 +241,91 @@ async def test_content_that_cannot_be_read_is_named_and_never_overwritten(
     assert server.objects["fallow-ledger"] == foreign
 
 
-async def test_a_ledger_too_large_for_one_object_is_refused_with_the_size(
-    store: ConfigMapLedgerStore, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def small(client: ApiClient) -> ConfigMapLedgerStore:
+    """A store whose ConfigMaps hold so little that every ledger continues in further ones."""
+    return ConfigMapLedgerStore(client, NAMESPACE, part_bytes=100)
+
+
+def parts(server: ApiServer) -> set[str]:
+    return set(server.objects) - {"fallow-ledger"}
+
+
+async def test_a_large_ledger_continues_in_further_objects(small: ConfigMapLedgerStore, server: ApiServer) -> None:
+    stored = await small.save(some_ledger())
+    loaded = await small.load()
+    assert loaded is not None
+    assert (booked(loaded), loaded.version) == (booked(some_ledger()), stored.version)
+    assert len(parts(server)) > 1
+    assert all(len(base64.b64decode(one["binaryData"][KEY])) <= 100 for one in server.objects.values())
+
+
+async def test_the_parts_of_the_ledger_before_are_removed(small: ConfigMapLedgerStore, server: ApiServer) -> None:
+    first = await small.save(some_ledger())
+    before = parts(server)
+    second = await small.save(replace(first, resets=7))
+    assert not before & parts(server)
+    loaded = await small.load()
+    assert loaded is not None
+    assert (loaded.resets, loaded.version) == (7, second.version)
+
+
+async def test_another_process_removes_them_too(
+    client: ApiClient, small: ConfigMapLedgerStore, server: ApiServer
 ) -> None:
-    monkeypatch.setattr(ledger_store, "SIZE_LIMIT", 100)
-    with pytest.raises(Refused, match=r"takes \d+ bytes and a ConfigMap holds 100: 1 GPUs"):
-        await store.save(some_ledger())
+    await small.save(some_ledger())
+    before = parts(server)
+    successor = ConfigMapLedgerStore(client, NAMESPACE, part_bytes=100)
+    loaded = await successor.load()
+    assert loaded is not None
+    await successor.save(replace(loaded, resets=7))
+    assert not before & parts(server)
+
+
+async def test_a_crash_before_the_first_object_is_stored_leaves_the_ledger_before(
+    small: ConfigMapLedgerStore, server: ApiServer
+) -> None:
+    first = await small.save(some_ledger())
+    stored = len(server.objects)
+    answers: list[web.StreamResponse | None] = [None, failure(500, "killed")]
+    server.trouble = lambda: answers.pop(0) if answers else failure(500, "killed")
+    with pytest.raises(Unreachable):
+        await small.save(replace(first, resets=7))
+    server.trouble = None
+    assert len(server.objects) == stored + 1
+    loaded = await small.load()
+    assert loaded is not None
+    assert (loaded.resets, loaded.version) == (0, first.version)
+
+
+async def test_what_a_crash_left_behind_is_removed_once_it_is_old(
+    client: ApiClient, small: ConfigMapLedgerStore, server: ApiServer
+) -> None:
+    server.now = "2026-01-01T00:00:00Z"
+    first = await small.save(some_ledger())
+    old = parts(server)
+    server.now = datetime.now(UTC).isoformat()
+    young = await ConfigMapLedgerStore(client, NAMESPACE, "other", part_bytes=100).save(some_ledger())
+    assert young
+    between = parts(server) - old - {"other"}
+    await ConfigMapLedgerStore(client, NAMESPACE).save(replace(first, resets=7))
+    assert parts(server) == between | {"other"}
+
+
+async def test_a_part_that_is_gone_or_changed_is_named(small: ConfigMapLedgerStore, server: ApiServer) -> None:
+    await small.save(some_ledger())
+    name = min(parts(server))
+    server.objects[name]["binaryData"][KEY] = base64.b64encode(b"else").decode()
+    with pytest.raises(Refused, match=f"its part {name} was changed"):
+        await small.load()
+    del server.objects[name]
+    with pytest.raises(Refused, match=f"its part {name} is gone"):
+        await small.load()
+
+
+async def test_a_ledger_of_too_many_parts_is_refused_with_the_size(client: ApiClient, server: ApiServer) -> None:
+    with pytest.raises(Refused, match=r"takes \d+ bytes and may take 200: 1 GPUs"):
+        await ConfigMapLedgerStore(client, NAMESPACE, part_bytes=10).save(some_ledger())
     assert server.objects == {}
 
 

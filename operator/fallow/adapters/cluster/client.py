@@ -46,11 +46,22 @@ class KubernetesApi:
 
     async def uids(self, path: str) -> frozenset[str]:
         """The uids of all objects of a kind: metadata only, and the newest state: a lagging one loses some."""
-        status, answer = await self._send("GET", path, accept=METADATA_LIST)
+        return frozenset(str(metadata["uid"]) for metadata in await self.listed(path))
+
+    async def delete(self, path: str) -> None:
+        """Delete; what is already gone is as good."""
+        status, answer = await self._send("DELETE", path)
+        if status != 404:
+            _checked(status, answer, f"DELETE {path}")
+
+    async def listed(self, path: str, labels: str = "") -> list[JSON]:
+        """The metadata of all objects of a kind, or of those with these labels."""
+        query = [("labelSelector", labels)] if labels else []
+        status, answer = await self._send("GET", path, accept=METADATA_LIST, query=query)
         items = _checked(status, answer, f"list {path}").get("items")
         if not isinstance(items, list):
             raise Unreachable(f"list {path}: the answer holds no items")
-        return frozenset(str(item["metadata"]["uid"]) for item in items)
+        return [item["metadata"] for item in items]
 
     async def create(self, path: str, body: JSON) -> dict[str, Any]:
         return _checked(*await self._send("POST", path, body=body), f"POST {path}")
