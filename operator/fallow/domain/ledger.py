@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fallow.domain.figures import Figure
-from fallow.domain.readings import PodRef
+from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Watts
 from fallow.domain.workloads import ServiceKey
 
@@ -221,9 +221,58 @@ class EngineMark:
 
 
 @dataclass(frozen=True, slots=True)
+class HostMark:
+    """Up to where a node's energy outside its GPUs is booked by its meter, and the meter's counters then."""
+
+    at: Instant
+    counters: Mapping[str, Joules]
+    meter: HostMeter
+
+
+class Rest(StrEnum):
+    """The two ways in which a GPU does nothing: without any process, or with a loaded engine that has no work."""
+
+    BARE = "bare"
+    LOADED = "loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Power at rest as it was measured: the mean of `samples`, older ones forgotten slowly, the first at `since`."""
+
+    watts: Watts
+    samples: int
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a GPU was seen to draw at rest; None where it was never seen in that state for long enough."""
+
+    bare: Level | None = None
+    loaded: Level | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A GPU's rest that is being watched. Not stored: after a restart it is watched anew.
+
+    `resting_since` is None while the GPU works. A window runs from `start`, where the counter stood at `joules`.
+    `windows` are the mean watts of those that are complete and not yet a sample.
+    """
+
+    rest: Rest
+    resting_since: Instant | None = None
+    start: Instant | None = None
+    joules: Joules = Joules(0)
+    windows: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
 
+    `hosts` are by node, `baselines` and `watches` by GPU.
     `resets` counts the intervals in which a GPU's energy counter started anew.
     """
 
@@ -232,6 +281,9 @@ class Ledger:
     gpus: Mapping[str, GpuMark] = field(default_factory=dict)
     engines: Mapping[str, EngineMark] = field(default_factory=dict)
     books: Mapping[LineKey, Book] = field(default_factory=dict)
+    hosts: Mapping[str, HostMark] = field(default_factory=dict)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    watches: Mapping[str, Watch] = field(default_factory=dict)
     resets: int = 0
     version: str = ""
     books_by_service: Mapping[ServiceKey, tuple[Book, ...]] = field(init=False, repr=False, compare=False)

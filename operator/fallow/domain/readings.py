@@ -106,14 +106,24 @@ class Share:
     activity: Activity | Missing
 
 
+class HostMeter(StrEnum):
+    """Who counts a node's energy outside its GPUs: CPU packages and memory, not fans, network cards and supplies."""
+
+    RAPL = "node-exporter RAPL"
+    KEPLER = "Kepler"
+
+
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """The energy counter of a node without its GPUs (CPU, memory), and which meter it is."""
+    """Energy counters of a node without its GPUs, by name: one for each package and each memory.
+
+    The RAPL registers that node-exporter shows start anew at the end of their range; Kepler follows them beyond it.
+    """
 
     node: str
-    joules: Joules
+    counters: Mapping[str, Joules]
     at: Instant
-    source: str
+    meter: HostMeter
 
 
 @dataclass(frozen=True, slots=True)

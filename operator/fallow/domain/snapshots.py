@@ -123,7 +123,10 @@ class DemandPoint:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window."""
+    """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window.
+
+    `targets` are the requests in flight that one replica of a variant should carry, where that is known.
+    """
 
     at: Instant
     cluster: ClusterView
@@ -132,6 +135,7 @@ class Snapshot:
     history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
     previous: Readings | None = None
     earlier: Readings | None = None
+    targets: Mapping[tuple[ServiceKey, str], float] = field(default_factory=dict)
 
     def pods_of(self, key: ServiceKey) -> tuple[Pod, ...]:
         return self.cluster.pods_by_service.get(key, ())
