@@ -13,7 +13,7 @@ from fallow.domain.readings import PodRef, Readings
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
-from fallow.domain.zones import Intensity, IntensitySource
+from fallow.domain.zones import Forecast, Intensity, IntensitySource, Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,20 @@ class MetricSource(Protocol):
 
 
 class CarbonSource(Protocol):
-    """Never raises: without an answer it is `Missing` with the reason."""
+    """Never raises: without an answer it is `Missing` with the reason.
+
+    `forecast` is `Missing` with the reason NoForecast where the source has none to give.
+    """
 
     async def intensity(self, now: Instant, source: IntensitySource) -> Intensity | Missing: ...
+
+    async def forecast(self, now: Instant, source: IntensitySource) -> Forecast | Missing: ...
+
+
+class PueSource(Protocol):
+    """Reads a facility's measured PUE. Never raises: without an answer it is `Missing` with the reason."""
+
+    async def pue(self, now: Instant, query: str) -> Ratio | Missing: ...
 
 
 class Cluster(Protocol):

@@ -17,6 +17,12 @@ class Reason(StrEnum):
     NO_ZONE = "NoZone"
     NO_INTENSITY = "NoIntensity"
     NO_WORK = "NoWork"
+    NO_CREDENTIAL = "NoCredential"
+    ACCESS_DENIED = "AccessDenied"
+    RATE_LIMITED = "RateLimited"
+    NO_FORECAST = "NoForecast"
+    WRONG_SIGNAL = "WrongSignal"
+    NOT_IDENTIFIABLE = "NotIdentifiable"
 
     # state of a service
     AS_ASKED = "AsAsked"

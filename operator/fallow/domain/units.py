@@ -12,6 +12,8 @@ Seconds = NewType("Seconds", float)
 
 JOULES_PER_KWH = 3.6e6
 JOULES_PER_WH = 3.6e3
+# the international pound of 1959, exactly
+GRAMS_PER_POUND = 453.59237
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +132,8 @@ def from_millijoules(value: float) -> Joules:
 
 def from_kilowatt_hours(value: float) -> Joules:
     return Joules(value * JOULES_PER_KWH)
+
+
+def from_pounds_per_megawatt_hour(value: float) -> GramsPerKWh:
+    """US grids and WattTime count emissions in lb/MWh."""
+    return GramsPerKWh(value * GRAMS_PER_POUND / 1e3)
