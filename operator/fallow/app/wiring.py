@@ -14,7 +14,8 @@ from fallow.adapters.cluster.ledger_store import ConfigMapLedgerStore
 from fallow.adapters.cluster.mirror import Mirror
 from fallow.adapters.cluster.resync import Resync
 from fallow.adapters.metrics.direct import DirectSource
-from fallow.adapters.metrics.prometheus import Access, PrometheusSource
+from fallow.adapters.metrics.prometheus import PrometheusSource
+from fallow.adapters.metrics.prometheus_api import Access
 from fallow.adapters.reports.decision_log import LogReporter
 from fallow.adapters.reports.events import EventReporter
 from fallow.adapters.reports.metrics import MetricsReporter

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fallow.adapters.metrics.dcgm import DcgmLabels
-from fallow.adapters.metrics.prometheus import Access, EngineLabels, PrometheusSource
+from fallow.adapters.metrics.prometheus import EngineLabels, PrometheusSource
+from fallow.adapters.metrics.prometheus_api import Access
 from fallow.domain.figures import Missing
 from fallow.domain.readings import PodRef, Readings
 from fallow.domain.reasons import Reason

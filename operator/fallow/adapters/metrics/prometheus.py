@@ -7,23 +7,12 @@ readings and with a fault; the others stand.
 from __future__ import annotations
 
 import asyncio
-import re
-import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
-
-import requests
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from urllib3.exceptions import HTTPError
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from fallow.adapters.metrics import dcgm, promql, vllm
-from fallow.adapters.metrics.faults import cause, listed, without_credentials
-from fallow.adapters.metrics.http_limits import BearerToken, LimitedSession, OnceMore
+from fallow.adapters.metrics.faults import listed
+from fallow.adapters.metrics.prometheus_api import Access, PrometheusApi, Question
 from fallow.adapters.metrics.samples import MetricSpec, Sample
 from fallow.adapters.metrics.waiting import read_waiting
 from fallow.domain.figures import Missing
@@ -33,24 +22,8 @@ from fallow.domain.units import Instant, Seconds
 from fallow.ports import ReadScope
 
 QUERIES_AT_MOST = 6
-# The largest answer for 1,000 engines has 6 MB (Prometheus 3.13, scraped every 15 s).
-MAX_BYTES = 256 * 1024 * 1024
-
-_STATUS = re.compile(r"HTTP Status Code (\d{3}) \((.*)\)", re.DOTALL)
-_MAY_NOT_READ = "; give a token file or headers that may read"
-_HINTS = {"401": _MAY_NOT_READ, "403": _MAY_NOT_READ}
-
-_Parse = Callable[[Any], list[Sample]]
+_Samples = Question[list[Sample]]
 _Answer = list[Sample] | Missing
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """What Prometheus wants to see: headers (such as X-Scope-OrgID), a bearer token's file, its certificate's CA."""
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-    token_file: Path | None = None
-    ca_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +35,6 @@ class EngineLabels:
 
     def __post_init__(self) -> None:
         promql.check_label_names((self.namespace, self.pod))
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    what: str
-    query: str
-    parse: _Parse
 
 
 class PrometheusSource:
@@ -89,21 +55,15 @@ class PrometheusSource:
         engine_labels: EngineLabels | None = None,
         gpu_labels: dcgm.DcgmLabels | None = None,
     ) -> None:
-        _check(url, timeout, window)
+        if timeout <= 0 or window <= 0:
+            raise ValueError("the timeout and the window of Prometheus must be above zero seconds")
         promql.check_label_names(matchers or {})
-        self._url = url.rstrip("/")
-        self._shown_url = without_credentials(self._url)
-        self._timeout = timeout
+        self._api = PrometheusApi(url, timeout=timeout, access=access, at_once=QUERIES_AT_MOST)
+        self._shown_url = self._api.shown_url
         self._window = window
-        self._access = access or Access()
         self._matchers = matchers or {}
         self._engine_labels = engine_labels or EngineLabels()
         self._gpu_labels = gpu_labels or dcgm.DcgmLabels()
-        self._threads = ThreadPoolExecutor(QUERIES_AT_MOST, thread_name_prefix="prometheus")
-        self._clients = tuple(self._client() for _ in range(QUERIES_AT_MOST))
-        self._idle: SimpleQueue[PrometheusConnect] = SimpleQueue()
-        for client in self._clients:
-            self._idle.put(client)
         self._queries = 0
 
     @property
@@ -115,7 +75,7 @@ class PrometheusSource:
         questions = self._questions(waiting_names)
         self._queries = len(questions)
         state, ttft, itl, gpu, up, *waiting = await asyncio.gather(
-            *(self._ask(question, now) for question in questions)
+            *(self._api.ask(question, now) for question in questions)
         )
 
         if isinstance(state, Missing):
@@ -136,21 +96,17 @@ class PrometheusSource:
         )
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
-        for client in self._clients:
-            client.close()
+        await self._api.close()
 
-    def _questions(self, waiting_names: set[str]) -> list[_Question]:
+    def _questions(self, waiting_names: set[str]) -> list[_Samples]:
         window, matchers = self._window, self._matchers
         gpu_names = dcgm.READ_NAMES
         questions = [
-            _Question(
-                "vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples
-            ),
+            Question("vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples),
             self._latency_question("vLLM's time to first token", vllm.TTFT),
             self._latency_question("vLLM's inter-token latency", vllm.ITL),
-            _Question("DCGM's GPU series", promql.raw(gpu_names, window, matchers), promql.newest_samples),
-            _Question(
+            Question("DCGM's GPU series", promql.raw(gpu_names, window, matchers), promql.newest_samples),
+            Question(
                 "the targets of dcgm-exporter",
                 promql.targets_of(gpu_names, matchers),
                 lambda result: promql.vector_samples(result, "up"),
@@ -158,64 +114,13 @@ class PrometheusSource:
         ]
         if waiting_names:
             query = promql.raw(waiting_names, window, matchers)
-            questions.append(_Question("metrics of waiting requests", query, promql.newest_samples))
+            questions.append(Question("metrics of waiting requests", query, promql.newest_samples))
         return questions
 
-    def _latency_question(self, what: str, spec: MetricSpec) -> _Question:
+    def _latency_question(self, what: str, spec: MetricSpec) -> _Samples:
         labels = ("__name__", self._engine_labels.namespace, self._engine_labels.pod, "instance", *sorted(spec.labels))
         query = promql.highest_by(labels, spec.names, self._matchers)
-        return _Question(what, query, lambda result: promql.vector_samples(result, spec.sample))
-
-    async def _ask(self, question: _Question, now: Instant) -> _Answer:
-        try:
-            call = asyncio.get_running_loop().run_in_executor(self._threads, self._query, question, now)
-            # The thread keeps the time itself; this bounds the wait where it cannot, as in a name lookup.
-            return await asyncio.wait_for(call, self._timeout + 1)
-        except (TimeoutError, requests.Timeout):
-            return self._fault(question, Reason.SOURCE_UNREACHABLE, f"no whole answer within {self._timeout:g} s")
-        except PrometheusApiClientException as error:
-            return self._refusal(question, str(error))
-        except requests.JSONDecodeError:
-            return self._fault(
-                question, Reason.BAD_ANSWER, "an answer that is not JSON; is this a Prometheus HTTP API?"
-            )
-        except promql.UnexpectedAnswer as error:
-            return self._fault(question, Reason.BAD_ANSWER, str(error))
-        except (KeyError, TypeError, AttributeError):
-            return self._fault(question, Reason.BAD_ANSWER, "JSON without a result; is this a Prometheus HTTP API?")
-        except (requests.RequestException, HTTPError, OSError, ValueError, RuntimeError) as error:
-            return self._fault(question, Reason.SOURCE_UNREACHABLE, cause(error))
-
-    def _query(self, question: _Question, now: Instant) -> list[Sample]:
-        client = self._idle.get()
-        try:
-            timeout = f"{max(1, round(self._timeout))}s"
-            result = client.custom_query(question.query, params={"time": f"{now:.3f}", "timeout": timeout})
-            return question.parse(result)
-        finally:
-            self._idle.put(client)
-
-    def _client(self) -> PrometheusConnect:
-        session = LimitedSession(seconds=self._timeout, max_bytes=MAX_BYTES)
-        session.verify = str(self._access.ca_file) if self._access.ca_file else True
-        return PrometheusConnect(
-            url=self._url,
-            headers=dict(self._access.headers),
-            retry=OnceMore(),
-            auth=BearerToken(self._access.token_file) if self._access.token_file else None,
-            session=session,
-            timeout=self._timeout,
-        )
-
-    def _refusal(self, question: _Question, text: str) -> Missing:
-        found = _STATUS.search(text)
-        status, body = (found[1], found[2]) if found else ("", text)
-        reason = Reason.SOURCE_UNREACHABLE if status.startswith("5") else Reason.BAD_ANSWER
-        hint = _HINTS.get(status, "; write the address it redirects to" if status.startswith("3") else "")
-        return self._fault(question, reason, f"HTTP {status} {body[:200]}{hint}")
-
-    def _fault(self, question: _Question, reason: Reason, came: str) -> Missing:
-        return Missing(reason, f"{self._shown_url}: asked for {question.what}, got {came}")
+        return Question(what, query, lambda result: promql.vector_samples(result, spec.sample))
 
     def _engines(self, samples: Iterable[Sample], scope: ReadScope) -> tuple[vllm.Engines, dict[PodRef, Missing]]:
         """Readings by pod, and why pods in scope have none."""
@@ -256,14 +161,6 @@ class PrometheusSource:
             return None
         text = f"no DCGM series in the last {self._window:g} s from {listed(unseen)}"
         return Missing(Reason.NO_SERIES, f"{self._shown_url}: {text}; does Prometheus scrape dcgm-exporter there?")
-
-
-def _check(url: str, timeout: Seconds, window: Seconds) -> None:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{url!r} is no address of Prometheus: write http://HOST:PORT or https://HOST/PREFIX")
-    if timeout <= 0 or window <= 0:
-        raise ValueError("the timeout and the window of Prometheus must be above zero seconds")
 
 
 def _found(*answers: _Answer) -> list[Sample]:
