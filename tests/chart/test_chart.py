@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_group
 
 from fallow import __version__
 from fallow.api.crds import crd
 from fallow.api.kinds import KINDS
 from fallow.api.reading import energy_policy, grid_zone
+from fallow.app.cli import app
 from fallow.app.settings import Settings
 from tests.chart.rendering import CHART, Objects, helm, refusal, render
 
@@ -278,3 +280,37 @@ def test_wrong_values_are_refused_by_name(setting: str) -> None:
     leaf = setting.split("=", maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
 
     assert leaf in refusal(setting)
+
+
+def test_the_node_agent_runs_where_it_is_asked_for(plain: Objects) -> None:
+    assert "DaemonSet" not in plain.kinds
+    pod = render("agent.enabled=true", "agent.meters=true", "agent.port=9500").one("DaemonSet")["spec"]["template"][
+        "spec"
+    ]
+    (container,) = pod["containers"]
+
+    assert container["command"] == ["fallow", "agent", "--port=9500", "--meters"]
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert pod["runtimeClassName"] == "nvidia"
+    assert pod["hostPID"]
+
+
+def test_the_node_agent_has_no_rights_and_changes_nothing() -> None:
+    pod = render("agent.enabled=true").one("DaemonSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+
+
+def test_the_agent_s_options_are_those_of_the_command() -> None:
+    (container,) = render("agent.enabled=true").one("DaemonSet")["spec"]["template"]["spec"]["containers"]
+    options = {
+        option
+        for parameter in get_group(app).commands["agent"].params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+    assert {option.split("=")[0] for option in container["command"][2:]} <= options

@@ -3,6 +3,8 @@
 import typer
 
 from fallow import __version__
+from fallow.app.commands.agent import agent
+from fallow.app.commands.estimate import estimate
 from fallow.app.commands.run import run
 from fallow.app.commands.settings import show_settings
 
@@ -14,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(estimate)
+app.command()(agent)
 app.command("settings")(show_settings)
 
 

@@ -1,0 +1,50 @@
+"""`fallow agent`: the node agent, which the chart runs on GPU nodes where it is enabled."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def agent(
+    *,
+    node: Annotated[str, typer.Option(help="Name of this node.", envvar="NODE_NAME")],
+    port: Annotated[int, typer.Option(help="Port of the metrics page.", min=1, max=65535)] = 9401,
+    meters: Annotated[
+        bool, typer.Option("--meters/--no-meters", help="Serve power and energy too: for nodes without dcgm-exporter.")
+    ] = False,
+    pod_resources: Annotated[Path, typer.Option(help="Socket of the kubelet's PodResources API.")] = Path(
+        "/var/lib/kubelet/pod-resources/kubelet.sock"
+    ),
+    proc: Annotated[Path, typer.Option(help="The host's /proc, to find the pod of a process.")] = Path("/proc"),
+    pod_logs: Annotated[Path, typer.Option(help="The kubelet's log folders, which name the node's pods.")] = Path(
+        "/var/log/pods"
+    ),
+) -> None:
+    """Serve who holds this node's GPUs, and each pod's share of them, as Prometheus metrics."""
+    import logging
+
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from fallow.adapters.node.exporter import NodeCollector, NodeSources
+    from fallow.adapters.node.nvml import Nvml
+    from fallow.adapters.node.podresources import PodResources
+    from fallow.adapters.node.processes import pods_of
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    kubelet, nvml = PodResources(pod_resources), Nvml()
+    registry = CollectorRegistry(auto_describe=False)
+    sources = NodeSources(nvml, kubelet.held, lambda pids: pods_of(pids, logs=pod_logs, proc=proc))
+    registry.register(NodeCollector(sources, node, meters=meters))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    server, thread = start_http_server(port, registry=registry)
+    logging.getLogger(__name__).info("the agent of %s serves :%d/metrics", node, port)
+    stop.wait()
+    server.shutdown()
+    thread.join()
+    kubelet.close()
+    nvml.close()
