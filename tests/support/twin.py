@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.behaviours import Behaviour
 from fallow.twin.physics.constants import Gpu, ModelClass, Precision
 from fallow.twin.physics.engine import Engine, EngineLimits
 from fallow.twin.physics.laws import law_for
+from fallow.twin.physics.parts import profile_from
 from fallow.twin.physics.requests import Request
-from fallow.twin.pods import EngineFacts, NodeFacts, PodFacts, PodPhase
+from fallow.twin.pods import (
+    GPU_RESOURCE,
+    Division,
+    EngineFacts,
+    ExporterFacts,
+    NodeFacts,
+    PodFacts,
+    PodPhase,
+)
 
 CHAT = ServiceKey("demo", "chat")
 
@@ -34,8 +44,48 @@ def engine_facts(precision: Precision = Precision.BF16, **limits: float) -> Engi
     return EngineFacts("org/model-8B", "chat", ModelClass.B8, precision, EngineLimits(**limits))  # type: ignore[arg-type]  # a test names the limits it is about
 
 
-def a_node(name: str = "gpu-1", *, gpus: int = 8, uid: str = "n1", address: str = "127.0.0.9") -> NodeFacts:
-    return NodeFacts(name, uid, address, Gpu.H100, gpus)
+def a_node(
+    name: str = "gpu-1",
+    *,
+    gpus: int = 8,
+    uid: str = "n1",
+    address: str = "127.0.0.9",
+    division: Division | None = None,
+    virtual_gpus: bool = False,
+) -> NodeFacts:
+    exporter = ExporterFacts(virtual_gpus)
+    return NodeFacts(name, uid, address, Gpu.H100, gpus, division or Division(), exporter)
+
+
+def instances(*names: str, gpus: int = 1) -> Division:
+    """The same MIG instances on each GPU."""
+    profiles = [profile_from(name) for name in names]
+    return Division(tuple(tuple(filter(None, profiles)) for _ in range(gpus)))
+
+
+def a_foreign_pod(
+    name: str,
+    behaviour: Behaviour | None = None,
+    *,
+    phase: PodPhase = PodPhase.READY,
+    resource: str = GPU_RESOURCE,
+    gpus: int = 1,
+    watts: float | None = None,
+    activity: float = 0.0,
+) -> PodFacts:
+    """Of another team, and no vLLM."""
+    return PodFacts(
+        ref=PodRef("lab", name),
+        uid=name,
+        node="gpu-1",
+        address="",
+        phase=phase,
+        gpus=gpus,
+        watts=watts,
+        activity=activity,
+        resource=resource,
+        behaviour=behaviour,
+    )
 
 
 def a_pod(
@@ -48,6 +98,7 @@ def a_pod(
     address: str = "127.0.0.2",
     engine: EngineFacts | None = None,
     service: ServiceKey | None = CHAT,
+    resource: str = GPU_RESOURCE,
 ) -> PodFacts:
     return PodFacts(
         ref=PodRef("demo", name),
@@ -59,4 +110,5 @@ def a_pod(
         service=service,
         variant="bf16",
         engine=engine or engine_facts(),
+        resource=resource,
     )

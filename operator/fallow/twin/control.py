@@ -12,7 +12,7 @@ from aiohttp import web
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.faults import FaultError, Faults
 from fallow.twin.scenario import ScenarioError, traffic_from
-from fallow.twin.state import describe
+from fallow.twin.state import account, describe
 from fallow.twin.traces import as_csv
 from fallow.twin.world import World
 
@@ -32,6 +32,8 @@ class Control:
             [
                 web.get("/health", self._health),
                 web.get("/state", self._state),
+                web.get("/energy", self._energy),
+                web.post("/reset", self._reset),
                 web.get("/faults", self._get_faults),
                 web.post("/faults", self._post_faults),
                 web.delete("/faults", self._delete_faults),
@@ -51,6 +53,21 @@ class Control:
         except ValueError:
             return refused("ttft and itl are numbers of seconds")
         return web.json_response(describe(self.world, **objectives))
+
+    async def _energy(self, _: web.Request) -> web.Response:
+        return web.json_response(account(self.world))
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        """{"gpu": UUID} or {"node": name}: the driver is loaded again; {"host": name}: the node was started anew."""
+        try:
+            body = await request.json()
+        except ValueError as error:
+            return refused(str(error))
+        if not isinstance(body, Mapping) or len(body) != 1 or not set(body) <= {"gpu", "node", "host"}:
+            return refused('write {"gpu": UUID}, {"node": name} or {"host": name}')
+        ((what, who),) = body.items()
+        count = self.world.reset(str(what), str(who))
+        return web.json_response({"reset": count}) if count else refused(f"no {what} {who!r} here")
 
     async def _get_faults(self, _: web.Request) -> web.Response:
         return web.json_response(self.faults.as_json())

@@ -57,6 +57,11 @@ class Page:
         self._lines.extend(f"{name}_total{rendered(labels)} {number(value)}\n" for labels, value in rows)
         self._created_gauge(name, explanation, [labels for labels, _ in rows])
 
+    def plain_counter(self, name: str, explanation: str, samples: Samples) -> None:
+        """As exporters in Go write it: the whole name, and no _created."""
+        self._head(name, explanation, "counter")
+        self._lines.extend(f"{name}{rendered(labels)} {number(value)}\n" for labels, value in samples)
+
     def histogram(self, name: str, explanation: str, samples: Mapping[Labels, Histogram]) -> None:
         self._head(name, explanation, "histogram")
         for labels, histogram in samples.items():

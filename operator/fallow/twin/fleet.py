@@ -1,112 +1,23 @@
-"""Nodes, GPUs and pods over time: who holds which GPU, what each draws, and the engines inside."""
+"""Nodes, GPUs and pods over time: who holds which GPU or part of one, what each draws, and the engines inside."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.gpu import GpuDevice, Work
-from fallow.twin.physics.constants import GIB, GPU_MEMORY_UTILIZATION, GPUS
-from fallow.twin.physics.engine import Engine, EngineState
+from fallow.twin.gpu import BARE_BYTES, CONTEXT_BYTES, GpuDevice, Place, Work
+from fallow.twin.host import Host
+from fallow.twin.physics.constants import GPUS
+from fallow.twin.physics.engine import Engine
 from fallow.twin.physics.laws import DoesNotFit, law_for
 from fallow.twin.physics.requests import Request
 from fallow.twin.pods import NodeFacts, PodFacts, PodPhase
+from fallow.twin.simulated import Energy, GonePod, SimulatedPod
 
-# What a GPU's memory holds beside weights and KV cache: nothing without a context, a CUDA context while asleep.
-BARE_BYTES = 4.0 * 2**20
-CONTEXT_BYTES = 1.5 * GIB
-
-
-@dataclass(slots=True)
-class Energy:
-    """Joules of the GPUs a pod held, by what it did meanwhile. The parts add up to `total`."""
-
-    pulling: float = 0.0
-    loading: float = 0.0
-    idle: float = 0.0
-    active: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.pulling + self.loading + self.idle + self.active
-
-    def add(self, other: Energy) -> None:
-        self.pulling += other.pulling
-        self.loading += other.loading
-        self.idle += other.idle
-        self.active += other.active
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedPod:
-    facts: PodFacts
-    created: float
-    gpus: list[GpuDevice] = field(default_factory=list)
-    engine: Engine | None = None
-    energy: Energy = field(default_factory=Energy)
-    ready_at: float | None = None
-    fault: str = ""
-
-    @property
-    def listening(self) -> bool:
-        """VLLM opens its port once the engine is ready, and keeps it open while it drains."""
-        return self.engine is not None
-
-    @property
-    def serving(self) -> bool:
-        """May be given requests: ready, awake, not draining."""
-        return self.facts.phase is PodPhase.READY and self.engine is not None and not self.engine.asleep
-
-    def watts(self) -> float:
-        """Of all GPUs this pod holds, at this moment."""
-        return sum(self._watts_per_gpu(gpu) for gpu in self.gpus)
-
-    def advance(self, until: float, seconds: float) -> None:
-        if self.engine is not None:
-            self._advance_engine(self.engine, until)
-            return
-        for gpu in self.gpus:
-            joules = self._watts_per_gpu(gpu) * seconds
-            busy = self.facts.activity * seconds if self.facts.phase is PodPhase.READY else 0.0
-            gpu.book(Work(joules, busy))
-            self._add(joules, busy > 0)
-
-    def _advance_engine(self, engine: Engine, until: float) -> None:
-        counters = engine.counters
-        joules, idle, busy = engine.joules, engine.idle_joules, counters.busy_seconds
-        flops, read = counters.flops, counters.read_bytes
-        engine.advance(until)
-        spent, rested = engine.joules - joules, engine.idle_joules - idle
-        self.energy.idle += rested
-        self.energy.active += spent - rested
-        work = Work(
-            spent / len(self.gpus), counters.busy_seconds - busy, counters.flops - flops, counters.read_bytes - read
-        )
-        used = CONTEXT_BYTES if engine.state is EngineState.SLEEPING else GPU_MEMORY_UTILIZATION * engine.law.gpu.memory
-        for gpu in self.gpus:
-            gpu.book(work)
-            gpu.used_bytes = used
-
-    def _watts_per_gpu(self, gpu: GpuDevice) -> float:
-        if self.engine is not None:
-            return self.engine.watts() / len(self.gpus)
-        if self.facts.phase in {PodPhase.PULLING, PodPhase.DRAINING}:
-            return gpu.spec.bare
-        if self.facts.engine is not None and not self.fault:
-            return gpu.spec.loading
-        return gpu.spec.context if self.facts.watts is None else self.facts.watts
-
-    def _add(self, joules: float, busy: bool) -> None:
-        if self.facts.phase is PodPhase.PULLING:
-            self.energy.pulling += joules
-        elif self.facts.phase is PodPhase.LOADING:
-            self.energy.loading += joules
-        elif busy:
-            self.energy.active += joules
-        else:
-            self.energy.idle += joules
+# Accounts of pods that are gone; a demo that runs for weeks must not grow without end.
+KEPT_ACCOUNTS = 10_000
 
 
 class Fleet:
@@ -116,8 +27,11 @@ class Fleet:
         self.now = now
         self.nodes: dict[str, NodeFacts] = {}
         self.pods: dict[PodRef, SimulatedPod] = {}
+        self.hosts: dict[str, Host] = {}
         self.retired: dict[ServiceKey | None, Energy] = {}
+        self.gone: deque[GonePod] = deque(maxlen=KEPT_ACCOUNTS)
         self.gone_joules = 0.0
+        self.gone_host_joules = 0.0
         self._at: dict[str, PodRef] = {}
         self._gpus: dict[str, list[GpuDevice]] = {}
         self._seen_nodes: set[str] = set()
@@ -135,8 +49,8 @@ class Fleet:
 
     def watts(self) -> float:
         """Of every GPU in the cluster, at this moment."""
-        held = sum(pod.watts() for pod in self.pods.values())
-        return held + sum(gpu.spec.bare for gpu in self.gpus() if gpu.holder is None)
+        held = sum(pod.watts(self.now) for pod in self.pods.values())
+        return held + sum(gpu.unheld_watts for gpu in self.gpus())
 
     def put_node(self, node: NodeFacts) -> list[Request]:
         """Another uid or other GPUs make it a new node: its counters and its pods' engines begin again.
@@ -145,7 +59,7 @@ class Fleet:
         """
         known = self.nodes.get(node.name)
         self.nodes[node.name] = node
-        if known is not None and (known.uid, known.gpu, known.gpus) == (node.uid, node.gpu, node.gpus):
+        if known is not None and known.hardware == node.hardware:
             return []
         lost: list[Request] = []
         here = [pod.facts for pod in self.pods.values() if pod.facts.node == node.name]
@@ -153,9 +67,11 @@ class Fleet:
             lost.extend(self.remove_pod(facts.ref))
         again = node.name in self._seen_nodes
         self._seen_nodes.add(node.name)
-        self.gone_joules += sum(gpu.joules for gpu in self.gpus_of(node.name))
+        self._retire_hardware(node.name)
+        self.hosts[node.name] = Host(node.name, fresh=again)
         self._gpus[node.name] = [
-            GpuDevice(GPUS[node.gpu], node.name, index, now=self.now, fresh=again) for index in range(node.gpus)
+            GpuDevice(GPUS[node.gpu], node.name, index, now=self.now, division=node.division, fresh=again)
+            for index in range(node.gpus)
         ]
         for facts in here:
             self.put_pod(facts)
@@ -165,7 +81,7 @@ class Fleet:
     def remove_node(self, name: str) -> list[Request]:
         """Gives the requests that died with the node's pods."""
         self.nodes.pop(name, None)
-        self.gone_joules += sum(gpu.joules for gpu in self._gpus.pop(name, []))
+        self._retire_hardware(name)
         lost: list[Request] = []
         for pod in [pod for pod in self.pods.values() if pod.facts.node == name]:
             lost.extend(self.remove_pod(pod.facts.ref))
@@ -194,14 +110,14 @@ class Fleet:
         pod = self.pods.pop(ref, None)
         if pod is None:
             return []
-        if self._at.get(pod.facts.address) == ref:
-            del self._at[pod.facts.address]
-        self.retired.setdefault(pod.facts.service, Energy()).add(pod.energy)
-        for gpu in pod.gpus:
-            gpu.holder = None
-            gpu.container = ""
-            gpu.has_context = False
-            gpu.used_bytes = BARE_BYTES
+        facts = pod.facts
+        if self._at.get(facts.address) == ref:
+            del self._at[facts.address]
+        self.retired.setdefault(facts.service, Energy()).add(pod.energy)
+        for place in pod.places:
+            place.release()
+        served = pod.served
+        self.gone.append(GonePod(ref, facts.uid, facts.node, facts.service, facts.variant, pod.energy, served))
         lost: list[Request] = []
         if pod.engine is not None:
             pod.engine.abort_all()
@@ -213,50 +129,81 @@ class Fleet:
         seconds = until - self.now
         if seconds <= 0:
             return
+        busy = {node: sum(gpu.busy_seconds for gpu in gpus) for node, gpus in self._gpus.items()}
+        for gpu in self.gpus():
+            if gpu.in_turns:
+                gpu.crowd = self._crowd(gpu)
         for pod in self.pods.values():
             pod.advance(until, seconds)
         for gpu in self.gpus():
-            if gpu.holder is None:
-                gpu.book(Work(gpu.spec.bare * seconds))
+            gpu.book(Work(gpu.unheld_watts * seconds))
+        for node, host in self.hosts.items():
+            worked = sum(gpu.busy_seconds for gpu in self._gpus[node]) - busy[node]
+            loading = sum(len(pod.places) for pod in self.pods.values() if pod.loading and pod.facts.node == node)
+            host.advance(seconds, busy=worked / seconds, loading=loading)
         self.now = until
 
     def take_samples(self) -> None:
         for gpu in self.gpus():
             gpu.take_sample(self.now)
 
+    def _crowd(self, gpu: GpuDevice) -> float:
+        return max(sum(self.pods[holder].demand(self.now) for holder in gpu.holders), 1.0)
+
+    def _retire_hardware(self, name: str) -> None:
+        self.gone_joules += sum(gpu.joules for gpu in self._gpus.pop(name, []))
+        host = self.hosts.pop(name, None)
+        self.gone_host_joules += 0.0 if host is None else host.joules
+
     def _place(self) -> None:
-        """The first free indices of the node; a pod that finds too few waits for the next change."""
+        """A pod that finds too few places of its kind waits for the next change."""
         for pod in self.pods.values():
             facts = pod.facts
-            if pod.gpus or facts.gpus == 0:
+            if pod.places or facts.gpus == 0:
                 continue
-            free = [gpu for gpu in self.gpus_of(facts.node) if gpu.holder is None]
+            free = self._free(facts.node, facts.resource)
             if len(free) < facts.gpus:
                 continue
-            pod.gpus = free[: facts.gpus]
-            for gpu in pod.gpus:
-                gpu.holder = facts.ref
-                gpu.container = facts.container
+            pod.places = free[: facts.gpus]
+            for place in pod.places:
+                place.hold(facts.ref, facts.container)
             self._mark(pod)
             if facts.phase is PodPhase.READY and pod.engine is None:
                 self._start_engine(pod)
 
+    def _free(self, node: str, resource: str) -> list[Place]:
+        """The first free ones; copies in turns from GPU to GPU, as the device plugin spreads them."""
+        free = [
+            place
+            for gpu in self.gpus_of(node)
+            for place in gpu.places
+            if place.holder is None and place.resource == resource
+        ]
+        busy = {gpu: sum(place.holder is not None for place in gpu.places) for gpu in self.gpus_of(node)}
+        turns: list[tuple[int, Place]] = []
+        for place in free:
+            turns.append((busy[place.gpu] if place.gpu.in_turns else 0, place))
+            busy[place.gpu] += 1
+        return [place for _, place in sorted(turns, key=lambda turn: turn[0])]
+
     def _start_engine(self, pod: SimulatedPod) -> None:
         facts = pod.facts.engine
         node = self.nodes.get(pod.facts.node)
-        if facts is None or node is None or not pod.gpus:
+        if facts is None or node is None or not pod.places:
             return
+        first = pod.places[0]
         try:
-            law = law_for(node.gpu, facts.model_class, facts.precision, len(pod.gpus))
+            law = law_for(node.gpu, facts.model_class, facts.precision, len(pod.places), part=first.profile)
         except DoesNotFit as error:
             pod.fault = str(error)
             return
-        pod.engine = Engine(law, facts.limits, now=self.now)
+        floor = first.spec.context if first.gpu.in_turns else 0.0
+        pod.engine = Engine(law, facts.limits, now=self.now, floor_watts=floor)
         pod.ready_at = self.now
         self._mark(pod)
 
     def _mark(self, pod: SimulatedPod) -> None:
         has_context = pod.facts.phase is not PodPhase.PULLING
-        for gpu in pod.gpus:
-            gpu.has_context = has_context
-            gpu.used_bytes = CONTEXT_BYTES if has_context else BARE_BYTES
+        for place in pod.places:
+            place.has_context = has_context
+            place.used_bytes = CONTEXT_BYTES if has_context else BARE_BYTES

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.fleet import SimulatedPod
 from fallow.twin.physics.requests import FinishReason, Request
+from fallow.twin.simulated import SimulatedPod
 from fallow.twin.traffic import Arrival
 
 

@@ -7,8 +7,15 @@ from enum import StrEnum
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.behaviours import Behaviour
+from fallow.twin.host import HostMeter
 from fallow.twin.physics.constants import Gpu, ModelClass, Precision
 from fallow.twin.physics.engine import EngineLimits
+from fallow.twin.physics.parts import Profile
+
+GPU_RESOURCE = "nvidia.com/gpu"
+SHARED_RESOURCE = "nvidia.com/gpu.shared"
+MIG_PREFIX = "nvidia.com/mig-"
 
 
 class PodPhase(StrEnum):
@@ -22,7 +29,7 @@ class PodPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """How the vLLM in a pod was started."""
+    """How the vLLM in a pod was started; `clients` of the twin's own ask it one request after another."""
 
     model: str
     served_name: str
@@ -31,11 +38,15 @@ class EngineFacts:
     limits: EngineLimits = field(default_factory=EngineLimits)
     sleep_mode: bool = True
     block_tokens: int = 16
+    clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PodFacts:
-    """`engine` is None for a GPU pod that is no vLLM; `watts` per GPU is then what it draws (None: context watts)."""
+    """`engine` is None for a GPU pod that is no vLLM: it behaves, or draws `watts` per GPU (None: context watts).
+
+    `gpus` is how many places it asks for of the kind that `resource` names.
+    """
 
     ref: PodRef
     uid: str
@@ -49,15 +60,57 @@ class PodFacts:
     engine: EngineFacts | None = None
     watts: float | None = None
     activity: float = 0.0
+    resource: str = GPU_RESOURCE
+    behaviour: Behaviour | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the GPUs of a node are handed out: whole, as `copies` used in turns, or as MIG instances, by GPU.
+
+    `resource` is what whole GPUs and copies are asked for by, and instances too where `single` (MIG's strategy).
+    """
+
+    instances: tuple[tuple[Profile, ...], ...] = ()
+    copies: int = 1
+    resource: str = GPU_RESOURCE
+    single: bool = False
+
+    def instances_of(self, index: int) -> tuple[Profile, ...]:
+        return self.instances[index] if self.instances else ()
+
+    def resource_of(self, profile: Profile) -> str:
+        return self.resource if self.single else f"{MIG_PREFIX}{profile.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterFacts:
+    """How dcgm-exporter was started: --kubernetes-virtual-gpus, and NVIDIA_RESOURCE_NAMES besides its own."""
+
+    virtual_gpus: bool = False
+    resource_names: frozenset[str] = frozenset()
+
+    def sees(self, resource: str) -> bool:
+        return resource == GPU_RESOURCE or resource.startswith(MIG_PREFIX) or resource in self.resource_names
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
+    """`gpus` are physical ones."""
+
     name: str
     uid: str
     address: str
     gpu: Gpu
     gpus: int
+    division: Division = field(default_factory=Division)
+    exporter: ExporterFacts = field(default_factory=ExporterFacts)
+    host_meter: HostMeter = HostMeter.RAPL
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """With another one it is another node under an old name."""
+        return self.uid, self.gpu, self.gpus, self.division
 
 
 def gpu_of(product: str) -> Gpu | None:

@@ -1,6 +1,7 @@
 """One process that answers for every pod and node: the socket's own address says who was asked.
 
-:8000 is vLLM in that pod, :9400 dcgm-exporter on that node, :8080 the gateway.
+:8000 is vLLM in that pod; on a node :9400 is dcgm-exporter, :9401 Fallow's agent, :9100 node-exporter, :28282 Kepler.
+:8080 is the gateway.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from time import time
 from aiohttp import web
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.agent_metrics import agent_metrics
 from fallow.twin.completions import Asked, BadRequest, answer, error_answer, read_asked
-from fallow.twin.dcgm_metrics import dcgm_metrics
+from fallow.twin.dcgm_metrics import ENERGY_FIELDS, PROFILING_FIELDS, dcgm_metrics
 from fallow.twin.exposition import CONTENT_TYPE, Page
-from fallow.twin.faults import DcgmFault, Faults, VllmFault
-from fallow.twin.fleet import SimulatedPod
+from fallow.twin.faults import DcgmFault, Faults, HostFault, VllmFault
+from fallow.twin.host_metrics import kepler_metrics, rapl_metrics
 from fallow.twin.physics.engine import Engine
 from fallow.twin.physics.requests import FinishReason, Request
 from fallow.twin.pods import EngineFacts, NodeFacts
+from fallow.twin.simulated import SimulatedPod
 from fallow.twin.ticks import Ticks
 from fallow.twin.vllm_metrics import vllm_metrics
 from fallow.twin.world import World
@@ -42,6 +45,9 @@ class Ports:
     dcgm: int = 9400
     gateway: int = 8080
     gateway_hosts: tuple[str, ...] = ()
+    agent: int = 9401
+    rapl: int = 9100
+    kepler: int = 28282
 
 
 @dataclass(slots=True)
@@ -60,6 +66,9 @@ class Endpoints:
             (self._vllm_app(), ports.hosts, ports.vllm),
             (self._dcgm_app(), ports.hosts, ports.dcgm),
             (self._gateway_app(), gateway_hosts, ports.gateway),
+            (self._node_app(self._agent_metrics), ports.hosts, ports.agent),
+            (self._node_app(self._rapl_metrics), ports.hosts, ports.rapl),
+            (self._node_app(self._kepler_metrics), ports.hosts, ports.kepler),
         ):
             await self.listen(app, hosts, port)
 
@@ -99,6 +108,11 @@ class Endpoints:
         app.add_routes([web.get("/metrics", self._dcgm_metrics), web.get("/health", self._dcgm_health)])
         return app
 
+    def _node_app(self, metrics: Handler) -> web.Application:
+        app = web.Application()
+        app.add_routes([web.get("/metrics", metrics)])
+        return app
+
     def _gateway_app(self) -> web.Application:
         app = web.Application(client_max_size=8 * 2**20)
         app.add_routes(
@@ -128,10 +142,12 @@ class Endpoints:
 
     def _asked_node(self, request: web.Request) -> NodeFacts | None:
         address = own_address(request)
-        node = next((node for node in self.world.fleet.nodes.values() if node.address == address), None)
-        if node is None or self.faults.of_node(node.name) is DcgmFault.DOWN:
-            return None
-        return node
+        return next((node for node in self.world.fleet.nodes.values() if node.address == address), None)
+
+    def _metered_node(self, request: web.Request) -> NodeFacts | None:
+        """The node whose dcgm-exporter was asked and is up."""
+        node = self._asked_node(request)
+        return None if node is None or self.faults.of_node(node.name) is DcgmFault.DOWN else node
 
     async def _vllm_metrics(self, _: web.Request, pod: SimulatedPod) -> web.Response:
         facts, engine = _running(pod)
@@ -143,22 +159,43 @@ class Endpoints:
         return metrics_answer(text)
 
     async def _dcgm_metrics(self, request: web.Request) -> web.Response:
-        node = self._asked_node(request)
+        node = self._metered_node(request)
         if node is None:
             return hang_up(request)
         fault = self.faults.of_node(node.name)
-        text = dcgm_metrics(
-            self.world.fleet.gpus_of(node.name),
-            hostname_label=self.hostname_label,
-            broken=fault is DcgmFault.NAN,
-            pod_labels=fault is not DcgmFault.NO_POD_LABELS,
-        )
+        text = dcgm_page(self.world, node, fault, hostname_label=self.hostname_label)
         if fault is DcgmFault.FROZEN:
             text = self.faults.frozen(f"node {node.name} {node.uid}", text)
         return metrics_answer(text)
 
     async def _dcgm_health(self, request: web.Request) -> web.Response:
-        return hang_up(request) if self._asked_node(request) is None else web.Response(text="OK")
+        return hang_up(request) if self._metered_node(request) is None else web.Response(text="OK")
+
+    async def _agent_metrics(self, request: web.Request) -> web.Response:
+        node = self._asked_node(request)
+        if node is None:
+            return hang_up(request)
+        return metrics_answer(agent_metrics(self.world.fleet.gpus_of(node.name)))
+
+    async def _rapl_metrics(self, request: web.Request) -> web.Response:
+        node = self._asked_node(request)
+        return hang_up(request) if node is None or not node.host_meter.rapl else self._of_host(request, node, "rapl")
+
+    async def _kepler_metrics(self, request: web.Request) -> web.Response:
+        node = self._asked_node(request)
+        if node is None or not node.host_meter.kepler:
+            return hang_up(request)
+        return self._of_host(request, node, "kepler")
+
+    def _of_host(self, request: web.Request, node: NodeFacts, meter: str) -> web.Response:
+        fault, host = self.faults.of_host(node.name), self.world.fleet.hosts[node.name]
+        if fault is HostFault.DOWN:
+            return hang_up(request)
+        broken = fault is HostFault.NAN
+        text = rapl_metrics(host, broken=broken) if meter == "rapl" else kepler_metrics(host, node.name, broken=broken)
+        if fault is HostFault.FROZEN:
+            text = self.faults.frozen(f"{meter} {node.name} {node.uid}", text)
+        return metrics_answer(text)
 
     async def _gateway_metrics(self, _: web.Request) -> web.Response:
         gateways = sorted(self.world.gateways.items())
@@ -234,6 +271,19 @@ class Endpoints:
         while engine.asleep:
             await self.ticks.next()
         return web.json_response({"status": "awake", "tags": tags or None})
+
+
+def dcgm_page(world: World, node: NodeFacts, fault: DcgmFault | None, *, hostname_label: str = "Hostname") -> str:
+    """What the node's dcgm-exporter writes under a fault; DOWN and FROZEN are its server's business."""
+    left_out = {DcgmFault.NO_ENERGY: ENERGY_FIELDS, DcgmFault.NO_PROFILING: PROFILING_FIELDS}
+    return dcgm_metrics(
+        world.fleet.gpus_of(node.name),
+        hostname_label=hostname_label,
+        exporter=node.exporter,
+        broken=fault is DcgmFault.NAN,
+        pod_labels=fault is not DcgmFault.NO_POD_LABELS,
+        without=left_out.get(fault, ()) if fault else (),
+    )
 
 
 def own_address(request: web.Request) -> str:

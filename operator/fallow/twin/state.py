@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.fleet import Energy, SimulatedPod
 from fallow.twin.gateway import Gateway
-from fallow.twin.gpu import GpuDevice
+from fallow.twin.gpu import GpuDevice, Place
+from fallow.twin.simulated import Energy, SimulatedPod
 from fallow.twin.world import World
 
 
 def describe(world: World, *, ttft: float | None = None, itl: float | None = None) -> dict[str, Any]:
     """Energies are exact up to `now`. Objectives in seconds add each service's attainment."""
     gpus = [_gpu(gpu) for gpu in world.fleet.gpus()]
-    pods = [_pod(pod) for pod in world.fleet.pods.values()]
+    pods = [_pod(pod, world.now) for pod in world.fleet.pods.values()]
     return {
         "simulated": True,
         "started": world.started,
@@ -25,11 +27,66 @@ def describe(world: World, *, ttft: float | None = None, itl: float | None = Non
             "watts": world.fleet.watts(),
             "joules": sum(gpu["joules"] for gpu in gpus) + world.fleet.gone_joules,
             "gpus": len(gpus),
-            "free_gpus": sum(1 for gpu in gpus if gpu["holder"] is None),
+            "free_gpus": sum(1 for gpu in gpus if not gpu["holders"]),
         },
         "services": [_service(world, key, gateway, ttft, itl) for key, gateway in sorted(world.gateways.items())],
         "pods": pods,
         "gpus": gpus,
+    }
+
+
+def account(world: World) -> dict[str, Any]:
+    """True joules up to `now`: of each pod that is or was, each GPU, each node with and without its GPUs.
+
+    Pods of a divided GPU share what it draws without work: under MIG by slices, in turns alike. The rest is nobody's.
+    """
+    fleet = world.fleet
+    present = [
+        _account(pod.facts.ref, pod.facts.uid, pod.facts.node, pod.facts.service, pod.facts.variant)
+        | {"present": True, "joules": _energy(pod.energy), "served": asdict(pod.served)}
+        for pod in fleet.pods.values()
+    ]
+    gone = [
+        _account(pod.ref, pod.uid, pod.node, pod.service, pod.variant)
+        | {"present": False, "joules": _energy(pod.energy), "served": asdict(pod.served)}
+        for pod in fleet.gone
+    ]
+    nodes = [
+        {
+            "node": name,
+            "gpu_joules": sum(gpu.joules for gpu in fleet.gpus_of(name)),
+            "host_joules": host.joules,
+            "host_watts": host.watts,
+        }
+        for name, host in fleet.hosts.items()
+    ]
+    gpu_joules = sum(gpu.joules for gpu in fleet.gpus()) + fleet.gone_joules
+    held = sum(energy.total for energy in fleet.retired.values()) + sum(pod.energy.total for pod in fleet.pods.values())
+    return {
+        "simulated": True,
+        "started": world.started,
+        "now": world.now,
+        "cluster": {
+            "gpu_joules": gpu_joules,
+            "host_joules": sum(host.joules for host in fleet.hosts.values()) + fleet.gone_host_joules,
+            "unheld_joules": gpu_joules - held,
+        },
+        "nodes": nodes,
+        "gpus": [
+            {"uuid": gpu.uuid, "node": gpu.node, "index": gpu.index, "joules": gpu.joules} for gpu in fleet.gpus()
+        ],
+        "pods": [*present, *gone],
+    }
+
+
+def _account(ref: PodRef, uid: str, node: str, service: ServiceKey | None, variant: str) -> dict[str, Any]:
+    return {
+        "namespace": ref.namespace,
+        "pod": ref.name,
+        "uid": uid,
+        "node": node,
+        "service": None if service is None else service.name,
+        "variant": variant,
     }
 
 
@@ -56,7 +113,7 @@ def _service(world: World, key: ServiceKey, gateway: Gateway, ttft: float | None
         "in_flight": sum(engine.in_flight for engine in engines),
         "replicas": len(pods),
         "serving": sum(1 for pod in pods if pod.serving),
-        "watts": sum(pod.watts() for pod in pods),
+        "watts": sum(pod.watts(world.now) for pod in pods),
         "joules": _energy(world.energy(key)),
         "prompt_tokens": gateway.prompt_tokens,
         "generated_tokens": gateway.generated_tokens,
@@ -67,7 +124,7 @@ def _service(world: World, key: ServiceKey, gateway: Gateway, ttft: float | None
     }
 
 
-def _pod(pod: SimulatedPod) -> dict[str, Any]:
+def _pod(pod: SimulatedPod, now: float) -> dict[str, Any]:
     facts, engine = pod.facts, pod.engine
     described: dict[str, Any] = {
         "namespace": facts.ref.namespace,
@@ -78,7 +135,7 @@ def _pod(pod: SimulatedPod) -> dict[str, Any]:
         "service": None if facts.service is None else str(facts.service),
         "variant": facts.variant,
         "state": facts.phase.value,
-        "watts": pod.watts(),
+        "watts": pod.watts(now),
         "joules": _energy(pod.energy),
         "gpus": [gpu.uuid for gpu in pod.gpus],
         "fault": pod.fault or None,
@@ -109,6 +166,18 @@ def _gpu(gpu: GpuDevice) -> dict[str, Any]:
         "sampled_counter_joules": gpu.sample.counter_joules,
         "sampled_at": gpu.sample.at,
         "holder": None if gpu.holder is None else str(gpu.holder),
+        "holders": [str(holder) for holder in gpu.holders],
+        "places": [_place(place) for place in gpu.places] if len(gpu.places) > 1 or gpu.mig else [],
+    }
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return {
+        "resource": place.resource,
+        "number": place.number,
+        "profile": None if place.profile is None else place.profile.name,
+        "holder": None if place.holder is None else str(place.holder),
+        "busy": place.sample.busy_share,
     }
 
 

@@ -39,6 +39,9 @@ class Rig:
     def dcgm(self, path: str, address: str = NODE) -> str:
         return f"http://{address}:{self.ports.dcgm}{path}"
 
+    def on_node(self, port: int, address: str = NODE) -> str:
+        return f"http://{address}:{port}/metrics"
+
     def gateway(self, path: str) -> str:
         return f"http://{GATEWAY}:{self.ports.gateway}{path}"
 
@@ -77,8 +80,8 @@ async def running(folder: Path, scenario: Scenario | None = None) -> AsyncIterat
     world, control = build(scenario or Scenario(sample_seconds=0.1), started=time(), folder=folder)
     ticks = Ticks()
     endpoints = Endpoints(world, ticks, control.faults)
-    vllm, dcgm, gateway, control_port = free_ports(4)
-    ports = Ports(HOSTS, vllm, dcgm, gateway, (GATEWAY,))
+    vllm, dcgm, gateway, agent, rapl, kepler, control_port = free_ports(7)
+    ports = Ports(HOSTS, vllm, dcgm, gateway, (GATEWAY,), agent, rapl, kepler)
     ticking = asyncio.create_task(tick(world, ticks, 0.02))
     try:
         await endpoints.start(ports)

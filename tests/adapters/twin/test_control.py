@@ -3,6 +3,7 @@
 import aiohttp
 import pytest
 
+from fallow.domain.readings import PodRef
 from fallow.twin.traces import trace_from
 from tests.adapters.twin.rig import NODE, Rig, until
 from tests.support.twin import CHAT
@@ -56,6 +57,60 @@ async def test_faults_of_dcgm_change_what_a_scrape_gets(rig: Rig, mode: str) -> 
     assert ("pod=" in first) == (mode != "no_pod_labels")
 
 
+@pytest.mark.parametrize(("mode", "absent"), [("no_energy", "TOTAL_ENERGY"), ("no_profiling", "DCGM_FI_PROF_")])
+async def test_some_series_can_be_left_out(rig: Rig, mode: str, absent: str) -> None:
+    assert absent in await rig.text(rig.dcgm("/metrics"))
+    await rig.post(rig.controls("/faults"), {"dcgm": {"node": "gpu-1", "mode": mode}})
+    text = await rig.text(rig.dcgm("/metrics"))
+    assert absent not in text
+    assert "DCGM_FI_DEV_POWER_USAGE" in text
+
+
+@pytest.mark.parametrize("mode", ["down", "nan", "frozen"])
+async def test_faults_of_a_host_meter_leave_the_gpus_alone(rig: Rig, mode: str) -> None:
+    page = rig.on_node(rig.ports.rapl)
+    await rig.post(rig.controls("/faults"), {"host": {"node": "*", "mode": mode}})
+    assert "NaN" not in await rig.text(rig.dcgm("/metrics"))
+    if mode == "down":
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await rig.text(page)
+        return
+    first, sampled = await rig.text(page), rig.world.now
+    await until(lambda: rig.world.now >= sampled + 0.1)
+    assert await rig.text(page) == first
+    assert ("NaN" in first) == (mode == "nan")
+
+
+async def test_the_account_adds_up_over_pods_that_are_gone(rig: Rig) -> None:
+    await rig.post(rig.vllm("/v1/completions"), ASK)
+    rig.world.remove_pod(PodRef("demo", "chat-0"))
+    account = await rig.json(rig.controls("/energy"))
+    gone = next(pod for pod in account["pods"] if pod["pod"] == "chat-0")
+    assert (gone["present"], gone["service"], gone["served"]["generated_tokens"]) == (False, "chat", 3)
+    held = sum(pod["joules"]["total"] for pod in account["pods"])
+    cluster = account["cluster"]
+    assert held > 0
+    assert held + cluster["unheld_joules"] == pytest.approx(cluster["gpu_joules"])
+    assert sum(gpu["joules"] for gpu in account["gpus"]) == pytest.approx(cluster["gpu_joules"])
+    assert [node["host_joules"] for node in account["nodes"]] == [cluster["host_joules"]]
+
+
+@pytest.mark.parametrize("what", ["gpu", "node", "host"])
+async def test_energy_counters_start_anew_on_demand_and_the_truth_goes_on(rig: Rig, what: str) -> None:
+    gpu, host = rig.world.fleet.gpus_of("gpu-1")[0], rig.world.fleet.hosts["gpu-1"]
+    before, other = (gpu.joules, host.joules), (gpu.counter_joules, host.package_joules)
+    who = {"gpu": gpu.uuid}.get(what, "gpu-1")
+    assert await rig.post(rig.controls("/reset"), {what: who}) == (200, {"reset": {"node": 8}.get(what, 1)})
+    assert (gpu.joules, host.joules) >= before
+    assert (gpu.counter_joules < other[0]) == (what != "host")
+    assert (host.package_joules < other[1]) == (what == "host")
+
+
+@pytest.mark.parametrize("body", [{}, {"node": "elsewhere"}, {"gpu": "x", "node": "gpu-1"}, []])
+async def test_a_reset_of_nothing_is_refused(rig: Rig, body: object) -> None:
+    assert (await rig.post(rig.controls("/reset"), body))[0] == 400
+
+
 async def test_faults_of_vllm_change_what_a_scrape_gets_until_cleared(rig: Rig) -> None:
     await rig.post(rig.controls("/faults"), {"vllm": {"pod": "demo/chat-0", "mode": "nan"}})
     assert "vllm:num_requests_running" in await rig.text(rig.vllm("/metrics"))
@@ -65,7 +120,7 @@ async def test_faults_of_vllm_change_what_a_scrape_gets_until_cleared(rig: Rig) 
     with pytest.raises(aiohttp.ClientConnectionError):
         await rig.text(rig.vllm("/metrics"))
     async with rig.client.delete(rig.controls("/faults")) as answer:
-        assert await answer.json() == {"dcgm": {}, "vllm": {}}
+        assert await answer.json() == {"dcgm": {}, "host": {}, "vllm": {}}
     assert "NaN" not in await rig.text(rig.vllm("/metrics"))
 
 
@@ -78,7 +133,7 @@ async def test_a_hanging_engine_never_answers(rig: Rig) -> None:
 async def test_a_wrong_fault_is_refused_with_what_to_write(rig: Rig) -> None:
     status, answer = await rig.post(rig.controls("/faults"), {"dcgm": {"node": NODE, "mode": "slow"}})
     assert status == 400
-    assert "write one of down, nan, frozen, no_pod_labels, none" in answer["error"]
+    assert "write one of down, nan, frozen, no_pod_labels, no_energy, no_profiling, none" in answer["error"]
 
 
 async def test_traffic_begins_at_run_time_is_recorded_and_stops(rig: Rig) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 
 from fallow.domain.readings import PodRef
+from fallow.twin.host import HostMeter
 from fallow.twin.physics.requests import FinishReason
 from fallow.twin.pods import PodPhase
 from tests.adapters.twin.rig import NOBODY, OTHER_POD, POD, Rig, until
@@ -138,6 +140,29 @@ async def test_each_node_answers_for_its_gpus(rig: Rig) -> None:
     assert await rig.text(rig.dcgm("/health")) == "OK"
     with pytest.raises(aiohttp.ClientConnectionError):
         await rig.text(rig.dcgm("/metrics", POD))
+
+
+async def test_a_node_shows_its_cpu_and_memory_as_its_meter_does(rig: Rig) -> None:
+    text = await rig.text(rig.on_node(rig.ports.rapl))
+    assert 'node_rapl_package_joules_total{index="1",path="/sys/class/powercap/intel-rapl:1"}' in text
+    assert 'node_rapl_dram_joules_total{index="0",path="/sys/class/powercap/intel-rapl:0:0"}' in text
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await rig.text(rig.on_node(rig.ports.kepler))
+    rig.world.put_node(replace(rig.world.fleet.nodes["gpu-1"], host_meter=HostMeter.KEPLER))
+    kepler = await rig.text(rig.on_node(rig.ports.kepler))
+    assert (
+        'kepler_node_cpu_joules_total{node_name="gpu-1",path="/sys/class/powercap/intel-rapl:0",zone="dram"}' in kepler
+    )
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await rig.text(rig.on_node(rig.ports.rapl))
+
+
+async def test_the_node_agent_names_who_holds_each_gpu(rig: Rig) -> None:
+    gpu = rig.world.fleet.gpus_of("gpu-1")[0]
+    holder = (
+        f'fallow_agent_gpu_holder{{GPU_I_ID="",UUID="{gpu.uuid}",container="main",namespace="demo",pod="chat-0"}} 1'
+    )
+    assert holder in await rig.text(rig.on_node(rig.ports.agent))
 
 
 async def test_the_gateway_holds_requests_and_counts_them(rig: Rig) -> None:

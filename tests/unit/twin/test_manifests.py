@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.host import HostMeter
 from fallow.twin.manifests import PodReader, flags_of, node_from
 from fallow.twin.physics.constants import Gpu, ModelClass, Precision
-from fallow.twin.pods import NodeFacts, PodFacts, PodPhase
+from fallow.twin.pods import Division, ExporterFacts, NodeFacts, PodFacts, PodPhase
 
 READER = PodReader(lambda key: 0.25 if key == ServiceKey("demo", "chat") else 0.0)
 
@@ -196,3 +197,83 @@ def test_products_are_known_by_their_label(product: str, gpu: Gpu) -> None:
     facts = node_from(a_node_manifest(product))
     assert isinstance(facts, NodeFacts)
     assert facts.gpu is gpu
+
+
+def a_divided_node(capacity: dict[str, str], annotations: dict[str, str] | None = None, **labels: str) -> NodeFacts:
+    manifest = a_node_manifest(labels.pop("product", "NVIDIA-H100-80GB-HBM3"))
+    manifest["metadata"]["labels"] |= {f"nvidia.com/{name.replace('_', '.')}": value for name, value in labels.items()}
+    manifest["metadata"]["annotations"] = annotations or {}
+    manifest["status"]["capacity"] = capacity
+    facts = node_from(manifest)
+    assert isinstance(facts, NodeFacts), facts
+    return facts
+
+
+def test_mixed_mig_instances_are_dealt_over_the_physical_gpus() -> None:
+    capacity = {"nvidia.com/gpu": "0", "nvidia.com/mig-1g.10gb": "2", "nvidia.com/mig-3g.40gb": "4"}
+    facts = a_divided_node(capacity, gpu_count="2", mig_strategy="mixed")
+    names = [[profile.name for profile in gpu] for gpu in facts.division.instances]
+    assert (facts.gpus, names) == (2, [["3g.40gb", "3g.40gb", "1g.10gb"]] * 2)
+
+
+def test_mig_of_the_single_strategy_is_read_from_the_product() -> None:
+    facts = a_divided_node(
+        {"nvidia.com/gpu": "14"}, product="NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", mig_strategy="single", gpu_count="14"
+    )
+    assert (facts.gpus, facts.division.single) == (2, True)
+    assert [len(gpu) for gpu in facts.division.instances] == [7, 7]
+
+
+def test_instances_without_room_are_told() -> None:
+    manifest = a_node_manifest()
+    manifest["status"]["capacity"] = {"nvidia.com/mig-3g.40gb": "3"}
+    assert "no room for the MIG instances" in str(node_from(manifest))
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/gpu", "nvidia.com/gpu.shared"])
+def test_copies_are_read_from_the_replicas(resource: str) -> None:
+    product = "NVIDIA-H100-80GB-HBM3-SHARED" if resource == "nvidia.com/gpu" else "NVIDIA-H100-80GB-HBM3"
+    facts = a_divided_node({resource: "8"}, product=product, gpu_count="2", gpu_replicas="4")
+    assert (facts.gpus, facts.division) == (2, Division(copies=4, resource=resource))
+
+
+def test_a_nodes_exporters_are_annotated() -> None:
+    annotations = {
+        "twin.fallow.dev/virtual-gpus": "true",
+        "twin.fallow.dev/nvidia-resource-names": "nvidia.com/gpu.shared",
+        "twin.fallow.dev/host-meter": "kepler",
+    }
+    facts = a_divided_node({"nvidia.com/gpu": "1"}, annotations)
+    assert facts.exporter == ExporterFacts(virtual_gpus=True, resource_names=frozenset({"nvidia.com/gpu.shared"}))
+    assert facts.host_meter is HostMeter.KEPLER
+
+
+def test_an_unknown_host_meter_says_what_to_write() -> None:
+    manifest = a_node_manifest()
+    manifest["metadata"]["annotations"] = {"twin.fallow.dev/host-meter": "ipmi"}
+    assert "write one of rapl, kepler, both, none" in str(node_from(manifest))
+
+
+@pytest.mark.parametrize("resource", ["nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_a_pod_may_ask_for_a_part(resource: str) -> None:
+    manifest = a_manifest()
+    manifest["spec"]["containers"][1]["resources"] = {"limits": {"cpu": "4", resource: "1"}}
+    facts = read(manifest)
+    assert (facts.resource, facts.gpus) == (resource, 1)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "engine", "clients"),
+    [("notebook", False, 0), ("training", False, 0), ("spin", False, 0), ("loaded", True, 0), ("half-filled", True, 4)],
+)
+def test_a_foreign_pod_behaves_as_annotated(behaviour: str, engine: bool, clients: int) -> None:
+    facts = read(a_manifest(labels={}, annotations={"twin.fallow.dev/behaviour": behaviour}))
+    assert facts.service is None
+    assert (facts.behaviour is None) == engine
+    assert (facts.engine.clients if facts.engine else 0) == clients
+
+
+def test_the_twins_own_clients_are_annotated() -> None:
+    facts = read(a_manifest(annotations={"twin.fallow.dev/clients": "12"}))
+    assert facts.engine is not None
+    assert facts.engine.clients == 12

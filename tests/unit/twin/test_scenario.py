@@ -97,13 +97,13 @@ def test_faults_are_set_by_name_or_for_all_and_cleared() -> None:
     faults.set({"vllm": {"pod": "*", "mode": "none"}})
     assert faults.of_pod("demo", "chat-0") is None
     faults.clear()
-    assert faults.as_json() == {"dcgm": {}, "vllm": {}}
+    assert faults.as_json() == {"dcgm": {}, "host": {}, "vllm": {}}
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, 'write "dcgm" or "vllm", not nothing'),
+        ({}, 'write "dcgm", "host" or "vllm", not nothing'),
         ({"gpu": {}}, r"not \['gpu'\]"),
         ({"dcgm": {"pod": "x", "mode": "nan"}}, '"dcgm" takes'),
         ({"vllm": {"pod": "x", "mode": "slow"}}, "write one of down, hang, nan, frozen, none"),

@@ -1,5 +1,7 @@
 """The whole simulation: requests find engines, are held while none is ready, and are counted once."""
 
+from dataclasses import replace
+
 import pytest
 
 from fallow.domain.readings import PodRef
@@ -9,7 +11,7 @@ from fallow.twin.rates import Piecewise
 from fallow.twin.state import describe
 from fallow.twin.traffic import GeneratedTraffic, Lengths
 from fallow.twin.world import World
-from tests.support.twin import CHAT, a_node, a_pod
+from tests.support.twin import CHAT, a_node, a_pod, engine_facts
 
 
 def a_world(*, pods: int = 2, rate: float = 5.0, seed: int = 1) -> World:
@@ -131,3 +133,37 @@ def test_a_long_gap_between_ticks_is_lived_through() -> None:
     assert describe(lived(a_world(), 60, tick=0.25))["cluster"]["joules"] == pytest.approx(
         describe(lived(a_world(), 60, tick=60))["cluster"]["joules"], rel=1e-6
     )
+
+
+def test_the_twins_own_clients_keep_an_engine_half_filled_and_are_nobodys_traffic() -> None:
+    world = a_world(pods=0, rate=0)
+    world.put_pod(a_pod("plain", engine=replace(engine_facts(), clients=4), service=None))
+    engine = world.fleet.pods[PodRef("demo", "plain")].engine
+    assert engine is not None
+    for _ in range(20):
+        lived(world, 5)
+        assert engine.running == 4
+    assert engine.counters.finished[FinishReason.STOP] > 4
+    assert world.gateways == {}
+
+
+def test_coarse_slices_change_when_requests_find_engines_and_little_else() -> None:
+    def joules(slice_seconds: float) -> float:
+        world = World(started=0.0, slice_seconds=slice_seconds)
+        world.put_node(a_node(gpus=2))
+        world.put_pod(a_pod())
+        world.set_traffic(CHAT, GeneratedTraffic(Piecewise(((0, 5.0),)), Lengths(300), Lengths(100), seed=1))
+        world.advance(300.0)
+        return float(describe(world)["cluster"]["joules"])
+
+    assert joules(2.5) == pytest.approx(joules(0.25), rel=0.01)
+
+
+def test_a_reset_starts_the_counter_and_leaves_the_truth() -> None:
+    world = lived(a_world(rate=0), 10)
+    gpu = world.fleet.gpus_of("gpu-1")[0]
+    true = gpu.joules
+    assert world.reset("gpu", gpu.uuid) == 1
+    assert gpu.counter_joules == pytest.approx(0)
+    assert gpu.joules == true
+    assert (world.reset("node", "gpu-1"), world.reset("node", "elsewhere"), world.reset("host", "gpu-1")) == (8, 0, 1)

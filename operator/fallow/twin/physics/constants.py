@@ -29,6 +29,21 @@ RUNTIME_OVERHEAD_BYTES = 2.5 * GIB
 # recent versions on large GPUs; 256 keeps to the range of the fits.
 CHUNK_TOKENS = 8192
 MAX_NUM_SEQS = 256
+# MIG divides compute by seven and memory by eight (NVIDIA's MIG user guide).
+MIG_SLICES = 7
+MIG_MEMORY_SLICES = 8
+# A node without its GPUs as RAPL sees it: two CPU packages and their memory. Idle, and per busy GPU, for the host side
+# of an engine; per GPU that loads, for reading and unpacking weights. All assumed, for a server of eight GPUs.
+PACKAGE_IDLE_WATTS = 110.0
+PACKAGES = 2
+DRAM_IDLE_WATTS = 60.0
+PACKAGE_WATTS_PER_BUSY_GPU = 25.0
+PACKAGE_WATTS_PER_LOADING_GPU = 60.0
+DRAM_WATTS_PER_BUSY_GPU = 5.0
+# Where RAPL's energy counters start anew, max_energy_range_uj of a server's package and DRAM domains: at 200 W a
+# package wraps every 22 minutes, and node-exporter shows it as it is.
+PACKAGE_RANGE_JOULES = 262143.328850
+DRAM_RANGE_JOULES = 65712.999613
 
 
 class Gpu(StrEnum):

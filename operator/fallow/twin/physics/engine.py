@@ -43,12 +43,18 @@ class _PrefillStep:
 
 
 class Engine:
-    """Moves only by `advance`. Energy is for all GPUs of the replica, integrated step by step."""
+    """Moves only by `advance`. Energy is for all GPUs of the replica, integrated step by step.
 
-    def __init__(self, law: Law, limits: EngineLimits, *, now: float) -> None:
+    `pace` is the share of time that the engine gets of a GPU it shares in turns: its steps take longer by it, and it
+    draws for its own turns only. `floor_watts` per GPU are booked elsewhere and left out of its energy.
+    """
+
+    def __init__(self, law: Law, limits: EngineLimits, *, now: float, floor_watts: float = 0.0) -> None:
         self.law = law
         self.limits = limits
         self.now = now
+        self.pace = 1.0
+        self.floor_watts = floor_watts
         self.joules = 0.0
         self.idle_joules = 0.0
         self.counters = EngineCounters(limits.max_model_len)
@@ -171,17 +177,19 @@ class Engine:
         return max(self._awake_at - self.now, 0.0) if self.state is EngineState.WAKING else 0.0
 
     def watts(self) -> float:
-        """Of all GPUs of the replica at this moment."""
-        return self._watts_per_gpu() * self.law.tensor_parallel
+        """Of all GPUs of the replica at this moment, without the floor."""
+        if self.state is not EngineState.AWAKE:
+            return self._drawn(self._resting_watts(), busy=False) * self.law.tensor_parallel
+        watts = self.law.watts(self.running) if self._prefill_step is None else self._prefill_step.watts
+        return self._drawn(watts, busy=self.running > 0) * self.law.tensor_parallel
 
-    def _watts_per_gpu(self) -> float:
-        if self.state is EngineState.WAKING:
-            return self.law.gpu.loading
-        if self.state is EngineState.SLEEPING:
-            return self.law.gpu.context
-        if self._prefill_step is not None:
-            return self._prefill_step.watts
-        return self.law.watts(self.running)
+    def _resting_watts(self) -> float:
+        return self.law.gpu.loading if self.state is EngineState.WAKING else self.law.gpu.context
+
+    def _drawn(self, watts: float, *, busy: bool) -> float:
+        """Per GPU; between its turns an engine leaves the GPU to others."""
+        context = self.law.gpu.context
+        return (context + self.pace * (watts - context) if busy else watts) - self.floor_watts
 
     def advance(self, until: float) -> None:
         """Lives until then; a step that would end later stays under way, its energy booked up to now."""
@@ -205,7 +213,7 @@ class Engine:
         end = until
         if self.state is EngineState.WAKING:
             end = min(until, max(self._awake_at, self.now))
-        self._spend(end, self._watts_per_gpu(), busy=False)
+        self._spend(end, self._resting_watts(), busy=False)
         if self.state is EngineState.WAKING and self.now >= self._awake_at:
             self.state = EngineState.AWAKE
             self.sleep_level = 0
@@ -247,8 +255,8 @@ class Engine:
             if budget == 0:
                 break
         prompt_tokens = sum(tokens for _, tokens in allotments)
-        decode_seconds = self.law.step_seconds(len(self._decoding))
-        prefill_seconds = prompt_tokens / self.law.prefill_rate
+        decode_seconds = self._step_seconds(len(self._decoding))
+        prefill_seconds = prompt_tokens / self.law.prefill_rate / self.pace
         seconds = decode_seconds + prefill_seconds
         watts = (self.law.watts(self.running) * decode_seconds + self.law.prefill_watts * prefill_seconds) / seconds
         self._prefill_step = _PrefillStep(self.now + seconds, seconds, watts, allotments)
@@ -294,7 +302,7 @@ class Engine:
 
     def _decode(self, until: float) -> None:
         batch = len(self._decoding)
-        seconds = self.law.step_seconds(batch)
+        seconds = self._step_seconds(batch)
         steps = min(self._decoding[0][0] - self._step, int((until - self.now) / seconds))
         if self._queue and not self.paused and self._queue[0].arrived > self.now:
             steps = min(steps, ceil((self._queue[0].arrived - self.now) / seconds))
@@ -311,7 +319,10 @@ class Engine:
             return
         self._decode_end = None
         if batch:
-            self._book_decoded(1, batch, self.law.step_seconds(batch))
+            self._book_decoded(1, batch, self._step_seconds(batch))
+
+    def _step_seconds(self, batch: int) -> float:
+        return self.law.step_seconds(batch) / self.pace
 
     def _book_decoded(self, steps: int, batch: int, seconds: float) -> None:
         self._book_work(steps * batch, steps, steps * self._kv_used + batch * steps * (steps - 1) // 2, steps * batch)
@@ -348,10 +359,10 @@ class Engine:
 
     def _spend(self, end: float, watts_per_gpu: float, *, busy: bool) -> None:
         seconds = end - self.now
-        joules = watts_per_gpu * self.law.tensor_parallel * seconds
+        joules = self._drawn(watts_per_gpu, busy=busy) * self.law.tensor_parallel * seconds
         self.joules += joules
         if busy:
-            self.counters.busy_seconds += seconds
+            self.counters.busy_seconds += seconds * self.pace
         else:
             self.idle_joules += joules
         self.now = end

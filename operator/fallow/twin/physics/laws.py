@@ -39,6 +39,7 @@ from fallow.twin.physics.constants import (
     RatioPoint,
     StepFit,
 )
+from fallow.twin.physics.parts import Profile, part_of
 
 
 class LawSource(StrEnum):
@@ -52,7 +53,7 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """One model, precision and GPU type at one tensor parallelism."""
+    """One model, precision and GPU type at one tensor parallelism; `share` of the compute of each GPU is its own."""
 
     gpu: GpuSpec
     model: ModelSpec
@@ -64,6 +65,7 @@ class Law:
     prefill_rate: float
     kv_tokens: int
     source: LawSource
+    share: float = 1.0
 
     def step_seconds(self, batch: float) -> float:
         """Time of one decode step that gives every one of `batch` requests a token."""
@@ -73,12 +75,13 @@ class Law:
         """W per GPU while `batch` requests decode; batch 0 is a loaded idle engine."""
         if batch <= 0:
             return self.gpu.context
-        active = power_at(self.power, batch) * ratio_at(self.ratios, batch).watts
+        whole = batch / self.share  # a seventh of the GPU with 8 requests works as hard as the whole with 56
+        active = self.share * power_at(self.power, whole) * ratio_at(self.ratios, whole).watts
         return min(active, self.gpu.tdp)
 
     @property
     def prefill_watts(self) -> float:
-        return self.watts(PREFILL_POWER_BATCH)
+        return self.watts(PREFILL_POWER_BATCH * self.share)
 
     @property
     def weight_bytes(self) -> float:
@@ -119,10 +122,12 @@ def ratio_at(points: tuple[RatioPoint, ...], batch: float) -> RatioPoint:
     return points[-1]
 
 
-def law_for(gpu: Gpu, model: ModelClass, precision: Precision, tensor_parallel: int) -> Law:
-    """The law of a replica, or DoesNotFit where the weights leave no room."""
-    spec, weights = GPUS[gpu], MODELS[model]
-    fit, source = _step(spec, weights, precision, tensor_parallel)
+def law_for(
+    gpu: Gpu, model: ModelClass, precision: Precision, tensor_parallel: int, *, part: Profile | None = None
+) -> Law:
+    """The law of a replica on whole GPUs or on MIG instances, or DoesNotFit where the weights leave no room."""
+    spec, weights = GPUS[gpu] if part is None else part_of(GPUS[gpu], part), MODELS[model]
+    fit, source = _step(spec, weights, precision, tensor_parallel, whole=part is None)
     return Law(
         gpu=spec,
         model=weights,
@@ -138,15 +143,18 @@ def law_for(gpu: Gpu, model: ModelClass, precision: Precision, tensor_parallel: 
         * _prefill(spec, precision),
         kv_tokens=_kv_tokens(spec, weights, precision, tensor_parallel),
         source=source,
+        share=1.0 if part is None else part.share,
     )
 
 
-def _step(gpu: GpuSpec, model: ModelSpec, precision: Precision, tensor_parallel: int) -> tuple[StepFit, LawSource]:
+def _step(
+    gpu: GpuSpec, model: ModelSpec, precision: Precision, tensor_parallel: int, *, whole: bool
+) -> tuple[StepFit, LawSource]:
     measured = MEASURED_STEPS.get((gpu.name, model.name, tensor_parallel))
-    if measured is not None:
+    if whole and measured is not None:
         return measured, LawSource.MEASURED if precision is Precision.BF16 else LawSource.DERIVED
     on_h100 = MEASURED_STEPS.get((Gpu.H100, model.name, tensor_parallel))
-    if gpu.name is Gpu.A100 and on_h100 is not None:
+    if whole and gpu.name is Gpu.A100 and on_h100 is not None:
         lighter = WEIGHT_BYTES[precision] / WEIGHT_BYTES[Precision.BF16]
         alpha = on_h100.alpha * A100_STEP_RATIO * (1.0 - WEIGHT_READ_SHARE * (1.0 - lighter))
         return StepFit(alpha, on_h100.beta * A100_STEP_RATIO), LawSource.DERIVED
