@@ -6,7 +6,8 @@ so every joule is booked exactly once, whatever was missed in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fallow.domain.figures import Figure
@@ -16,10 +17,13 @@ from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.attribution import Holding, Piece, holdings, pieces
+from fallow.footprint.baseline import Rested, Stretch, levels
 from fallow.footprint.energy import Metered, Sample, metered, sample_of
-from fallow.footprint.hardware import Hardware, hardware_of
+from fallow.footprint.hardware import UNKNOWN, Hardware, hardware_of
+from fallow.footprint.host import NO_ENERGY, Hosts, hosts_step
 from fallow.footprint.impacts import Held, impacts
 from fallow.footprint.periods import Calendar, Slot, added, calendar, opened, rolled, slots
+from fallow.footprint.split import Judge, Parts
 from fallow.footprint.work import Work, work_since
 from fallow.footprint.zones import node_zone
 
@@ -38,7 +42,13 @@ class _Sum:
     high: float = 0.0
     bare: float = 0.0
     parked: float = 0.0
+    underfilled: float = 0.0
+    starting: float = 0.0
     seconds: float = 0.0
+    unmetered: float = 0.0
+    host_low: float = 0.0
+    host_best: float = 0.0
+    host_high: float = 0.0
 
 
 @dataclass(slots=True)
@@ -64,14 +74,20 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One GPU's piece; `bare` and `parked` are the joules of it without work."""
+    """One GPU's piece: `share` of its interval, `seconds` of it held.
+
+    `host` is what the node's own meter gives it; None: declared watts over the seconds.
+    """
 
     piece: Piece
     energy: Figure[Joules]
-    bare: float
-    parked: float
+    parts: Parts
+    share: float
+    seconds: float
     hardware: Hardware
+    node: str
     zone: ZoneReading | None
+    host: Figure[Joules] | None = None
 
 
 @dataclass(slots=True)
@@ -95,9 +111,17 @@ class _Journal:
             total.low += entry.energy.low.value * share
             total.best += entry.energy.best.value * share
             total.high += entry.energy.high.value * share
-            total.bare += entry.bare * share
-            total.parked += entry.parked * share
-            total.seconds += (piece.end - piece.start) * share
+            total.bare += entry.parts.bare * share
+            total.parked += entry.parts.parked * share
+            total.underfilled += entry.parts.underfilled * share
+            total.starting += entry.parts.starting * share
+            total.seconds += entry.seconds * share
+            if entry.host is None:
+                total.unmetered += entry.seconds * share
+            else:
+                total.host_low += entry.host.low.value * share
+                total.host_best += entry.host.best.value * share
+                total.host_high += entry.host.high.value * share
 
     def serve(self, work: Work) -> None:
         for one in work.served:
@@ -114,9 +138,10 @@ class _Journal:
         for kind, total in self.sums.items():
             held = Held(
                 energy=Figure(Joules(total.low), Joules(total.best), Joules(total.high)),
-                bare=Joules(total.bare),
-                parked=Joules(total.parked),
+                parts=Parts(total.bare, total.parked, total.underfilled, total.starting),
                 duration=Seconds(total.seconds),
+                host=Figure(Joules(total.host_low), Joules(total.host_best), Joules(total.host_high)),
+                unmetered=Seconds(total.unmetered),
                 hardware=self.hardware[kind.hardware],
                 zone=self.zones[kind.zone],
             )
@@ -138,9 +163,12 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
     journal = _Journal(calendar(now))
     work = work_since(ledger, snapshot)
     journal.serve(work)
+    judge = Judge(ledger, snapshot, work.idle)
     held = holdings(snapshot, ledger.gpus)
     zones = {node: node_zone(snapshot, node) for node in {gpu.node for gpu in snapshot.readings.gpus.values()}}
+    entries: list[_Entry] = []
     marks: dict[str, GpuMark] = {}
+    rested = Rested(ledger.baselines, ledger.watches)
     resets = 0
     for uuid, reading in snapshot.readings.gpus.items():
         sample = sample_of(reading)
@@ -156,22 +184,41 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         if used is None:
             continue
         resets += used.reset
+        stretch = Stretch(reading, holding, mark, sample, used, hardware)
+        at_rest = levels(ledger.baselines.get(uuid), hardware)
         for piece, energy in _shared(mark, holding, used):
-            idle = _idle_share(mark, holding, piece, work.idle)
-            bare, parked = _split(piece, energy.best, idle, hardware)
-            journal.enter(_Entry(piece, energy, bare, parked, hardware, zones[reading.node]))
+            entries.append(
+                _Entry(
+                    piece=piece,
+                    energy=energy,
+                    parts=judge.parts(stretch, piece, energy.best, at_rest),
+                    share=(piece.end - piece.start) / (used.end - used.start),
+                    seconds=piece.end - piece.start,
+                    hardware=hardware,
+                    node=reading.node,
+                    zone=zones[reading.node],
+                )
+            )
+        rested.watch(stretch, judge.rest(stretch))
         marks[uuid] = _mark(sample, reading, holding)
     waiting = {
         uuid: _worked(mark, work.idle)
         for uuid, mark in ledger.gpus.items()
         if uuid not in marks and (mark.node in snapshot.cluster.nodes or now - mark.at <= KEEP_GONE_GPU)
     }
+    gpus = {**waiting, **marks}
+    hosts = hosts_step(ledger, snapshot, _by_node(snapshot, marks.keys() & ledger.gpus.keys()), gpus, now)
+    for entry in (*(_hosted(entry, hosts) for entry in entries), *_unread(snapshot, hosts)):
+        journal.enter(entry)
     return replace(
         ledger,
         at=now,
-        gpus={**waiting, **marks},
+        gpus=gpus,
         engines=work.marks,
         books=_books(ledger.books, journal),
+        hosts=hosts.marks,
+        baselines={uuid: one for uuid, one in rested.baselines.items() if uuid in gpus},
+        watches=rested.watches,
         resets=ledger.resets + resets,
     )
 
@@ -201,25 +248,25 @@ def _shared(mark: GpuMark, holding: Holding, used: Metered) -> Iterator[tuple[Pi
         yield piece, used.energy * ((piece.end - piece.start) / duration)
 
 
-def _split(piece: Piece, used: Joules, idle: float, hardware: Hardware) -> tuple[float, float]:
-    """The bare and the parked joules of a piece; of a GPU that nobody holds everything is bare."""
-    if piece.line.kind is LineKind.UNALLOCATED:
-        return used.value, 0.0
-    resting = used.value * idle
-    bare = min(resting, hardware.bare.value * (piece.end - piece.start) * idle)
-    return bare, resting - bare
+def _by_node(snapshot: Snapshot, booked: Iterable[str]) -> Mapping[str, set[str]]:
+    nodes: dict[str, set[str]] = defaultdict(set)
+    for uuid in booked:
+        nodes[snapshot.readings.gpus[uuid].node].add(uuid)
+    return nodes
 
 
-def _idle_share(mark: GpuMark, holding: Holding, piece: Piece, idle: frozenset[PodRef]) -> float:
-    """The share of a piece in which the holder was ready and certainly without work; loading is not idle."""
-    if not piece.present or piece.line.kind is not LineKind.SERVICE or holding.holder not in idle:
-        return 0.0
-    if mark.holder == holding.holder and mark.worked:
-        return 0.0
-    ready = holding.pod.ready_since if holding.pod else None
-    if ready is None or ready <= piece.start:
-        return 1.0
-    return max(piece.end - ready, 0.0) / (piece.end - piece.start)
+def _hosted(entry: _Entry, hosts: Hosts) -> _Entry:
+    """With its share of what its node's meter gives to each GPU."""
+    metered = hosts.per_gpu.get(entry.node)
+    return entry if metered is None else replace(entry, host=metered * entry.share)
+
+
+def _unread(snapshot: Snapshot, hosts: Hosts) -> Iterator[_Entry]:
+    """The host's part of GPUs that were not booked now; their own energy and time come with their next sample."""
+    for one in hosts.unread:
+        piece = Piece(one.line, one.start, one.end, present=False)
+        zone = node_zone(snapshot, one.node)
+        yield _Entry(piece, NO_ENERGY, Parts(), 0.0, 0.0, UNKNOWN, one.node, zone, one.energy)
 
 
 def _books(books: Mapping[LineKey, Book], journal: _Journal) -> Mapping[LineKey, Book]:

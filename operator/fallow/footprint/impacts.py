@@ -12,14 +12,17 @@ from fallow.domain.units import (
     Joules,
     Litres,
     LitresPerKWh,
+    Money,
     Seconds,
     Watts,
+    cost,
     emissions,
     energy,
     water,
 )
 from fallow.domain.zones import IntensityKind, IntensitySource, Ratio, Zone, ZoneReading
 from fallow.footprint.hardware import Hardware
+from fallow.footprint.split import Parts
 
 YEAR = Seconds(365.25 * 86_400)
 # 3 y (EcoLogits) to 6 y (depreciation at large providers), 4 y (Cloud Carbon Footprint, 35,040 h)
@@ -32,12 +35,16 @@ ANYWHERE = Zone(name="", source=IntensitySource(kind=""))
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """GPUs of one kind in one zone on one line: their energy, the idle part of it, and the GPU-seconds held."""
+    """GPUs of one kind in one zone on one line: their energy and its parts, and the GPU-seconds held.
+
+    `host` is what the nodes' own meters gave them; for `unmetered` of the time held declared watts stand in.
+    """
 
     energy: Figure[Joules]
-    bare: Joules
-    parked: Joules
+    parts: Parts
     duration: Seconds
+    host: Figure[Joules]
+    unmetered: Seconds
     hardware: Hardware
     zone: ZoneReading | None
 
@@ -60,13 +67,18 @@ def average_intensity(zone: ZoneReading | None) -> Figure[GramsPerKWh] | None:
 
 
 def carbon(facility: Figure[Joules], intensity: Figure[GramsPerKWh]) -> Figure[Grams]:
-    """C1: operational emissions, location-based."""
+    """C1: operational emissions, by the grid's own intensity (location-based) or by contracts (C2, market-based)."""
     return Figure.combined(emissions, facility, intensity)
 
 
 def water_used(used: Figure[Joules], effectiveness: Figure[LitresPerKWh]) -> Figure[Litres]:
     """W1 and W2: water consumed on site (computers x WUE_site) or at the source (facility x WUE_source)."""
     return Figure.combined(water, used, effectiveness)
+
+
+def money(facility: Figure[Joules], price_per_kwh: float) -> Figure[Money]:
+    """P1: what the facility's energy costs at the zone's price."""
+    return Figure(*(cost(used, price_per_kwh) for used in (facility.low, facility.best, facility.high)))
 
 
 def embodied(made: Figure[Grams], duration: Seconds) -> Figure[Grams]:
@@ -81,9 +93,9 @@ def embodied(made: Figure[Grams], duration: Seconds) -> Figure[Grams]:
 def impacts(held: Held) -> Account:
     """Every amount that follows from energy and time held; what cannot be known is named, not guessed."""
     zone = held.zone.zone if held.zone else ANYWHERE
-    host = host_energy(zone.host_per_gpu, held.duration)
+    host = held.host + host_energy(zone.host_per_gpu, held.unmetered)
     computers = held.energy + host
-    facility = facility_energy(computers, zone.pue)
+    facility = facility_energy(computers, held.zone.pue if held.zone else zone.pue)
     intensity = average_intensity(held.zone)
     litres = Figure.exact(Litres(0))
     if zone.water_on_site is not None:
@@ -94,13 +106,19 @@ def impacts(held: Held) -> Account:
     dry = zone.water_on_site is None or at_source is None
     return Account(
         energy=held.energy,
-        bare=held.bare,
-        parked=held.parked,
+        bare=Joules(held.parts.bare),
+        parked=Joules(held.parts.parked),
+        underfilled=Joules(held.parts.underfilled),
+        starting=Joules(held.parts.starting),
         host=host,
         facility=facility,
         unpriced=facility.best if intensity is None else Joules(0),
         unwatered=facility.best if dry else Joules(0),
+        unmarketed=facility.best if zone.market is None else Joules(0),
+        uncosted=facility.best if zone.price_per_kwh is None else Joules(0),
         carbon=Figure.exact(Grams(0)) if intensity is None else carbon(facility, intensity),
+        market_carbon=Figure.exact(Grams(0)) if zone.market is None else carbon(facility, zone.market),
         water=litres,
         embodied=embodied(held.hardware.embodied + Figure.exact(SERVER_PER_GPU), held.duration),
+        costs={} if zone.price_per_kwh is None else {zone.currency: money(facility, zone.price_per_kwh)},
     )
