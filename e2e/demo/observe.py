@@ -51,7 +51,7 @@ class Observer:
 
     def booked_joules(self, service: str) -> float:
         """Energy at the GPU that Fallow has booked on a service so far, all variants together."""
-        name = "fallow_service_gpu_energy_joules"
+        name = "fallow_gpu_energy_joules"
         return value(self._stack.operator_metrics(), name, service=service, bound="best") or 0.0
 
 
@@ -68,7 +68,7 @@ def row(service: Mapping[str, Any], metrics: Metrics, in_flight: Mapping[tuple[s
         in_flight=in_flight.get((namespace, name)),
         watts=value(metrics, "fallow_service_power_watts", **mine),
         joules_per_token=value(metrics, "fallow_service_joules_per_token", **mine),
-        grams=value(metrics, "fallow_service_carbon_grams", bound="best", **mine),
+        grams=value(metrics, "fallow_carbon_grams", bound="best", **mine),
     )
 
 

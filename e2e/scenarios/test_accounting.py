@@ -224,9 +224,9 @@ def test_tokens_and_requests_are_the_engines_own(booked: Ledger, name: str) -> N
     truth, totals = booked.truth[name], booked.totals
     of_it = {"namespace": NAMESPACE, "service": name}
     assert truth["failed"] == 0
-    assert totals.sum("fallow_service_requests_total", **of_it) == truth["done"]
+    assert totals.sum("fallow_requests_total", **of_it) == truth["done"]
     for kind in ("prompt", "generated"):
-        assert totals.sum("fallow_service_tokens_total", kind=kind, **of_it) == truth[f"{kind}_tokens"]
+        assert totals.sum("fallow_tokens_total", kind=kind, **of_it) == truth[f"{kind}_tokens"]
 
 
 def test_the_status_tells_the_same_totals(booked: Ledger) -> None:
@@ -240,7 +240,7 @@ def test_the_status_tells_the_same_totals(booked: Ledger) -> None:
     assert total()["tokens"] == {"prompt": truth["prompt_tokens"], "generated": truth["generated_tokens"]}
     shown = total()["energyWh"]["best"] * 3600
     booked_joules = booked.totals.sum(
-        "fallow_service_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service="steady"
+        "fallow_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service="steady"
     )
     assert shown == pytest.approx(booked_joules, rel=1e-2)
 
@@ -251,7 +251,7 @@ def test_energy_is_on_the_line_of_the_service_that_used_it(booked: Ledger) -> No
     pods = {change.key for change in booked.scene.pods.changes(NAMESPACE)}
     for name, truth in booked.truth.items():
         mine = booked.totals.sum(
-            "fallow_service_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service=name
+            "fallow_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service=name
         )
         print(f"{name}: booked {mine:.0f} J, used {truth['joules']['total']:.0f} J")
         handovers = 2 * sum(1 for _, pod in pods if pod.startswith(f"{name}-"))

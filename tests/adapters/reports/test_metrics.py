@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.adapters.reports.metrics import MetricsReporter
-from fallow.domain.figures import Missing
+from fallow.domain.figures import Figure, Missing
+from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
 from fallow.domain.plans import ClearRequest, Outcome, RunVariant
 from fallow.domain.reasons import Reason
+from fallow.domain.units import Money
 from tests.adapters.reports.scenes import GROW, ledger, report
 from tests.support.builders import NOW, service
 
 CHAT = {"namespace": "llm", "service": "chat"}
 BF16 = {**CHAT, "variant": "bf16"}
+LINE = {**BF16, "line": "service", "zone": ""}
 
 
 class Page:
@@ -47,27 +51,42 @@ async def test_totals_of_the_books_are_counters_with_bounds() -> None:
     page = Page()
     await page.tell(books=ledger())
 
-    assert page.value("fallow_service_gpu_energy_joules_total", **BF16, bound="best") == 7200
-    assert page.value("fallow_service_facility_energy_joules_total", **BF16, bound="high") == 14400
-    assert page.value("fallow_service_idle_energy_joules_total", **BF16) == 1800
-    assert page.value("fallow_service_carbon_grams_total", **BF16, bound="low") == 0.8
-    assert page.value("fallow_service_water_litres_total", **BF16, bound="best") == 0.002
-    assert page.value("fallow_service_tokens_total", **BF16, kind="generated") == 3600
-    assert page.value("fallow_service_requests_total", **BF16) == 10
+    assert page.value("fallow_gpu_energy_joules_total", **LINE, bound="best") == 7200
+    assert page.value("fallow_facility_energy_joules_total", **LINE, bound="high") == 14400
+    assert page.value("fallow_gpu_energy_part_joules_total", **LINE, part="parked") == 1800
+    assert page.value("fallow_gpu_energy_part_joules_total", **LINE, part="useful") == 5400
+    assert page.value("fallow_carbon_grams_total", **LINE, bound="low") == 0.8
+    assert page.value("fallow_water_litres_total", **LINE, bound="best") == 0.002
+    assert page.value("fallow_tokens_total", **LINE, kind="generated") == 3600
+    assert page.value("fallow_requests_total", **LINE) == 10
 
 
-async def test_lines_of_the_books_add_up_to_all_energy() -> None:
+async def test_every_amount_of_an_account_is_told() -> None:
+    """A field that somebody adds to the account and forgets here would be booked and never seen."""
+    numbers = {one.name: 1000.0 + place for place, one in enumerate(fields(Account))}
+    values: dict[str, Any] = {}
+    for name, number in numbers.items():
+        empty = getattr(Account(), name)
+        if isinstance(empty, Figure):
+            values[name] = Figure.exact(type(empty.best)(number))
+        elif isinstance(empty, dict):
+            values[name] = {"EUR": Figure.exact(Money(number))}
+        else:
+            values[name] = number if isinstance(empty, float) else type(empty)(number)
+    line = LineKey(LineKind.SERVICE, "llm", "chat", "bf16")
+    period = Period(NOW, Account(**values))
     page = Page()
-    await page.tell(books=ledger())
+    await page.tell(books=Ledger(NOW, NOW, books={line: Book(period, period, period, period, period)}))
+    told = {sample.value for family in text_string_to_metric_families(page.text) for sample in family.samples}
 
-    assert page.value("fallow_gpu_energy_joules_total", line="service", namespace="llm", bound="best") == 7200
+    assert {name for name, number in numbers.items() if number not in told} == set()
 
 
 async def test_without_the_ledger_there_are_no_totals() -> None:
     page = Page()
     await page.tell(books=None)
 
-    assert "fallow_service_gpu_energy_joules" not in page.names
+    assert "fallow_gpu_energy_joules" not in page.names
 
 
 async def test_a_service_shows_draw_cost_replicas_state_and_conditions() -> None:

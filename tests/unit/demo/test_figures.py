@@ -14,10 +14,10 @@ from e2e.harness.stack import Stack
 from fallow.twin.traffic import Arrival
 
 METRICS = """\
-# TYPE fallow_service_carbon_grams_total counter
-fallow_service_carbon_grams_total{namespace="demo",service="chat",variant="bf16",bound="best"} 2.5
-fallow_service_carbon_grams_total{namespace="demo",service="chat",variant="fp8",bound="best"} 0.5
-fallow_service_carbon_grams_total{namespace="demo",service="chat",variant="fp8",bound="low"} 0.25
+# TYPE fallow_carbon_grams_total counter
+fallow_carbon_grams_total{namespace="demo",service="chat",variant="bf16",bound="best"} 2.5
+fallow_carbon_grams_total{namespace="demo",service="chat",variant="fp8",bound="best"} 0.5
+fallow_carbon_grams_total{namespace="demo",service="chat",variant="fp8",bound="low"} 0.25
 # TYPE fallow_cluster_power_watts gauge
 fallow_cluster_power_watts 1700
 """
@@ -58,9 +58,9 @@ def test_every_stretch_of_energy_meets_its_own_intensity() -> None:
 
 def test_figures_add_up_over_variants_and_unknown_ones_are_none() -> None:
     metrics = {family.name: family for family in text_string_to_metric_families(METRICS)}
-    assert value(metrics, "fallow_service_carbon_grams", service="chat", bound="best") == 3.0
+    assert value(metrics, "fallow_carbon_grams", service="chat", bound="best") == 3.0
     assert value(metrics, "fallow_cluster_power_watts") == 1700
-    assert value(metrics, "fallow_service_carbon_grams", service="docs") is None
+    assert value(metrics, "fallow_carbon_grams", service="docs") is None
     assert value(metrics, "fallow_absent") is None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
+from fallow.adapters.reports.books import book_families
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.ledger import Account, Ledger, LineKey, LineKind
 from fallow.domain.reports import CycleReport
 from fallow.domain.units import Quantity
 from fallow.domain.workloads import IdleState
@@ -22,76 +22,11 @@ VARIANT = (*SERVICE, "variant")
 
 def families(report: CycleReport) -> Iterator[Metric]:
     if report.ledger is not None:
-        yield from _lines(report.ledger)
-        yield from _footprints(report.ledger)
+        yield from book_families(report.ledger)
     yield from _services(report)
     yield from _replicas(report)
     yield from _zones(report)
     yield from _cycle(report)
-
-
-def _lines(ledger: Ledger) -> Iterator[Metric]:
-    """Every joule of every GPU is on exactly one line, so these add up to what the GPUs' counters say."""
-    energy = CounterMetricFamily(
-        "fallow_gpu_energy_joules",
-        "Energy at the GPU by line of the books: service, foreign, unallocated, unattributed.",
-        labels=("line", "namespace", "bound"),
-    )
-    totals: dict[tuple[str, str], Account] = {}
-    for line, book in ledger.books.items():
-        key = (line.kind.value, line.namespace)
-        totals[key] = totals.get(key, Account()) + book.total.account
-    for (kind, namespace), account in sorted(totals.items()):
-        _bounded(energy, (kind, namespace), account.energy)
-    yield energy
-    resets = CounterMetricFamily("fallow_gpu_counter_resets", "Intervals in which a GPU's energy counter began anew.")
-    resets.add_metric((), ledger.resets)
-    yield resets
-
-
-def _footprints(ledger: Ledger) -> Iterator[Metric]:
-    """Totals by service and variant from the books; they only grow, also across restarts."""
-    booked = sorted((line, book.total.account) for line, book in ledger.books.items() if line.kind is LineKind.SERVICE)
-    bound = (*VARIANT, "bound")
-    energy = CounterMetricFamily("fallow_service_gpu_energy_joules", "Energy at the GPU.", labels=bound)
-    facility = CounterMetricFamily(
-        "fallow_service_facility_energy_joules", "Energy of GPUs and host share, times PUE.", labels=bound
-    )
-    carbon = CounterMetricFamily("fallow_service_carbon_grams", "Operational emissions, gCO2e.", labels=bound)
-    embodied = CounterMetricFamily(
-        "fallow_service_embodied_carbon_grams", "Share of the hardware's manufacture, gCO2e.", labels=bound
-    )
-    water = CounterMetricFamily("fallow_service_water_litres", "Water consumed.", labels=bound)
-    for line, account in booked:
-        labels = _variant(line)
-        _bounded(energy, labels, account.energy)
-        _bounded(facility, labels, account.facility)
-        _bounded(carbon, labels, account.carbon)
-        _bounded(embodied, labels, account.embodied)
-        _bounded(water, labels, account.water)
-    yield from (energy, facility, carbon, embodied, water)
-    yield from _plain_totals(booked)
-
-
-def _plain_totals(booked: Iterable[tuple[LineKey, Account]]) -> Iterator[Metric]:
-    idle = CounterMetricFamily(
-        "fallow_service_idle_energy_joules", "Energy at the GPU while no request was in work.", labels=VARIANT
-    )
-    unpriced = CounterMetricFamily(
-        "fallow_service_unpriced_energy_joules",
-        "Facility energy for which no carbon intensity was known; the emissions leave it out.",
-        labels=VARIANT,
-    )
-    tokens = CounterMetricFamily("fallow_service_tokens", "Tokens through the engines.", labels=(*VARIANT, "kind"))
-    requests = CounterMetricFamily("fallow_service_requests", "Finished requests.", labels=VARIANT)
-    for line, account in booked:
-        labels = _variant(line)
-        idle.add_metric(labels, account.idle.value)
-        unpriced.add_metric(labels, account.unpriced.value)
-        tokens.add_metric((*labels, "prompt"), account.prompt_tokens)
-        tokens.add_metric((*labels, "generated"), account.generated_tokens)
-        requests.add_metric(labels, account.requests)
-    yield from (idle, unpriced, tokens, requests)
 
 
 def _services(report: CycleReport) -> Iterator[Metric]:
@@ -185,10 +120,6 @@ def _faults(report: CycleReport) -> Counter[tuple[str, str]]:
     return found
 
 
-def _variant(line: LineKey) -> tuple[str, str, str]:
-    return (line.namespace, line.name, line.variant)
-
-
-def _bounded(family: CounterMetricFamily | GaugeMetricFamily, labels: tuple[str, ...], figure: Figure[Q]) -> None:
+def _bounded(family: GaugeMetricFamily, labels: tuple[str, ...], figure: Figure[Q]) -> None:
     for bound, value in (("low", figure.low), ("best", figure.best), ("high", figure.high)):
         family.add_metric((*labels, bound), value.value)
