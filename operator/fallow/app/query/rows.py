@@ -15,6 +15,7 @@ from fallow.app.query.quantities import UnreadableError, amount
 EXPECT = {
     f"expect-{key.replace('_', '-')}": key for key in ("energy_wh", "water_ml", "carbon_g", "embodied_g", "total_g")
 }
+SHOWN = 20
 COLUMNS = ("name", *OPTIONS, *EXPECT)
 
 
@@ -32,11 +33,11 @@ class Row:
 
 
 class Faults(UnreadableError):
-    """What is wrong with a table, one line each."""
+    """What is wrong with a table, one line each, the first twenty."""
 
     def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        super().__init__("\n".join(lines[:SHOWN] + more))
 
 
 def rows_of(lines: Iterable[str]) -> list[Row]:

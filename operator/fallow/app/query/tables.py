@@ -14,6 +14,7 @@ from rich.text import Text
 from fallow.app.query.answer import Answer
 from fallow.app.query.inputs import GIVEN, Input
 from fallow.app.query.quantities import Amount
+from fallow.footprint.impacts import YEAR
 
 TITLES = {
     "energy_wh": "energy, Wh",
@@ -123,8 +124,12 @@ def _assumed(answers: list[Answer]) -> list[str]:
 
 
 def _value(used: Input) -> str:
-    value = ":".join(f"{part:g}" for part in used.value) if isinstance(used.value, tuple) else str(used.value)
-    return f"{value} {used.unit}".rstrip()
+    value, unit = used.value, used.unit
+    if isinstance(value, tuple):
+        return f"{':'.join(f'{part:g}' for part in value)} {unit}"
+    if isinstance(value, Amount) and unit == "s" and value.low >= YEAR:
+        value, unit = Amount(value.low / YEAR, value.best / YEAR, value.high / YEAR, value.stated), "years"
+    return f"{value} {unit}".rstrip()
 
 
 def _input(used: Input) -> dict[str, Any]:
@@ -144,4 +149,6 @@ def _number(value: float | None) -> str:
 def _bounded(figure: dict[str, float] | None) -> str:
     if figure is None:
         return ""
+    if figure["low"] == figure["high"]:
+        return _number(figure["best"])
     return f"{_number(figure['best'])}  [{_number(figure['low'])} - {_number(figure['high'])}]"
