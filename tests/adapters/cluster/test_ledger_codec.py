@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 from fallow.adapters.cluster.ledger_codec import Unreadable, decode, encode
 from fallow.adapters.cluster.ledger_store import MOST_PARTS, PART_BYTES
 from fallow.domain.figures import Figure
-from fallow.domain.ledger import Account, Book, EngineMark, GpuMark, Ledger, LineKey, LineKind, Period
-from fallow.domain.readings import PodRef
+from fallow.domain.ledger import (
+    Account,
+    Baseline,
+    Book,
+    EngineMark,
+    GpuMark,
+    HostMark,
+    Ledger,
+    Level,
+    LineKey,
+    LineKind,
+    Period,
+)
+from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
 from tests.support.metered import NOON
 
@@ -54,6 +66,9 @@ gpu_marks = st.builds(
 seen_engines = st.builds(
     EngineMark, instants, numbers, numbers, numbers, st.booleans(), lines, st.builds(PodRef, words, words)
 )
+host_marks = st.builds(
+    HostMark, instants, st.dictionaries(words, numbers.map(Joules), max_size=3), st.sampled_from(HostMeter)
+)
 engine_marks = st.builds(EngineMark, instants, numbers, numbers, numbers, st.booleans()) | seen_engines
 ledgers = st.builds(
     Ledger,
@@ -62,6 +77,7 @@ ledgers = st.builds(
     gpus=st.dictionaries(words, gpu_marks, max_size=3),
     engines=st.dictionaries(words, engine_marks, max_size=3),
     books=st.dictionaries(lines, books, max_size=2),
+    hosts=st.dictionaries(words, host_marks, max_size=2),
     resets=st.integers(0, 1000),
 )
 
@@ -92,6 +108,7 @@ def test_marks_and_totals_return_exactly_and_the_rest_nearly(ledger: Ledger) -> 
     assert (again.since, again.at, again.resets) == (ledger.since, ledger.at, ledger.resets)
     assert again.gpus == ledger.gpus
     assert again.engines == ledger.engines
+    assert again.hosts == ledger.hosts
     assert set(again.books) == set(ledger.books)
     for line, book in ledger.books.items():
         read = again.books[line]
@@ -109,6 +126,24 @@ def test_marks_and_totals_return_exactly_and_the_rest_nearly(ledger: Ledger) -> 
 def test_a_ledger_that_was_read_is_written_alike(ledger: Ledger) -> None:
     once = decode(encode(ledger))
     assert amounts_of(decode(encode(once))) == amounts_of(once)
+
+
+levels = st.none() | st.builds(
+    Level, st.floats(0.1, 2000).map(Watts), st.integers(1, 10**6), st.floats(0, 4e9).map(Instant)
+)
+
+
+@given(st.dictionaries(words, gpu_marks, max_size=4), st.lists(st.builds(Baseline, levels, levels), max_size=4))
+def test_what_a_gpu_draws_at_rest_outlives_a_restart(marks: dict[str, GpuMark], known: list[Baseline]) -> None:
+    baselines = dict(zip(marks, known, strict=False))
+    again = decode(encode(Ledger(NOON, NOON, gpus=marks, baselines=baselines))).baselines
+    assert set(again) == {gpu for gpu, one in baselines.items() if one != Baseline()}
+    for gpu, one in again.items():
+        for old, new in ((baselines[gpu].bare, one.bare), (baselines[gpu].loaded, one.loaded)):
+            assert (old is None) == (new is None)
+            if old is not None and new is not None:
+                assert new.watts.value == pytest.approx(old.watts.value, abs=0.051)
+                assert (new.samples, old.since - new.since < 86_400) == (old.samples, True)
 
 
 def amounts_of(ledger: Ledger) -> list[list[float]]:
@@ -194,7 +229,30 @@ def large(gpus: int, services: int, variants: int) -> Ledger:
         )
         for mark in list(marks.values())[::4]
     }
-    return Ledger(NOON, NOON, gpus=marks, engines=engines, books={key: book() for key in keys})
+
+    def level(watts: float) -> Level:
+        return Level(Watts(chance.gauss(watts, 5)), chance.randrange(1, 900), Instant(NOON - chance.randrange(10**7)))
+
+    return Ledger(
+        NOON,
+        NOON,
+        gpus=marks,
+        engines=engines,
+        books={key: book() for key in keys},
+        baselines={gpu: Baseline(level(75), level(130)) for gpu in marks},
+        hosts={
+            f"node-{number}": HostMark(
+                Instant(NOON + number % 15 + 0.25),
+                {
+                    f"{part}-{socket}": Joules(chance.randrange(262 * 10**9) / 10**6)
+                    for part in ("package", "dram")
+                    for socket in (0, 1)
+                },
+                HostMeter.RAPL,
+            )
+            for number in range(gpus // 8)
+        },
+    )
 
 
 def test_ten_thousand_gpus_and_a_thousand_services_fit_into_a_few_objects() -> None:

@@ -10,16 +10,31 @@ import gzip
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 from fallow.domain.figures import Figure
-from fallow.domain.ledger import Account, Book, EngineMark, GpuMark, Ledger, LineKey, LineKind, Period
-from fallow.domain.readings import PodRef
+from fallow.domain.ledger import (
+    Account,
+    Baseline,
+    Book,
+    EngineMark,
+    Filling,
+    Gap,
+    GpuMark,
+    HostMark,
+    Ledger,
+    Level,
+    LineKey,
+    LineKind,
+    Period,
+)
+from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
 
 SCHEMA = 2
+DAY = 86_400.0
 # what an account's row holds, in this order; a later schema only appends
 _FIGURES: tuple[tuple[str, type[Quantity]], ...] = (
     ("energy", Joules),
@@ -53,10 +68,13 @@ def encode(ledger: Ledger) -> bytes:
         "since": ledger.since,
         "at": ledger.at,
         "resets": ledger.resets,
+        "gaps": [[gap.start, gap.end, gap.filled] for gap in ledger.gaps],
         "lines": [[line.kind, line.namespace, line.name, line.variant, line.zone] for line in lines],
         "gpus": gpus,
         "engines": {uid: _engine_row(mark, index) for uid, mark in ledger.engines.items()},
         "books": [[index[line], *_book_row(book)] for line, book in ledger.books.items()],
+        "hosts": {node: _host_row(mark) for node, mark in ledger.hosts.items()},
+        "baselines": _baseline_columns([ledger.baselines.get(row[0]) for rows in gpus.values() for row in rows]),
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     # no time stamp: the same ledger gives the same bytes
@@ -88,7 +106,10 @@ def _ledger(raw: dict[str, Any]) -> Ledger:
         gpus={str(row[0]): _gpu_mark(row, node, lines) for node, rows in raw["gpus"].items() for row in rows},
         engines={str(uid): _engine_mark(row, lines) for uid, row in raw["engines"].items()},
         books={lines[row[0]]: _book(row[1:]) for row in raw["books"]},
+        hosts={str(node): _host_mark(row) for node, row in raw.get("hosts", {}).items()},
+        baselines=_baselines([str(row[0]) for rows in raw["gpus"].values() for row in rows], raw.get("baselines", [])),
         resets=int(raw["resets"]),
+        gaps=tuple(Gap(Instant(float(gap[0])), Instant(float(gap[1])), Filling(gap[2])) for gap in raw["gaps"]),
     )
 
 
@@ -124,12 +145,12 @@ def _gpu_row(mark: GpuMark, index: dict[LineKey, int]) -> list[Any]:
         index[mark.line],
         mark.watts.value if mark.watts is not None and mark.joules is None else None,
         None if mark.holder is None else [mark.holder.namespace, mark.holder.name],
-        int(mark.worked),
+        int(mark.worked) + 2 * int(mark.away),
     ]
 
 
 def _gpu_mark(row: list[Any], node: str, lines: list[LineKey]) -> GpuMark:
-    _, at, joules, line, watts, holder, worked = row
+    _, at, joules, line, watts, holder, meanwhile = row
     return GpuMark(
         at=Instant(float(at)),
         joules=None if joules is None else Joules(float(joules)),
@@ -137,20 +158,61 @@ def _gpu_mark(row: list[Any], node: str, lines: list[LineKey]) -> GpuMark:
         watts=None if watts is None else Watts(float(watts)),
         holder=None if holder is None else PodRef(*holder),
         node=node,
-        worked=bool(worked),
+        worked=bool(meanwhile & 1),
+        away=bool(meanwhile & 2),
     )
 
 
+def _host_row(mark: HostMark) -> list[Any]:
+    return [mark.at, mark.meter, {name: joules.value for name, joules in sorted(mark.counters.items())}]
+
+
+def _host_mark(row: list[Any]) -> HostMark:
+    at, meter, counters = row
+    return HostMark(
+        at=Instant(float(at)),
+        counters={str(name): Joules(float(value)) for name, value in counters.items()},
+        meter=HostMeter(meter),
+    )
+
+
+def _baseline_columns(baselines: Sequence[Baseline | None]) -> list[list[float]]:
+    """Watts to 0.1 W, samples and day of the first, of the bare and of the loaded level; 0 where there is none.
+
+    Columns over the GPUs in their order compress better than rows.
+    """
+    levels = [(one.bare, one.loaded) if one else (None, None) for one in baselines]
+    if not any(bare or loaded for bare, loaded in levels):
+        return []
+    rows = [[*_level_cells(bare), *_level_cells(loaded)] for bare, loaded in levels]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _level_cells(level: Level | None) -> tuple[float, int, int]:
+    return (0, 0, 0) if level is None else (round(level.watts.value, 1), level.samples, int(level.since // DAY))
+
+
+def _baselines(uuids: Sequence[str], columns: list[list[float]]) -> dict[str, Baseline]:
+    if not columns:
+        return {}
+    rows = zip(uuids, *columns, strict=True)
+    known = {uuid: Baseline(_level(*cells[:3]), _level(*cells[3:])) for uuid, *cells in rows}
+    return {uuid: one for uuid, one in known.items() if one != Baseline()}
+
+
+def _level(watts: float, samples: float, day: float) -> Level | None:
+    return Level(Watts(float(watts)), int(samples), Instant(day * DAY)) if samples else None
+
+
 def _book_row(book: Book) -> list[Any]:
-    return [
-        _period_row(book.total, _exact),
-        *(_period_row(period, _seven_digits) for period in (book.month, book.day, book.hour, book.last_hour)),
-    ]
+    calendar = (book.month, book.day, book.hour, book.last_hour, book.yesterday, book.last_month)
+    return [book.time_zone, _period_row(book.total, _exact), *(_period_row(one, _seven_digits) for one in calendar)]
 
 
 def _book(rows: list[Any]) -> Book:
-    total, month, day, hour, last_hour = map(_period, rows)
-    return Book(total=total, month=month, day=day, hour=hour, last_hour=last_hour)
+    time_zone, *periods = rows
+    total, month, day, hour, last_hour, yesterday, last_month = map(_period, periods)
+    return Book(total, month, day, hour, last_hour, yesterday, last_month, time_zone=str(time_zone))
 
 
 def _period_row(period: Period, rounded: Round) -> list[Any]:
@@ -225,7 +287,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _upgrade_1(raw: dict[str, Any]) -> None:
-    """Schema 1 knew idle energy as a whole, which was drawn by loaded engines, and no host share of its own."""
+    """Schema 1 knew idle energy as a whole, which was drawn by loaded engines, no host share of its own, and UTC."""
     none = [0.0] * len(_AMOUNTS)
     for _, *periods in raw["books"]:
         for row in periods:
@@ -238,8 +300,12 @@ def _upgrade_1(raw: dict[str, Any]) -> None:
             amounts = [known.get(name, zero) for name, zero in zip(_AMOUNTS, none, strict=True)]
             row[:] = [start, energy, facility, carbon, water, embodied, 0.0, 0.0, *amounts]
             row += [prompt, 0.0, generated, 0.0, requests, {}]
+    for row in raw["books"]:
+        row[1:1] = ["UTC"]
+        row += [[0.0], [0.0]]
     for row in raw["engines"].values():
         row[5:5] = [None, None]
+    raw["gaps"] = []
 
 
 # from each older schema to the next one
