@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Ledger, LineKey, LineKind
 from fallow.domain.policies import Operator, Requirement, Selector
-from fallow.domain.readings import EnergyCounter, EngineReading, GpuReading, PodRef, Power, Readings
+from fallow.domain.readings import (
+    Activity,
+    ActivitySource,
+    EnergyCounter,
+    EngineReading,
+    GpuReading,
+    HostMeter,
+    HostReading,
+    PodRef,
+    Power,
+    Readings,
+)
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Node, Pod, Snapshot
 from fallow.domain.units import GramsPerKWh, Instant, Joules, LitresPerKWh, Watts
@@ -37,15 +48,16 @@ def gpu(
     node: str = "node-a",
     holder: str | None = None,
     model: str = "NVIDIA H100 80GB HBM3",
+    active: float | None = None,
 ) -> GpuReading:
-    """`holder` is namespace/name."""
+    """`holder` is namespace/name, `active` the share of time in which a kernel ran."""
     return GpuReading(
         uuid=uuid,
         node=node,
         model_name=model,
         power=SILENT if watts is None else Power(Watts(watts), later(seconds)),
         counter=SILENT if joules is None else EnergyCounter(Joules(joules), later(seconds)),
-        activity=SILENT,
+        activity=SILENT if active is None else Activity(active, ActivitySource.ENGINE_ACTIVE, later(seconds)),
         holder=PodRef(*holder.split("/")) if holder else None,
     )
 
@@ -90,6 +102,7 @@ def engine(
     requests: float = 0,
     running: float = 0,
     waiting: float = 0,
+    asleep: bool = False,
 ) -> EngineReading:
     return EngineReading(
         at=later(seconds),
@@ -99,7 +112,16 @@ def engine(
         prompt_tokens=prompt,
         generated_tokens=generated,
         requests=requests,
+        asleep=asleep,
     )
+
+
+def host(
+    seconds: float, *joules: float, node: str = "node-a", meter: HostMeter = HostMeter.RAPL, name: str = "package"
+) -> HostReading:
+    """One counter for each of `joules`."""
+    counters = {f"{name}-{index}": Joules(value) for index, value in enumerate(joules)}
+    return HostReading(node, counters, later(seconds), meter)
 
 
 def node(name: str = "node-a", gpus: int = 1, labels: Mapping[str, str] | None = None) -> Node:
@@ -140,9 +162,12 @@ def snapshot(
     engines: Mapping[str, EngineReading] | None = None,
     nodes: Sequence[Node] = (),
     zones: Sequence[ZoneReading] = (),
+    hosts: Sequence[HostReading] = (),
+    targets: Mapping[str, float] | None = None,
+    before: Snapshot | None = None,
     fault: Missing | None = None,
 ) -> Snapshot:
-    """`engines` by pod name in the namespace llm."""
+    """`engines` by pod name in the namespace llm, `targets` by service there for bf16; `before` is the cycle before."""
     return Snapshot(
         at=later(seconds),
         cluster=ClusterView(
@@ -153,9 +178,12 @@ def snapshot(
             at=later(seconds),
             engines={PodRef("llm", name): reading for name, reading in (engines or {}).items()},
             gpus={reading.uuid: reading for reading in gpus},
+            hosts={reading.node: reading for reading in hosts},
             gpu_fault=fault,
         ),
         zones={one.zone.name: one for one in zones},
+        previous=before.readings if before else None,
+        targets={(ServiceKey("llm", name), "bf16"): value for name, value in (targets or {}).items()},
     )
 
 
