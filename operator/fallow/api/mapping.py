@@ -13,6 +13,7 @@ from fallow.api.model_profile import ModelProfile
 from fallow.api.selectors import selector
 from fallow.api.variants import Precision
 from fallow.domain.figures import Figure
+from fallow.domain.goals import Budget, BudgetPeriod, Measure, Target
 from fallow.domain.policies import (
     GuardRules,
     IdleRules,
@@ -87,6 +88,8 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             metrics_max_age=seconds(spec.guards.metrics_max_age),
             objective_veto=spec.guards.objective_veto,
         ),
+        targets=tuple(_target(declared.metadata.name, part) for part in spec.targets),
+        budgets=tuple(_budget(declared.metadata.name, part) for part in spec.budgets),
     )
 
 
@@ -191,6 +194,19 @@ def _engine(declared: engine.Engine) -> Engine:
 
 def _env(declared: list[EnvVar]) -> tuple[Mapping[str, Any], ...]:
     return tuple(variable.model_dump(by_alias=True, exclude_none=True) for variable in declared)
+
+
+def _target(policy: str, declared: energy_policy.Target) -> Target:
+    return Target(policy, Measure(declared.metric), declared.reduce, declared.from_, declared.by)
+
+
+def _budget(policy: str, declared: energy_policy.Budget) -> Budget:
+    return Budget(
+        policy,
+        BudgetPeriod(declared.period),
+        carbon=amounts.grams(declared.carbon) if declared.carbon else None,
+        energy=amounts.joules(declared.energy) if declared.energy else None,
+    )
 
 
 def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules | None:

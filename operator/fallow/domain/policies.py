@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fallow.domain.goals import Budget, Target
 from fallow.domain.units import GramsPerKWh, Seconds
+
+
+UTC = "UTC"
 
 
 class Mode(StrEnum):
@@ -103,6 +107,8 @@ class GuardRules:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """`time_zone` (IANA) is the one whose midnights end days and months."""
+
     name: str
     mode: Mode = Mode.RECOMMEND
     priority: int = 0
@@ -114,3 +120,6 @@ class Policy:
     scaling: ScalingRules = field(default_factory=ScalingRules)
     precision: PrecisionRules | None = None
     guards: GuardRules = field(default_factory=GuardRules)
+    targets: tuple[Target, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    time_zone: str = UTC

@@ -9,6 +9,7 @@ from typing import TypeVar
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fallow.adapters.reports.books import book_families
+from fallow.adapters.reports.declared import declared_families
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.reports import CycleReport
 from fallow.domain.units import Quantity
@@ -23,6 +24,7 @@ VARIANT = (*SERVICE, "variant")
 def families(report: CycleReport) -> Iterator[Metric]:
     if report.ledger is not None:
         yield from book_families(report.ledger)
+    yield from declared_families(report)
     yield from _services(report)
     yield from _replicas(report)
     yield from _zones(report)
