@@ -55,10 +55,12 @@ class EngineReading:
 
 
 class ActivitySource(StrEnum):
-    """Which DCGM field says that the GPU worked; the later ones say less."""
+    """What says that a GPU, or a part of one, worked; of DCGM's fields the later ones say less."""
 
     ENGINE_ACTIVE = "DCGM_FI_PROF_GR_ENGINE_ACTIVE"
+    SM_ACTIVE = "DCGM_FI_PROF_SM_ACTIVE"
     GPU_UTIL = "DCGM_FI_DEV_GPU_UTIL"
+    PROCESS_SM = "fallow_agent_process_sm_utilization_ratio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Sharing(StrEnum):
 class Share:
     """A part of a GPU that is handed out on its own, and who holds it; several pods may hold copies of one GPU.
 
-    `slices` of the GPU's compute slices belong to a MIG instance (1 to 7); 0 for a copy in turns.
+    Shares of one `name` are copies of one MIG instance, which has `slices` of the GPU's compute slices (1 to 7) and a
+    `profile` such as 1g.10gb; a copy in turns has neither.
     `activity` is that of the instance, or the SM share of the pod's processes; Missing where it is not measured.
     """
 
@@ -104,6 +107,7 @@ class Share:
     holder: PodRef | None
     slices: int
     activity: Activity | Missing
+    profile: str = ""
 
 
 class HostMeter(StrEnum):
@@ -128,7 +132,7 @@ class HostReading:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One physical GPU, by UUID. `holder` is the pod that dcgm-exporter names, None when it names none or several.
+    """One physical GPU, by UUID. `holder` is the one pod that the meters name for it, None for none or several.
 
     `shares` are its parts where it is handed out in parts, empty for a whole GPU.
     """
@@ -157,7 +161,8 @@ class WaitingSeries:
 class Readings:
     """Everything the meters said in one cycle. A pod or GPU that is absent was not seen; the faults say why.
 
-    `hosts` are by node, where a host meter is read. `gpus_by_holder` are the same GPUs by the pod that the meter names.
+    `hosts` are by node, where a host meter is read. `gpus_by_holder` are the same GPUs by the one pod that holds each,
+    `shares_by_holder` the parts of those that several pods may hold.
     """
 
     at: Instant
@@ -171,10 +176,19 @@ class Readings:
     host_fault: Missing | None = None
     pod_faults: Mapping[PodRef, Missing] = field(default_factory=dict)
     gpus_by_holder: Mapping[PodRef, tuple[GpuReading, ...]] = field(init=False, repr=False, compare=False)
+    shares_by_holder: Mapping[PodRef, tuple[tuple[GpuReading, Share], ...]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         held: dict[PodRef, list[GpuReading]] = {}
+        shared: dict[PodRef, list[tuple[GpuReading, Share]]] = {}
         for gpu in self.gpus.values():
             if gpu.holder is not None:
                 held.setdefault(gpu.holder, []).append(gpu)
+                continue
+            for share in gpu.shares:
+                if share.holder is not None:
+                    shared.setdefault(share.holder, []).append((gpu, share))
         object.__setattr__(self, "gpus_by_holder", {pod: tuple(gpus) for pod, gpus in held.items()})
+        object.__setattr__(self, "shares_by_holder", {pod: tuple(parts) for pod, parts in shared.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 BOUNDS = ("0.1", "0.5", "+Inf")
@@ -79,17 +79,23 @@ def _buckets(own: str, counts: tuple[float, ...]) -> list[tuple[str, str, float]
 
 @dataclass(frozen=True)
 class Gpu:
-    """One block of dcgm-exporter lines. `holder` is (namespace, pod); None leaves a value out."""
+    """One block of dcgm-exporter lines. `holder` is (namespace, pod); None leaves a value out.
+
+    `instance` is a MIG instance's number, `copy` that of a copy in turns under --kubernetes-virtual-gpus.
+    """
 
     uuid: str = "GPU-1"
     watts: float | None = 300.0
     millijoules: float | None = 5_000_000
     active: float | None = 0.5
+    sm: float | None = 0.4
     util: float | None = 80
     holder: tuple[str, str] | None = None
     host: str | None = "node-a"
     host_label: str = "hostname"
     instance: str | None = None
+    profile: str = "1g.10gb"
+    copy: str | None = None
     model: str = "NVIDIA H100 80GB HBM3"
 
 
@@ -99,6 +105,7 @@ def gpu_page(*gpus: Gpu) -> str:
         "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": ("counter", lambda gpu: gpu.millijoules),
         "DCGM_FI_DEV_GPU_UTIL": ("gauge", lambda gpu: gpu.util),
         "DCGM_FI_PROF_GR_ENGINE_ACTIVE": ("gauge", lambda gpu: gpu.active),
+        "DCGM_FI_PROF_SM_ACTIVE": ("gauge", lambda gpu: gpu.sm),
         "DCGM_FI_DEV_GPU_TEMP": ("gauge", lambda _: 40),
     }
     text = ""
@@ -114,12 +121,28 @@ def gpu_page(*gpus: Gpu) -> str:
 def _gpu_labels(gpu: Gpu) -> str:
     labels = {"gpu": "0", "UUID": gpu.uuid, "device": "nvidia0", "modelName": gpu.model}
     if gpu.instance is not None:
-        labels |= {"GPU_I_PROFILE": "1g.10gb", "GPU_I_ID": gpu.instance}
+        labels |= {"GPU_I_PROFILE": gpu.profile, "GPU_I_ID": gpu.instance}
     if gpu.host is not None:
         labels[gpu.host_label] = gpu.host
     if gpu.holder is not None:
         labels |= {"container": "main", "namespace": gpu.holder[0], "pod": gpu.holder[1]}
+    if gpu.copy is not None:
+        labels["vgpu"] = gpu.copy
     return ",".join(f'{name}="{value}"' for name, value in labels.items())
+
+
+def agent_page(*holders: tuple[str, str, str], sm: Mapping[str, float] | None = None, uuid: str = "GPU-1") -> str:
+    """The node agent's page: holders as (MIG instance or nothing, namespace, pod), shares of the GPU's time by pod."""
+    text = '# TYPE fallow_agent_up gauge\nfallow_agent_up{source="kubelet"} 1.0\n'
+    text += "# TYPE fallow_agent_gpu_holder gauge\n"
+    for instance, namespace, pod in holders:
+        own = f'UUID="{uuid}",GPU_I_ID="{instance}",namespace="{namespace}",pod="{pod}",container="main"'
+        text += f"fallow_agent_gpu_holder{{{own}}} 1.0\n"
+    text += "# TYPE fallow_agent_process_sm_utilization_ratio gauge\n"
+    for pod, ratio in (sm or {}).items():
+        own = f'UUID="{uuid}",namespace="llm",pod="{pod}"'
+        text += f"fallow_agent_process_sm_utilization_ratio{{{own}}} {_number(ratio)}\n"
+    return text
 
 
 def _number(value: float) -> str:
