@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.watch import Watch
+from fallow.app.zones import Zones
 from fallow.domain.estimates import Estimates
 from fallow.domain.plans import Change, ClearRequest, Outcome, Plan, RunVariant, ServicePlan
 from fallow.domain.policies import GuardRules
@@ -19,11 +20,10 @@ from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
-from fallow.domain.zones import ZoneReading
 from fallow.planner.decide import decide
 from fallow.planner.estimate import estimate
 from fallow.planner.selection import policy_for
-from fallow.ports import CarbonSource, Cluster, EngineTarget, MetricSource, ReadScope, Reporter
+from fallow.ports import CarbonSource, Cluster, EngineTarget, MetricSource, PueSource, ReadScope, Reporter
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Sources:
     cluster: Cluster
     metrics: MetricSource
     carbon: CarbonSource
+    pue: PueSource | None = None
 
 
 class Cycle:
@@ -52,6 +53,7 @@ class Cycle:
         self._bookkeeper = bookkeeper
         self._reporters = tuple(reporters)
         self._watch = Watch(window)
+        self._zones = Zones(sources.carbon, sources.pue)
         self._writes = asyncio.Semaphore(writes)
         self._clock = clock
 
@@ -65,7 +67,7 @@ class Cycle:
 
     async def observe(self, now: Instant) -> Snapshot:
         view = self._watch.recall(self._sources.cluster.view())
-        zones = await self._zones(view, now)
+        zones = await self._zones.read(now, view.zones)
         readings = await self._sources.metrics.read(now, _scope(view))
         return Snapshot(
             at=self._now(),
@@ -108,10 +110,6 @@ class Cycle:
 
     def _now(self) -> Instant:
         return Instant(self._clock())
-
-    async def _zones(self, view: ClusterView, now: Instant) -> dict[str, ZoneReading]:
-        readings = await asyncio.gather(*(self._sources.carbon.intensity(now, zone.source) for zone in view.zones))
-        return {zone.name: ZoneReading(zone, reading) for zone, reading in zip(view.zones, readings, strict=True)}
 
     async def _apply(self, snapshot: Snapshot, change: Change) -> Outcome:
         async with self._writes:

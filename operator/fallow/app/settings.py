@@ -31,6 +31,14 @@ class Settings(BaseSettings):
     gateways: tuple[str, ...] = Field(
         (), description="URLs of gateway metrics with waiting requests, for direct scrape, as a JSON list"
     )
+    credentials_dir: Path | None = Field(
+        None, description="Directory with one file per credential of a carbon provider, as a Secret is mounted"
+    )
+    intensity_dir: Path | None = Field(None, description="Directory with the files of GridZones with source File")
+    carbon_urls: dict[str, str] = Field(
+        default_factory=dict,
+        description='Base URLs of carbon providers as JSON, for a proxy, for example {"WattTime": "https://proxy/wt"}',
+    )
     cycle_interval: float = Field(15.0, gt=0, description="Time between two cycles")
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")
     status_interval: float = Field(300.0, gt=0, description="How often figures in a status are renewed")

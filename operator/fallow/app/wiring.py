@@ -7,7 +7,11 @@ from typing import Any
 
 from kubernetes.aio import client, config
 
-from fallow.adapters.carbon.router import CarbonRouter, carbon_sources
+from fallow.adapters.carbon import series
+from fallow.adapters.carbon.prometheus import PrometheusPue
+from fallow.adapters.carbon.router import CarbonRouter, PueRouter
+from fallow.adapters.carbon.series import PrometheusSeries
+from fallow.adapters.carbon.sources import CADENCES, NO_PROMETHEUS, carbon_sources
 from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
 from fallow.adapters.cluster.ledger_store import ConfigMapLedgerStore
@@ -39,6 +43,7 @@ class Operator:
     mirror: Mirror
     loop: Loop
     metrics: MetricSource
+    zones: tuple[CarbonRouter, PueRouter]
     api_client: client.ApiClient
     reported: MetricsReporter
     declared: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
@@ -58,6 +63,8 @@ class Operator:
     async def close(self) -> None:
         await self.loop.close()
         await self.metrics.close()
+        for source in self.zones:
+            await source.close()
         await self.api_client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
 
 
@@ -88,12 +95,30 @@ def metric_source(settings: Settings) -> MetricSource:
     return DirectSource(exporter_port=settings.dcgm_port, gateways=settings.gateways)
 
 
+def zone_sources(settings: Settings, api_client: client.ApiClient) -> tuple[CarbonRouter, PueRouter]:
+    """What GridZones read their carbon intensity and their measured PUE from."""
+    prometheus = None
+    if settings.prometheus_url:
+        access = series.Access(settings.prometheus_headers, settings.prometheus_token_file, settings.prometheus_ca_file)
+        prometheus = PrometheusSeries(settings.prometheus_url, access=access)
+    sources = carbon_sources(
+        prometheus,
+        api_client,
+        credentials=settings.credentials_dir,
+        files=settings.intensity_dir,
+        urls=settings.carbon_urls,
+    )
+    pue = PrometheusPue(prometheus) if prometheus else NO_PROMETHEUS
+    return CarbonRouter(sources, cadences=CADENCES), PueRouter(pue)
+
+
 async def build(settings: Settings) -> Operator:
     """Wire the operator; nothing is contacted yet."""
     api_client = await connect(settings)
     api = KubernetesApi(api_client)
     mirror = Mirror()
     metrics = metric_source(settings)
+    carbon, pue = zone_sources(settings, api_client)
     store = ConfigMapLedgerStore(api_client, settings.namespace, part_bytes=settings.ledger_part_bytes)
     bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval))
     reported = MetricsReporter()
@@ -101,9 +126,8 @@ async def build(settings: Settings) -> Operator:
         Sources(
             cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
             metrics=metrics,
-            carbon=CarbonRouter(
-                carbon_sources(settings.prometheus_url, api_client, headers=settings.prometheus_headers)
-            ),
+            carbon=carbon,
+            pue=pue,
         ),
         bookkeeper,
         (
@@ -116,4 +140,4 @@ async def build(settings: Settings) -> Operator:
         writes=settings.max_concurrent_writes,
     )
     loop = Loop(cycle, bookkeeper, Resync(api, mirror, settings.resync_interval), interval=settings.cycle_interval)
-    return Operator(settings, mirror, loop, metrics, api_client, reported)
+    return Operator(settings, mirror, loop, metrics, (carbon, pue), api_client, reported)

@@ -12,6 +12,7 @@ from fallow.adapters.carbon.configmap import ConfigMapCarbon
 from fallow.adapters.carbon.dataset import DatasetCarbon
 from fallow.adapters.carbon.prometheus import PrometheusCarbon
 from fallow.adapters.carbon.router import CarbonRouter
+from fallow.adapters.carbon.series import PrometheusSeries
 from fallow.adapters.carbon.static import StaticCarbon
 from fallow.domain.figures import Missing
 from fallow.domain.units import GramsPerKWh
@@ -64,7 +65,9 @@ def case(request: pytest.FixtureRequest, prometheus: FakePrometheus, client: Api
         "Static": lambda: Case(StaticCarbon(), static, 250),
         "Dataset": lambda: Case(DatasetCarbon(), IntensitySource("Dataset", {"zone": "FR"}), 56),
         "Prometheus": lambda: Case(
-            PrometheusCarbon(prometheus.url), IntensitySource("Prometheus", {"query": "grid_intensity"}), 250
+            PrometheusCarbon(PrometheusSeries(prometheus.url)),
+            IntensitySource("Prometheus", {"query": "grid_intensity"}),
+            250,
         ),
         "ConfigMap": lambda: Case(ConfigMapCarbon(client), IntensitySource("ConfigMap", CONFIG_MAP), 250),
         "router": lambda: Case(CarbonRouter({"Static": StaticCarbon()}), static, 250),

@@ -10,6 +10,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from fallow.adapters.carbon.configmap import ConfigMapCarbon
 from fallow.adapters.carbon.prometheus import PrometheusCarbon
+from fallow.adapters.carbon.series import Access, PrometheusSeries
 from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
 from fallow.domain.zones import Intensity, IntensityKind, IntensitySource
@@ -35,7 +36,8 @@ async def api() -> AsyncIterator[FakeApiServer]:
 
 
 async def ask(server: FakePrometheus, *, patience: float = 5.0, **parameters: str) -> Intensity | Missing:
-    source = PrometheusCarbon(server.url, headers={"X-Scope-OrgID": "grid"}, timeout=patience)
+    access = Access(headers={"X-Scope-OrgID": "grid"})
+    source = PrometheusCarbon(PrometheusSeries(server.url, access=access, timeout=patience))
     return await source.intensity(NOON, IntensitySource("Prometheus", {"query": QUERY, **parameters}))
 
 
@@ -146,7 +148,7 @@ async def test_a_prometheus_that_is_not_there_is_unreachable(prometheus: FakePro
 async def test_a_config_map_is_read_where_it_is_named(api: FakeApiServer) -> None:
     answer = await read(api)
     assert isinstance(answer, Intensity)
-    assert answer.source == "ConfigMap grid/intensity"
+    assert answer.source == "ConfigMap grid/intensity, key gramsPerKWh"
     assert api.paths == ["/api/v1/namespaces/grid/configmaps/intensity"]
 
 

@@ -1,16 +1,20 @@
-"""A carbon intensity that somebody else keeps up to date in a ConfigMap."""
+"""A carbon intensity that somebody else keeps up to date in a ConfigMap: one number, or a forecast as CSV or JSON."""
 
 from __future__ import annotations
+
+from base64 import b64decode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, CoreV1Api
 from kubernetes.aio.client.exceptions import ApiException, OpenApiException
 
-from fallow.adapters.carbon.parameters import grams, text
-from fallow.domain.figures import Figure, Missing
+from fallow.adapters.carbon import schedule
+from fallow.adapters.carbon.parameters import text
+from fallow.adapters.carbon.schedule import Written
+from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
-from fallow.domain.units import GramsPerKWh, Instant
-from fallow.domain.zones import INTENSITY_BOUNDS, Intensity, IntensitySource
+from fallow.domain.units import Instant
+from fallow.domain.zones import Forecast, Intensity, IntensitySource
 
 _HINTS = {
     403: "allow the operator's ServiceAccount to get it",
@@ -19,16 +23,21 @@ _HINTS = {
 
 
 class ConfigMapCarbon:
-    """Implements ports.CarbonSource for `namespace`, `name` and `key`.
-
-    A ConfigMap does not say when it was confirmed last, so its value counts as of now.
-    """
+    """Implements ports.CarbonSource for `namespace`, `name` and `key`, in data or binaryData."""
 
     def __init__(self, api: ApiClient, *, timeout: float = 5.0) -> None:
         self._api = CoreV1Api(api)
         self._timeout = timeout
 
     async def intensity(self, now: Instant, source: IntensitySource) -> Intensity | Missing:
+        found = await self._content(source)
+        return found if isinstance(found, Missing) else schedule.present(found[0], now, found[1])
+
+    async def forecast(self, now: Instant, source: IntensitySource) -> Forecast | Missing:  # noqa: ARG002 - the port's shape
+        found = await self._content(source)
+        return found if isinstance(found, Missing) else schedule.forecast(*found)
+
+    async def _content(self, source: IntensitySource) -> tuple[str, Written] | Missing:
         namespace, name = (text(source.parameters, word, source.kind) for word in ("namespace", "name"))
         key = source.parameters.get("key", "gramsPerKWh")
         for word in (namespace, name):
@@ -40,14 +49,12 @@ class ConfigMapCarbon:
             return data
         if key not in data:
             return Missing(Reason.NO_INTENSITY, f"{where} has no key {key}; it has {', '.join(sorted(data)) or 'none'}")
-        best = grams(data[key], f"{where}, key {key},")
-        if isinstance(best, Missing):
-            return best
-        return Intensity(Figure.around(GramsPerKWh(best), INTENSITY_BOUNDS), at=now, source=where)
+        return data[key], Written(f"{where}, key {key}", source.signal)
 
     async def _data(self, namespace: str, name: str, where: str) -> dict[str, str] | Missing:
         try:
             found = await self._api.read_namespaced_config_map(name, namespace, _request_timeout=self._timeout)
+            binary = {key: b64decode(value).decode() for key, value in (found.binary_data or {}).items()}
         except ApiException as error:
             hint = _HINTS.get(error.status, str(error.reason or ""))
             reason = Reason.NO_INTENSITY if error.status in _HINTS else Reason.SOURCE_UNREACHABLE
@@ -58,4 +65,4 @@ class ConfigMapCarbon:
             return Missing(Reason.SOURCE_UNREACHABLE, f"{where}: {type(error).__name__}")
         except (OpenApiException, ValueError, TypeError) as error:
             return Missing(Reason.BAD_ANSWER, f"{where}: not an API server's answer ({type(error).__name__})")
-        return dict(found.data or {})
+        return binary | dict(found.data or {})

@@ -12,10 +12,11 @@ from functools import cache
 from importlib.resources import files
 
 from fallow.adapters.carbon.parameters import text
+from fallow.adapters.carbon.shapes import no_forecast
 from fallow.domain.figures import Bounds, Figure, Missing
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Instant, LitresPerKWh
-from fallow.domain.zones import Intensity, IntensitySource
+from fallow.domain.zones import Forecast, Intensity, IntensitySource, IntensityTier
 
 # sources differ by 3 to 20 % on the same grid and year, and grids change from year to year
 YEARLY_BOUNDS = Bounds(0.8, 1.2)
@@ -74,7 +75,11 @@ class DatasetCarbon:
             at=now,
             source=f"{mean.source} {mean.zone}, mean of {mean.year}",
             water_at_source=water_at_source(zone),
+            tier=IntensityTier.YEARLY,
         )
+
+    async def forecast(self, now: Instant, source: IntensitySource) -> Forecast | Missing:  # noqa: ARG002 - the port's shape
+        return no_forecast(source.kind)
 
 
 def _nearest(zone: str) -> str:

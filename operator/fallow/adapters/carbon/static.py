@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fallow.adapters.carbon.parameters import MOST_GRAMS, grams
+from fallow.adapters.carbon.shapes import no_forecast
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Instant
-from fallow.domain.zones import INTENSITY_BOUNDS, Intensity, IntensitySource
+from fallow.domain.zones import INTENSITY_BOUNDS, Forecast, Intensity, IntensitySource, IntensityTier
 
 
 class StaticCarbon:
@@ -27,4 +28,8 @@ class StaticCarbon:
             return Missing(
                 Reason.BAD_ANSWER, f"static: low {low:g} <= {best:g} <= high {high:g} does not hold; correct the bounds"
             )
-        return Intensity(Figure(GramsPerKWh(low), GramsPerKWh(best), GramsPerKWh(high)), at=now, source="static value")
+        figure = Figure(GramsPerKWh(low), GramsPerKWh(best), GramsPerKWh(high))
+        return Intensity(figure, at=now, source="static value", tier=IntensityTier.DECLARED)
+
+    async def forecast(self, now: Instant, source: IntensitySource) -> Forecast | Missing:  # noqa: ARG002 - the port's shape
+        return no_forecast(source.kind)
