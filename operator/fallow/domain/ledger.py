@@ -140,24 +140,36 @@ class Period:
 
 
 class Span(StrEnum):
-    """The periods of a book, calendar in UTC. The last hour is the last complete clock hour."""
+    """The periods of a book, by the calendar of its time zone. Hour, day and month have a complete one before them."""
 
     LAST_HOUR = "lastHour"
     THIS_HOUR = "thisHour"
+    YESTERDAY = "yesterday"
     TODAY = "today"
+    LAST_MONTH = "lastMonth"
     THIS_MONTH = "thisMonth"
     TOTAL = "total"
 
 
+# a closed period of which no book was kept
+_NEVER = Period(Instant(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
-    """One line's account by calendar period (UTC) and over its life. `total` never starts anew."""
+    """One line's account by calendar period and over its life. `total` never starts anew.
+
+    A period that was opened in its middle starts there. After a change of `time_zone` all but the total start anew.
+    """
 
     total: Period
     month: Period
     day: Period
     hour: Period
     last_hour: Period
+    yesterday: Period = _NEVER
+    last_month: Period = _NEVER
+    time_zone: str = "UTC"
 
     def period(self, span: Span) -> Period:
         match span:
@@ -165,8 +177,12 @@ class Book:
                 return self.last_hour
             case Span.THIS_HOUR:
                 return self.hour
+            case Span.YESTERDAY:
+                return self.yesterday
             case Span.TODAY:
                 return self.day
+            case Span.LAST_MONTH:
+                return self.last_month
             case Span.THIS_MONTH:
                 return self.month
             case Span.TOTAL:
@@ -174,22 +190,19 @@ class Book:
 
 
 def together(books: Sequence[Book], span: Span) -> Period:
-    """One period over several books, of which there is at least one.
-
-    A book that has not moved on to the newest calendar period has nothing in it yet; totals began at different times.
-    """
+    """One period over several books, of which there is at least one; totals began at different times."""
     periods = [book.period(span) for book in books]
     starts = [period.start for period in periods]
     start = min(starts) if span is Span.TOTAL else max(starts)
-    same = periods if span is Span.TOTAL else [period for period in periods if period.start == start]
-    return Period(start, sum((period.account for period in same), start=_NOTHING))
+    return Period(start, sum((period.account for period in periods), start=_NOTHING))
 
 
 @dataclass(frozen=True, slots=True)
 class GpuMark:
     """Up to where a GPU is booked: when, at which counter (None while only power is known) and power, on which line.
 
-    `holder` is the pod that held it then; `worked` says that this pod had work since, in a stretch not yet booked.
+    `holder` is the pod that held it then; `worked` says that this pod had work since, in a stretch not yet booked;
+    `away` that its node has left or was not ready since, as when a machine is off.
     """
 
     at: Instant
@@ -199,6 +212,7 @@ class GpuMark:
     holder: PodRef | None = None
     node: str = ""
     worked: bool = False
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +282,22 @@ class Watch:
     windows: tuple[float, ...] = ()
 
 
+class Filling(StrEnum):
+    """How a time without readings was booked: from samples that the source still had, or by the counters alone."""
+
+    READ_BACK = "ReadBack"
+    COUNTERS = "Counters"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of which nothing was read in time. By the counters alone its energy is known and its course is not."""
+
+    start: Instant
+    end: Instant
+    filled: Filling
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
@@ -285,6 +315,7 @@ class Ledger:
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     watches: Mapping[str, Watch] = field(default_factory=dict)
     resets: int = 0
+    gaps: tuple[Gap, ...] = ()
     version: str = ""
     books_by_service: Mapping[ServiceKey, tuple[Book, ...]] = field(init=False, repr=False, compare=False)
 

@@ -9,7 +9,6 @@ from enum import StrEnum
 from fallow.domain.goals import Budget, Target
 from fallow.domain.units import GramsPerKWh, Seconds
 
-
 UTC = "UTC"
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow.domain.figures import Missing
-from fallow.domain.policies import Policy
+from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef, Readings
 from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
-from fallow.domain.zones import Zone, ZoneReading
+from fallow.domain.zones import Spell, Zone, ZoneReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,8 @@ class Snapshot:
     """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window.
 
     `targets` are the requests in flight that one replica of a variant should carry, where that is known.
+    `spells` say what was read of each zone before, oldest first; empty: only the present is known. The calendar of a
+    service is that of its zone in `time_zones`, of everything else that of `time_zone`.
     """
 
     at: Instant
@@ -136,6 +138,9 @@ class Snapshot:
     previous: Readings | None = None
     earlier: Readings | None = None
     targets: Mapping[tuple[ServiceKey, str], float] = field(default_factory=dict)
+    spells: Mapping[str, tuple[Spell, ...]] = field(default_factory=dict)
+    time_zones: Mapping[ServiceKey, str] = field(default_factory=dict)
+    time_zone: str = UTC
 
     def pods_of(self, key: ServiceKey) -> tuple[Pod, ...]:
         return self.cluster.pods_by_service.get(key, ())

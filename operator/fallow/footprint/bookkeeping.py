@@ -18,17 +18,19 @@ from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.attribution import Holding, Piece, holdings, pieces
 from fallow.footprint.baseline import Rested, Stretch, levels
-from fallow.footprint.energy import Metered, Sample, metered, sample_of
+from fallow.footprint.energy import SAMPLE_LAG, Metered, Sample, metered, sample_of
 from fallow.footprint.hardware import UNKNOWN, Hardware, hardware_of
 from fallow.footprint.host import NO_ENERGY, Hosts, hosts_step
 from fallow.footprint.impacts import Held, impacts
-from fallow.footprint.periods import Calendar, Slot, added, calendar, opened, rolled, slots
+from fallow.footprint.periods import Calendar, Slot, added, calendar, cut, opened, rolled, slot_of
 from fallow.footprint.split import Judge, Parts
 from fallow.footprint.work import Work, work_since
-from fallow.footprint.zones import node_zone
+from fallow.footprint.zones import node_zone, reading_at
 
 # a ledger further ahead than this was written under a wrong clock; its periods start anew
 CLOCK_FAULT = Seconds(3600)
+# a sample dated further ahead than this was stamped by a wrong clock and is not used
+FUTURE = Seconds(60)
 # marks of GPUs that left with their node; nodes come and go, and the ledger must not grow without end
 KEEP_GONE_GPU = Seconds(7 * 86_400)
 
@@ -44,6 +46,7 @@ class _Sum:
     parked: float = 0.0
     underfilled: float = 0.0
     starting: float = 0.0
+    modelled: float = 0.0
     seconds: float = 0.0
     unmetered: float = 0.0
     host_low: float = 0.0
@@ -64,11 +67,12 @@ class _Count:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What the impacts of a piece depend on besides energy and time."""
+    """What the impacts of a piece depend on besides energy and time; `since` is the spell of the zone's reading."""
 
     line: LineKey
     slot: Slot
     zone: str
+    since: Instant
     hardware: str
 
 
@@ -88,26 +92,38 @@ class _Entry:
     node: str
     zone: ZoneReading | None
     host: Figure[Joules] | None = None
+    modelled: float = 0.0
 
 
 @dataclass(slots=True)
 class _Journal:
-    """The entries of one step, before they are added to the books."""
+    """The entries of one step, before they are added to the books; `now` is where the calendar stands."""
 
-    present: Calendar
+    now: Instant
+    snapshot: Snapshot
     sums: dict[_Kind, _Sum] = field(default_factory=dict)
-    zones: dict[str, ZoneReading | None] = field(default_factory=dict)
+    zones: dict[tuple[str, Instant], ZoneReading | None] = field(default_factory=dict)
     hardware: dict[str, Hardware] = field(default_factory=dict)
     firsts: dict[LineKey, Instant] = field(default_factory=dict)
     counts: dict[tuple[LineKey, Slot], _Count] = field(default_factory=dict)
+    calendars: dict[str, Calendar] = field(default_factory=dict)
+
+    def calendar_of(self, line: LineKey) -> Calendar:
+        named = self.snapshot.time_zones.get(line.service) if line.service else None
+        time_zone = named or self.snapshot.time_zone
+        if time_zone not in self.calendars:
+            self.calendars[time_zone] = calendar(self.now, time_zone)
+        return self.calendars[time_zone]
 
     def enter(self, entry: _Entry) -> None:
         piece, zone = entry.piece, entry.zone.zone.name if entry.zone else ""
-        self.zones[zone] = entry.zone
         self.hardware[entry.hardware.name] = entry.hardware
         self.firsts[piece.line] = min(piece.start, self.firsts.get(piece.line, piece.start))
-        for slot, share in slots(piece.start, piece.end, self.present):
-            total = self.sums.setdefault(_Kind(piece.line, slot, zone, entry.hardware.name), _Sum())
+        present, spells = self.calendar_of(piece.line), self.snapshot.spells.get(zone, ())
+        for begin, share in cut(piece.start, piece.end, (*present.starts, *(spell.since for spell in spells))):
+            since, self.zones[zone, since] = reading_at(begin, entry.zone, spells)
+            kind = _Kind(piece.line, slot_of(begin, present), zone, since, entry.hardware.name)
+            total = self.sums.setdefault(kind, _Sum())
             total.low += entry.energy.low.value * share
             total.best += entry.energy.best.value * share
             total.high += entry.energy.high.value * share
@@ -115,6 +131,7 @@ class _Journal:
             total.parked += entry.parts.parked * share
             total.underfilled += entry.parts.underfilled * share
             total.starting += entry.parts.starting * share
+            total.modelled += entry.modelled * share
             total.seconds += entry.seconds * share
             if entry.host is None:
                 total.unmetered += entry.seconds * share
@@ -126,8 +143,9 @@ class _Journal:
     def serve(self, work: Work) -> None:
         for one in work.served:
             self.firsts[one.line] = min(one.start, self.firsts.get(one.line, one.start))
-            for slot, share in slots(one.start, one.end, self.present):
-                count = self.counts.setdefault((one.line, slot), _Count())
+            present = self.calendar_of(one.line)
+            for begin, share in cut(one.start, one.end, present.starts):
+                count = self.counts.setdefault((one.line, slot_of(begin, present)), _Count())
                 count.prompt_tokens += one.account.prompt_tokens * share
                 count.cached_prompt_tokens += one.account.cached_prompt_tokens * share
                 count.generated_tokens += one.account.generated_tokens * share
@@ -143,9 +161,9 @@ class _Journal:
                 host=Figure(Joules(total.host_low), Joules(total.host_best), Joules(total.host_high)),
                 unmetered=Seconds(total.unmetered),
                 hardware=self.hardware[kind.hardware],
-                zone=self.zones[kind.zone],
+                zone=self.zones[kind.zone, kind.since],
             )
-            yield kind.line, kind.slot, impacts(held)
+            yield kind.line, kind.slot, replace(impacts(held), modelled=Joules(total.modelled))
         for (line, slot), count in self.counts.items():
             account = Account(
                 prompt_tokens=count.prompt_tokens,
@@ -158,9 +176,15 @@ class _Journal:
 
 
 def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
-    """Book everything that the snapshot says happened since the ledger's marks; the ledger itself is left alone."""
-    now = snapshot.at if ledger.at > snapshot.at + CLOCK_FAULT else Instant(max(ledger.at, snapshot.at))
-    journal = _Journal(calendar(now))
+    """Book everything that the snapshot says happened since the ledger's marks; the ledger itself is left alone.
+
+    The readings may be older than the snapshot, as those that are read back after an outage: they are booked at their
+    own time, into the periods in which they lie.
+    """
+    if ledger.at > snapshot.at + CLOCK_FAULT:
+        ledger = _put_back(ledger, snapshot.at)
+    now = Instant(max(ledger.at, snapshot.at))
+    journal = _Journal(now, snapshot)
     work = work_since(ledger, snapshot)
     journal.serve(work)
     judge = Judge(ledger, snapshot, work.idle)
@@ -173,7 +197,7 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
     for uuid, reading in snapshot.readings.gpus.items():
         sample = sample_of(reading)
         mark = ledger.gpus.get(uuid)
-        if sample is None:
+        if sample is None or sample.at > now + FUTURE:
             continue
         holding = held[uuid]
         if mark is None:
@@ -187,12 +211,14 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         stretch = Stretch(reading, holding, mark, sample, used, hardware)
         at_rest = levels(ledger.baselines.get(uuid), hardware)
         for piece, energy in _shared(mark, holding, used):
+            share = (piece.end - piece.start) / (used.end - used.start)
             entries.append(
                 _Entry(
                     piece=piece,
                     energy=energy,
+                    modelled=used.modelled.value * share,
                     parts=judge.parts(stretch, piece, energy.best, at_rest),
-                    share=(piece.end - piece.start) / (used.end - used.start),
+                    share=share,
                     seconds=piece.end - piece.start,
                     hardware=hardware,
                     node=reading.node,
@@ -202,7 +228,7 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         rested.watch(stretch, judge.rest(stretch))
         marks[uuid] = _mark(sample, reading, holding)
     waiting = {
-        uuid: _worked(mark, work.idle)
+        uuid: _waiting(mark, work.idle, snapshot)
         for uuid, mark in ledger.gpus.items()
         if uuid not in marks and (mark.node in snapshot.cluster.nodes or now - mark.at <= KEEP_GONE_GPU)
     }
@@ -215,7 +241,7 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         at=now,
         gpus=gpus,
         engines=work.marks,
-        books=_books(ledger.books, journal),
+        books=_books(ledger, journal),
         hosts=hosts.marks,
         baselines={uuid: one for uuid, one in rested.baselines.items() if uuid in gpus},
         watches=rested.watches,
@@ -234,11 +260,24 @@ def _mark(sample: Sample, reading: GpuReading, holding: Holding) -> GpuMark:
     )
 
 
-def _worked(mark: GpuMark, idle: frozenset[PodRef]) -> GpuMark:
-    """The mark of a GPU that was not booked now: remember that its holder may have worked meanwhile."""
-    if mark.worked or mark.line.kind is not LineKind.SERVICE or mark.holder in idle:
-        return mark
-    return replace(mark, worked=True)
+def _put_back(ledger: Ledger, now: Instant) -> Ledger:
+    """A ledger that was kept under a clock that ran ahead: its counters are right, its times are not."""
+    at = Instant(now - SAMPLE_LAG)
+    return replace(
+        ledger,
+        at=now,
+        gpus={uuid: replace(mark, at=at) if mark.at > now else mark for uuid, mark in ledger.gpus.items()},
+        engines={uid: replace(mark, at=at) if mark.at > now else mark for uid, mark in ledger.engines.items()},
+        hosts={node: replace(mark, at=at) if mark.at > now else mark for node, mark in ledger.hosts.items()},
+    )
+
+
+def _waiting(mark: GpuMark, idle: frozenset[PodRef], snapshot: Snapshot) -> GpuMark:
+    """The mark of a GPU that was not booked now: its holder may have worked meanwhile, its machine may be off."""
+    worked = mark.worked or (mark.line.kind is LineKind.SERVICE and mark.holder not in idle)
+    node = snapshot.cluster.nodes.get(mark.node)
+    away = mark.away or node is None or not node.ready
+    return mark if (worked, away) == (mark.worked, mark.away) else replace(mark, worked=worked, away=away)
 
 
 def _shared(mark: GpuMark, holding: Holding, used: Metered) -> Iterator[tuple[Piece, Figure[Joules]]]:
@@ -269,12 +308,13 @@ def _unread(snapshot: Snapshot, hosts: Hosts) -> Iterator[_Entry]:
         yield _Entry(piece, NO_ENERGY, Parts(), 0.0, 0.0, UNKNOWN, one.node, zone, one.energy)
 
 
-def _books(books: Mapping[LineKey, Book], journal: _Journal) -> Mapping[LineKey, Book]:
-    turned = {line: rolled(one, journal.present) for line, one in books.items()}
+def _books(ledger: Ledger, journal: _Journal) -> Mapping[LineKey, Book]:
+    turned = {line: rolled(one, journal.calendar_of(line), ledger.at) for line, one in ledger.books.items()}
     together: dict[tuple[LineKey, Slot], Account] = {}
     for line, slot, account in journal.accounts():
         known = together.get((line, slot))
         together[line, slot] = account if known is None else known + account
     for (line, slot), account in together.items():
-        turned[line] = added(turned.get(line) or opened(journal.firsts[line], journal.present), slot, account)
+        book = turned.get(line) or opened(journal.firsts[line], journal.calendar_of(line))
+        turned[line] = added(book, slot, account)
     return turned

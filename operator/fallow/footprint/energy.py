@@ -1,6 +1,8 @@
 """Energy of one GPU over one interval: by its counter, by its power, or across a counter's new start.
 
-Within an interval one method is used, never two (formula E1..E4 of docs/methodology.md).
+Each stretch of time has one method, never two (formulas E1..E4 of docs/methodology.md). A counter that falls has begun
+anew; it is never read as one that ran over, since those in use (NVML, DCGM) count millijoules in 64 bits: 285,000 years
+at 1 kW, and 285 years before a double loses the last one.
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ COUNTER_PATIENCE = Seconds(120)
 SAMPLE_LAG = Seconds(60)
 # an interval of no length has no mean power and no place in the calendar
 SHORTEST = Seconds(1)
+# what nobody measured for this long is not modelled either: the GPU starts from a new mark
+MODEL_LIMIT = Seconds(7 * 86_400)
+# over more than this, a counter that shows less than half of the bare power says that the machine slept, or that the
+# clock was wrong: the time held is then only what the energy can account for
+REST_LIMIT = Seconds(3600)
 # no GPU draws this much for long; a falling counter that claims more since its new start is not believed
 GPU_LIMIT = Watts(2000)
 # a jump beyond this is a broken meter (DCGM's blanks read 9e18), not a GPU
@@ -34,11 +41,15 @@ ABSURD = Watts(100_000)
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """What an interval used. It may start after the mark where nothing is known of the time before (a reset)."""
+    """What an interval used; `modelled` joules of the best value were not measured by a counter.
+
+    It may start after the mark: where the time before is not booked, or cannot have been that long.
+    """
 
     start: Instant
     end: Instant
     energy: Figure[Joules]
+    modelled: Joules = Joules(0)
     reset: bool = False
 
 
@@ -78,7 +89,7 @@ def metered(mark: GpuMark, sample: Sample, hardware: Hardware) -> Metered | None
     if used.value >= 0:
         if used > energy(ABSURD, Seconds(duration + SAMPLE_LAG)):
             return by_power(mark, sample, hardware, reset=True)
-        return by_counter(mark, sample, used)
+        return by_counter(mark, sample, used, hardware)
     believable = energy(GPU_LIMIT, Seconds(duration + SAMPLE_LAG))
     if sample.joules <= believable:
         return across_reset(mark, sample, sample.joules, hardware)
@@ -88,40 +99,47 @@ def metered(mark: GpuMark, sample: Sample, hardware: Hardware) -> Metered | None
     return by_power(mark, sample, hardware, reset=True)
 
 
-def by_counter(mark: GpuMark, sample: Sample, used: Joules) -> Metered:
+def by_counter(mark: GpuMark, sample: Sample, used: Joules, hardware: Hardware) -> Metered:
     """E1: the difference of the energy counter."""
-    return Metered(mark.at, sample.at, Figure.around(used, COUNTER_BOUNDS))
+    start, duration = mark.at, Seconds(sample.at - mark.at)
+    slowest = hardware.bare * 0.5
+    if duration > REST_LIMIT and used < energy(slowest, duration):
+        start = Instant(sample.at - max(used.value / slowest.value, SHORTEST))
+    return Metered(start, sample.at, Figure.around(used, COUNTER_BOUNDS))
 
 
 def by_power(mark: GpuMark, sample: Sample, hardware: Hardware, *, reset: bool = False) -> Metered:
     """E2: trapezoid of power over time; E3 where the samples are far apart: at least bare, at most design power."""
-    known = [watts for watts in (mark.watts, sample.watts) if watts is not None]
-    duration = Seconds(sample.at - mark.at)
-    at_least, at_most = energy(hardware.bare, duration), energy(hardware.design, duration)
-    if not known:
-        middle = (at_least + at_most) * 0.5
-        return Metered(mark.at, sample.at, Figure(at_least, middle, at_most), reset)
-    used = energy(Watts(sum(watts.value for watts in known) / len(known)), duration)
+    start = max(mark.at, Instant(sample.at - MODEL_LIMIT))
+    duration = Seconds(sample.at - start)
+    used = energy(_mean_of_ends(mark, sample, hardware), duration)
     figure = Figure.around(used, POWER_BOUNDS)
-    if duration > POWER_GAP:
+    if duration > POWER_GAP or (mark.watts is None and sample.watts is None):
+        at_least, at_most = energy(hardware.bare, duration), energy(hardware.design, duration)
         figure = Figure(min(figure.low, at_least), used, max(figure.high, at_most))
-    return Metered(mark.at, sample.at, figure, reset)
+    return Metered(start, sample.at, figure, modelled=used, reset=reset)
 
 
 def across_reset(mark: GpuMark, sample: Sample, since: Joules, hardware: Hardware) -> Metered:
-    """E4: the counter's value since it started anew; the high bound allows design power for the time before.
+    """E4: the counter's value since it started anew, and a model of the time before.
 
-    The new start is placed as early as the present power allows; of the time before it nothing is booked.
+    The new start is placed as early as the present power allows. The time before is taken to have been like its ends,
+    and lies between nothing and design power; what is certain is only that nothing drew more than that. Of a machine
+    that was away the time before is not booked: it was off, or outside the cluster.
     """
-    duration = Seconds(sample.at - mark.at)
+    duration = Seconds(min(sample.at - mark.at, MODEL_LIMIT))
     running = duration
     if sample.watts is not None and sample.watts.value > 0:
         running = Seconds(min(duration, max(since.value / sample.watts.value, SHORTEST)))
-    unseen = energy(hardware.design, Seconds(duration - running))
-    figure = Figure.around(since, COUNTER_BOUNDS)
-    return Metered(
-        Instant(sample.at - running),
-        sample.at,
-        Figure(figure.low, figure.best, figure.high + unseen),
-        reset=True,
-    )
+    unseen = Seconds(0 if mark.away else duration - running)
+    modelled = energy(_mean_of_ends(mark, sample, hardware), unseen)
+    counted, most = Figure.around(since, COUNTER_BOUNDS), energy(hardware.design, duration) - since
+    figure = Figure(counted.low, since + modelled, counted.high + max(most, modelled))
+    return Metered(Instant(sample.at - running - unseen), sample.at, figure, modelled=modelled, reset=True)
+
+
+def _mean_of_ends(mark: GpuMark, sample: Sample, hardware: Hardware) -> Watts:
+    """The mean of the powers at both ends; where none is known, half-way between bare and design power."""
+    ends = [watts.value for watts in (mark.watts, sample.watts) if watts is not None]
+    known = ends or [hardware.bare.value, hardware.design.value]
+    return Watts(sum(known) / len(known))

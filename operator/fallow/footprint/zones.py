@@ -1,11 +1,21 @@
-"""Which grid zone a node belongs to."""
+"""Which grid zone a node belongs to, and what was read of it at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from fallow.domain.figures import Bounds, Missing
 from fallow.domain.snapshots import Node, Snapshot
-from fallow.domain.zones import ZoneReading
+from fallow.domain.units import Instant
+from fallow.domain.zones import Spell, ZoneReading
+
+# intensities that do not change with the time of day
+TIMELESS = frozenset({"Static", "Dataset"})
+# a value of another time, as for the last known one
+OTHER_TIME = Bounds(0.9, 1.1)
+# the time before the first spell
+UNWATCHED = Instant(0)
 
 
 def zone_of(node: Node | None, zones: Mapping[str, ZoneReading]) -> ZoneReading | None:
@@ -29,3 +39,21 @@ def zone_name(snapshot: Snapshot, node: str) -> str:
 def node_zone(snapshot: Snapshot, node: str) -> ZoneReading | None:
     """The zone of a node by name; a node that is no longer seen belongs to the default zone."""
     return zone_of(snapshot.cluster.nodes.get(node), snapshot.zones)
+
+
+def reading_at(at: Instant, present: ZoneReading | None, spells: Sequence[Spell]) -> tuple[Instant, ZoneReading | None]:
+    """The zone's reading at a time, and since when it held. Without spells the present one holds for all time.
+
+    Before the first spell nobody watched: the first value that is known stands in, with wider bounds.
+    """
+    if present is None or not spells:
+        return UNWATCHED, present
+    for spell in reversed(spells):
+        if spell.since <= at:
+            return spell.since, spell.reading
+    known = next((spell.reading for spell in spells if not isinstance(spell.reading.intensity, Missing)), present)
+    intensity = known.intensity
+    if isinstance(intensity, Missing) or known.zone.source.kind in TIMELESS:
+        return UNWATCHED, known
+    grams = intensity.grams.spread(OTHER_TIME.low, 1.0, OTHER_TIME.high)
+    return UNWATCHED, replace(known, intensity=replace(intensity, grams=grams))

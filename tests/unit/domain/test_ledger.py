@@ -45,6 +45,8 @@ def test_a_book_answers_by_period() -> None:
         day=periods[Span.TODAY],
         hour=periods[Span.THIS_HOUR],
         last_hour=periods[Span.LAST_HOUR],
+        yesterday=periods[Span.YESTERDAY],
+        last_month=periods[Span.LAST_MONTH],
     )
     assert {span: book.period(span) for span in Span} == periods
 

@@ -1,8 +1,11 @@
 """One GPU, one line: which interval is booked, by which method, exactly once."""
 
+from dataclasses import replace
+
 import pytest
 
 from fallow.domain.ledger import Ledger, LineKind
+from fallow.domain.snapshots import Node
 from fallow.domain.units import Joules
 from fallow.footprint.bookkeeping import book
 from tests.support.metered import CHAT_LINE, FREE, booked, gpu, later, node, opened, pod, snapshot
@@ -73,18 +76,75 @@ def test_a_counter_that_stays_silent_is_replaced_by_power_and_never_mixed_in_aga
     assert total(again)[1] == pytest.approx(45_000 + 4500 + 4500)
 
 
-def test_a_counter_that_began_anew_books_what_it_counted_since_and_bounds_the_rest() -> None:
+def modelled(ledger: Ledger) -> float:
+    return ledger.books[CHAT_LINE].total.account.modelled.value
+
+
+def test_a_counter_that_began_anew_books_what_it_counted_since_and_models_the_time_before() -> None:
     ledger = after((0, 900_000.0, 300.0), (60, 3000.0, 300.0))
     low, best, high = total(ledger)
-    assert (low, best) == pytest.approx((2850, 3000))
-    assert high == pytest.approx(3150 + 50 * 700)
+    assert (low, best) == pytest.approx((2850, 3000 + 50 * 300))
+    assert high == pytest.approx(3150 + 60 * 700 - 3000)
+    assert modelled(ledger) == pytest.approx(50 * 300)
     assert ledger.resets == 1
 
 
-def test_a_counter_that_began_anew_at_zero_books_nothing_and_goes_on() -> None:
+def test_a_counter_that_began_anew_at_zero_models_the_time_before_and_goes_on() -> None:
     ledger = after((0, 900_000.0, 300.0), (15, 0.0, 300.0), (30, 4500.0, 300.0))
-    assert total(ledger)[1] == pytest.approx(4500)
+    assert total(ledger)[1] - modelled(ledger) == pytest.approx(4500)
+    assert modelled(ledger) == pytest.approx(14 * 300)
     assert ledger.resets == 1
+
+
+def test_a_counter_of_32_bits_that_runs_over_is_taken_for_one_that_began_anew() -> None:
+    """Which of the two it was cannot be seen; the truth, 15 s at 400 W, lies within the bounds either way."""
+    turn = 2**32 / 1e3
+    ledger = after((0, turn - 2000, 400.0), (15, 4000.0, 400.0))
+    low, best, high = total(ledger)
+    assert low <= 6000 <= high
+    assert best == pytest.approx(6000)
+    assert modelled(ledger) == pytest.approx(2000)
+
+
+@pytest.mark.parametrize("absent", [[node("node-b")], [replace(node(), ready=False)]], ids=["gone", "not ready"])
+def test_of_a_machine_that_was_off_nothing_is_booked_before_its_counter_began_anew(absent: list[Node]) -> None:
+    ledger = book(after((0, 900_000.0, 300.0)), snapshot(60, nodes=absent))
+    seen = snapshot(36_000, [gpu(36_000, 3000.0, 300.0, holder=HELD)], pods=[pod("chat-1")])
+    low, best, high = total(book(ledger, seen))
+    assert (low, best) == pytest.approx((2850, 3000))
+    assert high >= 36_000 * 700
+
+
+def test_a_machine_that_was_away_and_never_off_is_booked_by_its_counter() -> None:
+    ledger = book(after((0, 1000.0, 300.0)), snapshot(60, nodes=[node("node-b")]))
+    seen = snapshot(3600, [gpu(3600, 1_081_000.0, 300.0, holder=HELD)], pods=[pod("chat-1")])
+    assert total(book(ledger, seen))[1] == pytest.approx(1_080_000)
+
+
+def test_energy_by_power_is_marked_as_modelled_and_energy_by_counter_is_not() -> None:
+    assert modelled(after((0, None, 200.0), (10, None, 400.0))) == pytest.approx(3000)
+    assert modelled(after((0, 5000.0, 300.0), (15, 9500.0, 300.0))) == 0
+
+
+def test_what_nobody_measured_for_more_than_a_week_is_not_modelled() -> None:
+    week = 7 * 86_400
+    assert total(after((0, None, 200.0), (3 * week, None, 200.0)))[1] == pytest.approx(week * 200)
+
+
+def test_a_clock_that_jumped_ahead_does_not_make_a_gpu_held_for_a_year() -> None:
+    """The host's share and the manufacture go by time; the counter says how long it can have been."""
+    year = 365 * 86_400.0
+    ledger = after((0, 1000.0, 300.0), (year, 5500.0, 300.0))
+    account = ledger.books[CHAT_LINE].total.account
+    assert account.energy.best.value == pytest.approx(4500)
+    assert account.host.best.value < 200 * 150
+
+
+def test_a_sample_from_the_future_is_not_used() -> None:
+    ledger = after((0, 1000.0, 300.0))
+    ahead = snapshot(15, [gpu(5000, 5500.0, 300.0, holder=HELD)], pods=[pod("chat-1")])
+    assert book(ledger, ahead).gpus["GPU-a"].joules == Joules(1000)
+    assert book(ledger, ahead).books == {}
 
 
 def test_an_older_sample_under_a_newer_time_is_left_to_the_next_difference() -> None:
@@ -135,6 +195,12 @@ def test_the_clock_of_the_ledger_does_not_step_back() -> None:
 
 def test_a_ledger_from_a_wrong_clock_returns_to_the_present() -> None:
     assert book(opened(90_000), snapshot(0)).at == later(0)
+
+
+def test_after_a_wrong_clock_the_counter_s_difference_is_booked_at_once() -> None:
+    ahead = after((90_000, 1000.0, 300.0))
+    seen = snapshot(0, [gpu(0, 5500.0, 300.0, holder=HELD)], pods=[pod("chat-1")])
+    assert total(book(replace(ahead, at=later(90_000)), seen))[1] == pytest.approx(4500)
 
 
 def test_marks_of_gpus_that_left_with_their_node_are_dropped_after_a_week() -> None:
