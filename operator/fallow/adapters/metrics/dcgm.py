@@ -10,8 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fallow.adapters.metrics.gpu_series import DCGM_METRICS, ENERGY, ENGINE_ACTIVE, GPU_UTIL, POWER, newest
-from fallow.adapters.metrics.gpu_shares import AGENT_NAMES, NOTHING, holder_and_shares, told_by_agents
+from fallow.adapters.metrics.gpu_series import (
+    AGENT_METRICS,
+    DCGM_METRICS,
+    ENERGY,
+    ENGINE_ACTIVE,
+    GPU_UTIL,
+    POWER,
+    newest,
+)
+from fallow.adapters.metrics.gpu_shares import NOTHING, holder_and_shares, told_by_agents
 from fallow.adapters.metrics.samples import Sample
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Activity, ActivitySource, EnergyCounter, GpuReading, PodRef, Power
@@ -19,6 +27,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Seconds, Watts, from_millijoules
 
 READ_METRICS = DCGM_METRICS
+AGENT_NAMES = frozenset(name for spec in AGENT_METRICS for name in spec.names)
 READ_NAMES = AGENT_NAMES | {name for spec in READ_METRICS for name in spec.names}
 
 # Two exporters on one node update at different moments: changing between them would make a counter seem to fall.

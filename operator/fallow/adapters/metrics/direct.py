@@ -73,13 +73,17 @@ class _Refused(Exception):
 
 
 class DirectSource:
-    """A `MetricSource`. `gateways` are pages with metrics of waiting requests, such as http://gateway:8080/metrics."""
+    """A `MetricSource`. `gateways` are pages with metrics of waiting requests, such as http://gateway:8080/metrics.
+
+    `agent_port` is the node agent's, None where none runs. A node without an agent is not at fault: it only adds.
+    """
 
     def __init__(
         self,
         limits: ScrapeLimits | None = None,
         *,
         exporter_port: int = 9400,
+        agent_port: int | None = None,
         gateways: Sequence[str] = (),
         gpu_labels: dcgm.DcgmLabels | None = None,
     ) -> None:
@@ -89,6 +93,7 @@ class DirectSource:
                 raise ValueError(f"{url!r} is no address of a gateway's metrics: write http://HOST:PORT/metrics")
         self._limits = limits or ScrapeLimits()
         self._exporter_port = exporter_port
+        self._agent_port = agent_port
         self._gateways = tuple(gateways)
         self._gpu_labels = gpu_labels
         self._places = asyncio.Semaphore(self._limits.at_once)
@@ -141,13 +146,19 @@ class DirectSource:
 
     async def _read_gpus(self, nodes: Mapping[str, str], clock: _Clock) -> tuple[dict[str, GpuReading], Missing | None]:
         names = sorted(nodes)
-        pages = [self._exporter_page(name, nodes[name]) for name in names]
-        answers = await asyncio.gather(*(self._scrape(page, clock) for page in pages))
+        pages = [self._node_page(name, nodes[name], self._exporter_port) for name in names]
+        agents = [self._node_page(name, nodes[name], self._agent_port) for name in names] if self._agent_port else []
+        told, answers = await asyncio.gather(
+            asyncio.gather(*(self._scrape(page, clock) for page in agents)),
+            asyncio.gather(*(self._scrape(page, clock) for page in pages)),
+        )
         faults: dict[str, Missing] = {}
-        samples: list[Sample] = []
+        samples = [sample for answer in told if not isinstance(answer, Missing) for sample in answer]
+        metered = {sample.labels["node"] for sample in samples if sample.name not in dcgm.AGENT_NAMES}
         for name, page, answer in zip(names, pages, answers, strict=True):
             if isinstance(answer, Missing):
-                faults[name] = answer
+                if name not in metered:
+                    faults[name] = answer
             elif not answer:
                 faults[name] = Missing(Reason.NO_SERIES, f"{page.url}: no DCGM series")
             else:
@@ -172,9 +183,9 @@ class DirectSource:
         series, doubtful = read_waiting(found)
         return series, fault or doubtful
 
-    def _exporter_page(self, node: str, address: str) -> _Page:
-        labels = {"instance": f"{_host(address)}:{self._exporter_port}", "node": node}
-        return _Page(_url(address, self._exporter_port), dcgm.READ_NAMES, labels)
+    def _node_page(self, node: str, address: str, port: int) -> _Page:
+        labels = {"instance": f"{_host(address)}:{port}", "node": node}
+        return _Page(_url(address, port), dcgm.READ_NAMES, labels)
 
     async def _scrape(self, page: _Page, clock: _Clock) -> list[Sample] | Missing:
         if not page.url:

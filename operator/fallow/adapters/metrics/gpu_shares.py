@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from fallow.adapters.metrics.gpu_series import (
     AGENT_HOLDER,
-    AGENT_METRICS,
     AGENT_SM,
     ENGINE_ACTIVE,
     SM_ACTIVE,
@@ -27,7 +26,6 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
 
 INSTANCE, PROFILE = "GPU_I_ID", "GPU_I_PROFILE"
-AGENT_NAMES = frozenset(spec.sample for spec in AGENT_METRICS)
 # 3g.40gb, or a compute instance within one: 1c.3g.40gb
 _SLICES = re.compile(r"(?:(\d)c\.)?(\d)g\.")
 
