@@ -12,6 +12,7 @@ from typer.main import get_group
 from fallow import __version__
 from fallow.api.crds import crd
 from fallow.api.kinds import KINDS
+from fallow.api.metric_names import BOOKS, LINE, RECORDED
 from fallow.api.reading import energy_policy, grid_zone
 from fallow.app.cli import app
 from fallow.app.settings import Settings
@@ -295,6 +296,15 @@ def test_the_node_agent_runs_where_it_is_asked_for(plain: Objects) -> None:
     assert pod["hostPID"]
 
 
+def test_the_operator_s_service_does_not_find_the_agents() -> None:
+    objects = render("agent.enabled=true")
+    pods = objects.one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
+
+    assert objects.one("DaemonSet")["spec"]["selector"]["matchLabels"].items() <= pods.items()
+    assert not objects.one("Service")["spec"]["selector"].items() <= pods.items()
+    assert not objects.one("Deployment")["spec"]["selector"]["matchLabels"].items() <= pods.items()
+
+
 def test_the_node_agent_has_no_rights_and_changes_nothing() -> None:
     pod = render("agent.enabled=true").one("DaemonSet")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -314,3 +324,15 @@ def test_the_agent_s_options_are_those_of_the_command() -> None:
     }
 
     assert {option.split("=")[0] for option in container["command"][2:]} <= options
+
+
+def test_every_series_of_the_books_is_recorded() -> None:
+    labels = "metrics.prometheusRule.labels.release=kps"
+    rules = render("metrics.prometheusRule.create=true", labels).one("PrometheusRule")
+    (group,) = rules["spec"]["groups"]
+    recorded = {rule["record"]: rule["expr"] for rule in group["rules"]}
+
+    assert rules["metadata"]["labels"]["release"] == "kps"
+    assert set(recorded) == {RECORDED.format(name) for name in BOOKS}
+    assert all(f"({name}_total)" in recorded[RECORDED.format(name)] for name in BOOKS)
+    assert all(", ".join(LINE) in expression for expression in recorded.values())

@@ -20,18 +20,36 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "fallow.selector" -}}
+{{- define "fallow.instance" -}}
 app.kubernetes.io/name: {{ include "fallow.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "fallow.labels" -}}
-{{ include "fallow.selector" . }}
+{{- define "fallow.selector" -}}
+{{ include "fallow.instance" . }}
 app.kubernetes.io/component: operator
+{{- end -}}
+
+{{- define "fallow.agentSelector" -}}
+{{ include "fallow.instance" . }}
+app.kubernetes.io/component: agent
+{{- end -}}
+
+{{- define "fallow.release" -}}
 app.kubernetes.io/part-of: fallow
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "fallow.labels" -}}
+{{ include "fallow.selector" . }}
+{{ include "fallow.release" . }}
+{{- end -}}
+
+{{- define "fallow.agentLabels" -}}
+{{ include "fallow.agentSelector" . }}
+{{ include "fallow.release" . }}
 {{- end -}}
 
 {{- define "fallow.image" -}}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fallow import __version__
+from fallow.api.metric_names import BUDGET, BUILD, POLICY, TARGET
 from fallow.domain.reports import CycleReport
 
 METHOD = "fallow/2"
@@ -14,7 +15,7 @@ METHOD = "fallow/2"
 
 def declared_families(report: CycleReport) -> Iterator[Metric]:
     applied = GaugeMetricFamily(
-        "fallow_service_policy_info",
+        POLICY,
         "1 for the policy that applies to the service.",
         labels=("namespace", "service", "policy"),
     )
@@ -23,12 +24,12 @@ def declared_families(report: CycleReport) -> Iterator[Metric]:
             applied.add_metric((key.namespace, key.name, plan.policy.name), 1)
     yield applied
     target = GaugeMetricFamily(
-        "fallow_policy_target_ratio",
+        TARGET,
         "Share by which a measure is to fall between two months.",
         labels=("policy", "measure", "since", "by"),
     )
     budget = GaugeMetricFamily(
-        "fallow_policy_budget",
+        BUDGET,
         "Amount that may be used in a calendar period: grams of CO2e, or joules at the facility.",
         labels=("policy", "period", "unit"),
     )
@@ -41,6 +42,6 @@ def declared_families(report: CycleReport) -> Iterator[Metric]:
             if allowed.energy is not None:
                 budget.add_metric((policy.name, allowed.period.value, "joules"), allowed.energy.value)
     yield from (target, budget)
-    build = GaugeMetricFamily("fallow_build_info", "1 for the running version.", labels=("version", "method"))
+    build = GaugeMetricFamily(BUILD, "1 for the running version.", labels=("version", "method"))
     build.add_metric((__version__, METHOD), 1)
     yield build

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fallow.adapters.reports.books import book_families
 from fallow.adapters.reports.declared import declared_families
+from fallow.api.metric_names import AT_WORK
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.reports import CycleReport
 from fallow.domain.units import Quantity
@@ -90,7 +91,7 @@ def _zones(report: CycleReport) -> Iterator[Metric]:
 
 
 def _cycle(report: CycleReport) -> Iterator[Metric]:
-    took = GaugeMetricFamily("fallow_cycle_duration_seconds", "How long the last cycle took.")
+    took = GaugeMetricFamily(AT_WORK, "How long the last cycle took.")
     took.add_metric((), report.took)
     queries = GaugeMetricFamily("fallow_cycle_metric_queries", "Requests to the metric source in the last cycle.")
     queries.add_metric((), report.queries)
