@@ -6,7 +6,7 @@ A node is booked by its meter or by declared watts, never by both; its mark says
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fallow.domain.figures import Bounds, Figure
@@ -19,8 +19,10 @@ from fallow.footprint.zones import node_zone
 
 # RAPL against external meters, on servers since Haswell: a few per cent (Khan et al. 2018, doi:10.1145/3177754)
 METER_BOUNDS = Bounds(0.95, 1.05)
-# the ranges of RAPL's registers in Linux (max_energy_range_uj): 32 bits of 15.3 or 61 uJ, and AMD's
-RANGES = (65_532.610987, 65_712.999613, 262_143.328850)
+# where RAPL's registers end (Linux, max_energy_range_uj): packages of AMD and of Intel, memory of servers and others
+PACKAGE_RANGES = (65_532.610987, 262_143.328850)
+MEMORY_RANGES = (65_712.999613, 262_143.328850)
+MEMORY = "dram"
 # the smaller registers are through in 130 s at 500 W: after a longer silence nobody knows how often
 READABLE = Seconds(120)
 # how long a meter that fell silent is waited for before declared watts stand in, as for the GPUs' counters
@@ -111,7 +113,15 @@ def hosts_step(
         nobody = LineKey(LineKind.UNATTRIBUTED, zone=zone.zone.name if zone else "")
         lines += [nobody] * (count - len(uuids) - len(silent))
         unread += [Unread(node, line, before.at, end, per_gpu[node]) for line in lines]
+    marks |= _first_seen(ledger, snapshot, gpus)
     return Hosts(per_gpu, tuple(unread), marks)
+
+
+def _first_seen(ledger: Ledger, snapshot: Snapshot, gpus: Mapping[str, GpuMark]) -> Mapping[str, HostMark]:
+    """Nodes whose GPUs got their first marks now: from here on the meter is followed with them."""
+    before = {mark.node for mark in ledger.gpus.values()} | ledger.hosts.keys()
+    nodes = {mark.node for mark in gpus.values()} - before
+    return {node: _mark(snapshot.readings.hosts[node]) for node in nodes & snapshot.readings.hosts.keys()}
 
 
 def host_step(mark: HostMark | None, reading: HostReading | None, now: Instant, declared: Declared) -> HostStep:
@@ -146,16 +156,17 @@ def _metered(mark: HostMark, reading: HostReading, duration: Seconds) -> Joules 
     for name, joules in reading.counters.items():
         used = joules - mark.counters[name]
         if used.value < 0 and reading.meter is HostMeter.RAPL:
-            used = _around(mark.counters[name], joules, most)
+            ranges = MEMORY_RANGES if name.startswith(MEMORY) else PACKAGE_RANGES
+            used = _around(mark.counters[name], joules, most, ranges)
         if used.value < 0 or used > most:
             return None
         total = total + used
     return total if total <= most else None
 
 
-def _around(before: Joules, after: Joules, most: Joules) -> Joules:
+def _around(before: Joules, after: Joules, most: Joules, ranges: Sequence[float]) -> Joules:
     """H2: over the end of a register's range. Below zero where the fall was not one, such as a node's new start."""
-    for end in RANGES:
+    for end in ranges:
         used = Joules(end - before.value + after.value)
         if before.value <= end and used <= most:
             return used
