@@ -145,6 +145,13 @@ def test_monte_carlo_prints_mean_and_percentiles_and_follows_its_seed() -> None:
     assert printed(*arguments, "--seed", "1")["energy_wh"]["mean"] == pytest.approx(energy["mean"], rel=0.01)
 
 
+def test_monte_carlo_holds_hardware_for_the_mean_latency() -> None:
+    figures = printed(*PRESETS, *QUANTILES, "--output-tokens", "300", "--embodied", "5700kg", "--life", "35040h")
+    latency = figures["energy_wh"]["mean"] / 1.12 * 3600 / (5600 * 0.065 + 4600 * 0.0625)
+    assert figures["embodied_g"]["best"] == pytest.approx(5.7e6 * latency / (35_040 * 3600))
+    assert figures["total_g"]["best"] == pytest.approx(figures["carbon_g"]["best"] + figures["embodied_g"]["best"])
+
+
 def test_a_percentile_that_falls_is_raised_and_said() -> None:
     arguments = [*PRESETS, "--output-tokens", "300", *QUANTILES[:2], "--tps-quantiles", "45:64:60:131:141"]
     assert "was raised to its predecessor" in run(*arguments).stdout

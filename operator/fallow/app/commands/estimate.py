@@ -103,7 +103,9 @@ def estimate(  # noqa: PLR0913 - one parameter for each option
     monte_carlo: Annotated[
         bool,
         typer.Option(
-            "--monte-carlo", help="Draw from quantiles; without them this is an error.", rich_help_panel=SAMPLES
+            "--monte-carlo",
+            help="Draw every query from these quantiles; giving them is enough.",
+            rich_help_panel=SAMPLES,
         ),
     ] = False,
     ttft_quantiles: Annotated[

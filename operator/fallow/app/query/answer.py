@@ -14,8 +14,8 @@ from fallow.domain.units import JOULES_PER_WH, Grams, GramsPerKWh, Joules, Litre
 from fallow.domain.zones import Ratio
 from fallow.footprint.impacts import LIFE, LIFE_LONG, LIFE_SHORT
 from fallow.footprint.montecarlo import CORRELATION, DRAWS, Draws, Quantiles, drawn_latencies
-from fallow.footprint.query import MEAN, Footprint, Node, Site, Span, between, computers_energy, footprint, waiting
-from fallow.footprint.sci import embodied_share
+from fallow.footprint.query import MEAN, Node, Site, Span, between, computers_energy, footprint, waiting
+from fallow.footprint.sci import embodied_share, intensity_per_unit
 
 Q = TypeVar("Q", bound=Quantity)
 
@@ -78,21 +78,18 @@ def answered(texts: Mapping[str, str], sampling: Sampling) -> Answer:
     made = _manufacture(inputs, load.latency)
     units = inputs.one("per", quantities.UNITS) if "per" in texts else 1.0
     inputs.check()
+    result = footprint(load.computers, site)
     figures = {
-        key: _spread(figure, load.draws) for key, figure in _by_key(footprint(load.computers, site), best).items()
+        "energy_wh": _spread(best.of_bounds(result.energy) * (1 / JOULES_PER_WH / units), load.draws),
+        "water_ml": _spread(best.of_bounds(result.water) * (1e3 / units), load.draws),
+        "carbon_g": _spread(best.of_bounds(result.carbon) * (1 / units), load.draws),
     }
     if made is not None:
-        embodied = _plain(best.of_bounds(made))
-        figures["embodied_g"] = embodied
-        figures["total_g"] = {
-            part: value + embodied.get(part, embodied["best"]) for part, value in figures["carbon_g"].items()
-        }
-    return Answer(
-        {key: {part: value / units for part, value in figure.items()} for key, figure in figures.items()},
-        inputs.used,
-        (*inputs.notes, *best.notes),
-        texts.get("name", ""),
-    )
+        operational = best.of_bounds(result.carbon) * (load.draws.mean if load.draws else 1.0)
+        embodied = best.of_bounds(made)
+        figures["embodied_g"] = _plain(embodied * (1 / units))
+        figures["total_g"] = _plain(intensity_per_unit(operational, embodied, units))
+    return Answer(figures, inputs.used, (*inputs.notes, *best.notes), texts.get("name", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +173,6 @@ def _manufacture(inputs: Inputs, latency: Span | None) -> Figure[Grams] | None:
         life=_span(inputs.amount("life", life)),
         share=_ratio(inputs.amount("share", whole)),
     )
-
-
-def _by_key(result: Footprint, best: _Best) -> dict[str, Figure[Any]]:
-    return {
-        "energy_wh": best.of_bounds(result.energy) * (1 / JOULES_PER_WH),
-        "water_ml": best.of_bounds(result.water) * 1e3,
-        "carbon_g": best.of_bounds(result.carbon),
-    }
 
 
 def _plain(figure: Figure[Any]) -> dict[str, float]:

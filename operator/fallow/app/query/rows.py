@@ -46,14 +46,18 @@ def rows_of(lines: Iterable[str]) -> list[Row]:
     if not numbered:
         raise Faults([f"the table is empty; its first line names the columns, such as {','.join(COLUMNS[:5])}"])
     reader = csv.reader(line for _, line in numbered)
-    header = [_column(cell) for cell in next(reader)]
-    if doubled := sorted({column for column in header if header.count(column) > 1}):
+    try:
+        header, *body = [(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise Faults([f"line {numbered[reader.line_num - 1][0]} is no CSV: {error}"]) from error
+    columns = [_column(cell) for cell in header[1]]
+    if doubled := sorted({column for column in columns if columns.count(column) > 1}):
         raise Faults([f"column {column} is there twice" for column in doubled])
     rows, faults = [], []
-    for number, cells in enumerate(reader, 1):
-        row = Row(number, numbered[reader.line_num - 1][0], _cells(header, cells))
-        if len(cells) != len(header):
-            faults.append(f"{row.place}: {len(cells)} cells where the header has {len(header)} columns")
+    for number, (last, cells) in enumerate(body, 1):
+        row = Row(number, numbered[last - 1][0], _cells(columns, cells))
+        if len(cells) != len(columns):
+            faults.append(f"{row.place}: {len(cells)} cells where the header has {len(columns)} columns")
         rows.append(row)
     if faults:
         raise Faults(faults)
