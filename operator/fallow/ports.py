@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +36,14 @@ class MetricSource(Protocol):
     """Never raises: what cannot be read is absent from the readings and named in their faults."""
 
     async def read(self, now: Instant, scope: ReadScope) -> Readings: ...
+
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:
+        """What GPUs, hosts and engines showed at past times, for the books: without latencies and waiting requests.
+
+        In the order of the times and as many of them, from the first on, as a short while allows; a time of which the
+        source has nothing gives empty readings. Missing: none could be read, or the source keeps no past (NoHistory).
+        """
+        ...
 
     @property
     def queries(self) -> int:

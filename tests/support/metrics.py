@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ UNSTAMPED = Instant(0)
 class FakeMetricSource:
     """Samples are as old as the read unless `stopped_at` says when the meters stopped.
 
-    As with the real sources, a pod or node is read only where the scope asks for it, and only what was set exists.
+    `past` is what `history` gives: the newest of it at each time; without any it keeps no past. As with the real sources, a pod or node is read only where the scope asks for it, and only what was set exists.
     """
 
     engines: dict[PodRef, EngineReading] = field(default_factory=dict)
@@ -40,6 +40,8 @@ class FakeMetricSource:
     waiting_fault: Missing | None = None
     pod_faults: dict[PodRef, Missing] = field(default_factory=dict)
     stopped_at: Instant | None = None
+    past: list[Readings] = field(default_factory=list)
+    at_once: int = 1000
     reads: list[tuple[Instant, ReadScope]] = field(default_factory=list)
     closed: bool = False
 
@@ -113,6 +115,16 @@ class FakeMetricSource:
             waiting_fault=self.waiting_fault if scope.waiting_metrics else None,
             pod_faults=unread if self.engine_fault else {**dict.fromkeys(asked - set(engines), no_engine), **unread},
         )
+
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:  # noqa: ARG002
+        if self.gpu_fault or not self.past:
+            return self.gpu_fault or Missing(Reason.NO_HISTORY, "nothing was recorded")
+        return [self._at(time) for time in times[: self.at_once]]
+
+    def _at(self, time: Instant) -> Readings:
+        """The newest readings recorded in the two minutes before, as a source's window gives them."""
+        recorded = [one for one in self.past if time - 120 < one.at <= time]
+        return replace(max(recorded, key=lambda one: one.at), at=time) if recorded else Readings(at=time)
 
     async def close(self) -> None:
         self.closed = True

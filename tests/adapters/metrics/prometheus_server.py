@@ -29,7 +29,10 @@ class Series:
 
 @dataclass
 class PrometheusServer:
-    """`trouble` is what every query meets; `trouble_with` only those whose text contains the key."""
+    """`trouble` is what every query meets; `trouble_with` only those whose text contains the key.
+
+    The first `fails_after` queries are answered all the same, where that is set.
+    """
 
     series: list[Series] = field(default_factory=list)
     trouble: Trouble | None = None
@@ -38,6 +41,7 @@ class PrometheusServer:
     times: list[str] = field(default_factory=list)
     headers: list[Mapping[str, str]] = field(default_factory=list)
     url: str = ""
+    fails_after: int | None = None
 
     def scrape(self, page: str, target: Mapping[str, str], at: float, *, honor_labels: bool = False) -> None:
         """Stores a page's samples as Prometheus would, with its rules for labels that clash; and the target's `up`."""
@@ -63,6 +67,8 @@ class PrometheusServer:
         self.times.append(request.query["time"])
         self.headers.append(dict(request.headers))
         trouble = next((t for part, t in self.trouble_with.items() if part in query), self.trouble)
+        if self.fails_after is not None and len(self.asked) > self.fails_after:
+            trouble = Trouble.STATUS_422
         if trouble is not None:
             return await answer_with(trouble, request)
         return web.json_response(self._answer(query, float(request.query["time"])))

@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from fallow.domain.figures import Missing
-from fallow.domain.readings import ActivitySource, PodRef, Power
+from fallow.domain.readings import ActivitySource, EnergyCounter, PodRef, Power
+from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules, Watts
+from fallow.ports import ReadScope
 from tests.adapters.metrics.pages import Engine, Gpu
-from tests.adapters.metrics.rigs import NOW, OTHER, POD, QUEUE, DirectRig, FakeRig, PrometheusRig, Rig, World
+from tests.adapters.metrics.rigs import NOW, OTHER, POD, QUEUE, SCRAPED, DirectRig, FakeRig, PrometheusRig, Rig, World
 from tests.adapters.metrics.trouble import Trouble
 
 
@@ -180,3 +182,22 @@ async def test_closing_twice_is_harmless(rig: Rig) -> None:
 
     await rig.source.close()
     await rig.source.close()
+
+
+async def test_a_source_knows_the_past_or_says_that_it_keeps_none(rig: Rig) -> None:
+    await rig.read(World(nodes={"node-a": (Gpu(millijoules=5000),)}))
+
+    past = await rig.source.history([NOW], ReadScope())
+
+    if isinstance(past, Missing):
+        assert past.reason is Reason.NO_HISTORY
+    else:
+        (readings,) = past
+        assert readings.at == NOW
+        assert readings.gpus["GPU-1"].counter == EnergyCounter(Joules(5), SCRAPED)
+
+
+async def test_an_outage_is_an_outage_of_the_past_too(rig: Rig) -> None:
+    rig.meet(Trouble.STATUS_503)
+
+    assert isinstance(await rig.source.history([NOW], ReadScope()), Missing)

@@ -122,6 +122,9 @@ class DirectSource:
             pod_faults={**pod_faults, **engines.faults},
         )
 
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:  # noqa: ARG002
+        return Missing(Reason.NO_HISTORY, "a direct scrape sees the present only; a Prometheus keeps the past")
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()

@@ -7,7 +7,7 @@ readings and with a fault; the others stand.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fallow.adapters.metrics import dcgm, promql, vllm
@@ -61,6 +61,7 @@ class PrometheusSource:
         self._api = PrometheusApi(url, timeout=timeout, access=access, at_once=QUERIES_AT_MOST)
         self._shown_url = self._api.shown_url
         self._window = window
+        self._timeout = timeout
         self._matchers = matchers or {}
         self._engine_labels = engine_labels or EngineLabels()
         self._gpu_labels = gpu_labels or dcgm.DcgmLabels()
@@ -95,27 +96,56 @@ class PrometheusSource:
             pod_faults={**unseen, **engines.faults},
         )
 
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:
+        """One read after the other, for at most the time that one query may take, so that a cycle stays short."""
+        ends = asyncio.get_running_loop().time() + self._timeout
+        found: list[Readings] = []
+        for at in times:
+            past = await self._past(at, scope)
+            if isinstance(past, Missing):
+                return found or past
+            found.append(past)
+            if asyncio.get_running_loop().time() > ends:
+                break
+        return found
+
     async def close(self) -> None:
         await self._api.close()
 
+    async def _past(self, at: Instant, scope: ReadScope) -> Readings | Missing:
+        questions = self._meters()
+        state, gpu, up = await asyncio.gather(*(self._api.ask(question, at) for question in questions))
+        if fault := _first_fault(state, gpu, up):
+            return fault
+        engines, _ = self._engines(_found(state), scope)
+        return Readings(at=at, engines=engines.readings, gpus=self._gpus(_found(gpu), _found(up), scope))
+
     def _questions(self, waiting_names: set[str]) -> list[_Samples]:
-        window, matchers = self._window, self._matchers
-        gpu_names = dcgm.READ_NAMES
+        state, gpus, targets = self._meters()
         questions = [
-            Question("vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples),
+            state,
             self._latency_question("vLLM's time to first token", vllm.TTFT),
             self._latency_question("vLLM's inter-token latency", vllm.ITL),
+            gpus,
+            targets,
+        ]
+        if waiting_names:
+            query = promql.raw(waiting_names, self._window, self._matchers)
+            questions.append(Question("metrics of waiting requests", query, promql.newest_samples))
+        return questions
+
+    def _meters(self) -> tuple[_Samples, _Samples, _Samples]:
+        """What the books are kept from: engines, GPUs, and the targets that tell exporters from workloads."""
+        window, matchers, gpu_names = self._window, self._matchers, dcgm.READ_NAMES
+        return (
+            Question("vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples),
             Question("DCGM's GPU series", promql.raw(gpu_names, window, matchers), promql.newest_samples),
             Question(
                 "the targets of dcgm-exporter",
                 promql.targets_of(gpu_names, matchers),
                 lambda result: promql.vector_samples(result, "up"),
             ),
-        ]
-        if waiting_names:
-            query = promql.raw(waiting_names, window, matchers)
-            questions.append(Question("metrics of waiting requests", query, promql.newest_samples))
-        return questions
+        )
 
     def _latency_question(self, what: str, spec: MetricSpec) -> _Samples:
         labels = ("__name__", self._engine_labels.namespace, self._engine_labels.pod, "instance", *sorted(spec.labels))
@@ -147,12 +177,7 @@ class PrometheusSource:
         return at_address.get(dcgm.host_of(sample.labels.get("instance", "")))
 
     def _gpus(self, samples: Iterable[Sample], up: Iterable[Sample], scope: ReadScope) -> dict[str, GpuReading]:
-        targets = {
-            (sample.labels.get("job", ""), sample.labels.get("instance", "")): _target_pod(sample.labels)
-            for sample in up
-        }
-        node_names = {address: name for name, address in scope.nodes.items()}
-        exporters = dcgm.Exporters(node_names=node_names, targets=targets)
+        exporters = exporters_of(up, {address: name for name, address in scope.nodes.items()})
         return dcgm.read_gpus(samples, labels=self._gpu_labels, exporters=exporters)
 
     def _nodes_unseen(self, gpus: Mapping[str, GpuReading], scope: ReadScope) -> Missing | None:
@@ -161,6 +186,14 @@ class PrometheusSource:
             return None
         text = f"no DCGM series in the last {self._window:g} s from {listed(unseen)}"
         return Missing(Reason.NO_SERIES, f"{self._shown_url}: {text}; does Prometheus scrape dcgm-exporter there?")
+
+
+def exporters_of(up: Iterable[Sample], node_names: Mapping[str, str]) -> dcgm.Exporters:
+    """The scraped exporters by the `up` series of their targets; `node_names` are by address."""
+    targets = {
+        (sample.labels.get("job", ""), sample.labels.get("instance", "")): _target_pod(sample.labels) for sample in up
+    }
+    return dcgm.Exporters(node_names=node_names, targets=targets)
 
 
 def _found(*answers: _Answer) -> list[Sample]:
