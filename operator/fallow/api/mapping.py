@@ -9,6 +9,7 @@ from fallow.api.durations import seconds
 from fallow.api.engine import EnvVar
 from fallow.api.grid_zone import Bounds, GridZone
 from fallow.api.inference_service import InferenceService, Percentile
+from fallow.api.intensity import Source
 from fallow.api.model_profile import ModelProfile
 from fallow.api.selectors import selector
 from fallow.api.variants import Precision
@@ -112,7 +113,7 @@ def zone(declared: GridZone) -> Zone:
     at_source = None if spec.wue_source is None else _bounded(spec.wue_source, bounds.wue_source)
     return Zone(
         name=declared.metadata.name,
-        source=_source(spec),
+        source=_source(spec.intensity, spec.factor_type),
         generation=declared.metadata.generation,
         nodes=selector(spec.node_selector),
         is_default=spec.default,
@@ -122,6 +123,9 @@ def zone(declared: GridZone) -> Zone:
         host_per_gpu=Figure(*(Watts(value) for value in host)),
         price_per_kwh=spec.price.per_kwh if spec.price else None,
         currency=spec.price.currency if spec.price else "",
+        fallbacks=tuple(_source(fallback, spec.factor_type) for fallback in spec.intensity.fallbacks),
+        marginal=_source(spec.marginal, "direct") if spec.marginal else None,
+        pue_query=spec.pue_from.query if spec.pue_from else "",
         market=Figure.exact(GramsPerKWh(spec.market_intensity.grams_per_kwh)) if spec.market_intensity else None,
     )
 
@@ -224,12 +228,10 @@ def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules
     )
 
 
-def _source(spec: grid_zone.GridZoneSpec) -> IntensitySource:
+def _source(declared: Source, factor_type: str) -> IntensitySource:
     """The adapter's name and the member's fields as written, with the type of factor beside them."""
-    intensity = spec.intensity
-    member = intensity.static or intensity.dataset or intensity.prometheus or intensity.config_map
-    fields = {} if member is None else member.model_dump(by_alias=True, exclude_none=True)
-    return IntensitySource(intensity.source, {**fields, "factorType": spec.factor_type})
+    fields = declared.member.model_dump(by_alias=True, exclude_none=True)
+    return IntensitySource(declared.source, {**fields, "factorType": factor_type})
 
 
 def _point(declared: model_profile.Point, source: model_profile.Source) -> ProfilePoint:

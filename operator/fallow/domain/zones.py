@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -92,6 +92,23 @@ class ForecastError:
     compared: int = 0
     against: GramsPerKWh | None = None
     persistence: GramsPerKWh | None = None
+
+    @property
+    def beats_persistence(self) -> bool | None:
+        """Whether the forecast errs less than yesterday's value; None while that is not known."""
+        if self.compared < ENOUGH_SAMPLES or self.against is None or self.persistence is None:
+            return None
+        return self.against < self.persistence
+
+
+def forecast_figure(grams: GramsPerKWh, lead: float, errors: Sequence[ForecastError]) -> Figure[GramsPerKWh]:
+    """P2: within 1.5 times the mean error of forecasts of that lead (seconds), 25 % while that is not known."""
+    known = [error for error in errors if error.samples >= ENOUGH_SAMPLES]
+    fitting = next((error for error in known if lead <= error.lead), known[-1] if known else None)
+    if fitting is None:
+        return Figure.around(grams, FORECAST_BOUNDS)
+    width = fitting.mean * FORECAST_WIDTH
+    return Figure(GramsPerKWh(max((grams - width).value, 0.0)), grams, grams + width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +207,7 @@ class Spell:
 INTENSITY_BOUNDS = Bounds(0.9, 1.1)
 # 1.5 x the mean error of the simplest forecast, yesterday's value, which is 15 to 17 % of the mean in DE, FR and Texas
 FORECAST_BOUNDS = Bounds(0.75, 1.25)
+# most errors lie within 1.5 times their mean
+FORECAST_WIDTH = 1.5
+# half-hours, a dozen hours' worth: fewer say little about a forecaster
+ENOUGH_SAMPLES = 24

@@ -10,25 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from fallow.domain.figures import Figure, Missing
+from fallow.domain.figures import Missing
 from fallow.domain.units import GramsPerKWh, Instant, Seconds
-from fallow.domain.zones import (
-    FORECAST_BOUNDS,
-    Forecast,
-    ForecastError,
-    Intensity,
-    IntensityTier,
-)
+from fallow.domain.zones import Forecast, ForecastError, Intensity, IntensityTier, forecast_figure
 
 SLOT = Seconds(1800)
 DAY = Seconds(86_400)
 LEADS = (Seconds(3600), Seconds(6 * 3600), DAY)
 # errors of a week, which holds every weekday once
 MEMORY = Seconds(7 * DAY)
-# fewer half-hours than a day's say little about a forecaster
-ENOUGH = 24
-# bounds from the mean error: most errors lie within 1.5 times their mean
-WIDTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +84,16 @@ def slot(when: Instant) -> Instant:
     return Instant(when // SLOT * SLOT)
 
 
-def beats_persistence(error: ForecastError) -> bool | None:
-    """Whether the forecast errs less than yesterday's value; None while that is not known."""
-    if error.compared < ENOUGH or error.against is None or error.persistence is None:
-        return None
-    return error.against < error.persistence
-
-
 def expected_now(
     forecast: Forecast, errors: tuple[ForecastError, ...], now: Instant, instead_of: Missing
 ) -> Intensity | None:
-    """P2: the forecast value for now, within 1.5 times the mean error of its lead, 25 % while that is not known."""
+    """What a forecast says of now, in the place of a value that is not there; None where it does not reach."""
     point = forecast.at(now)
     if point is None:
         return None
-    lead = now - forecast.issued if forecast.issued is not None else LEADS[0]
-    known = [error for error in errors if error.samples >= ENOUGH]
-    fitting = next((error for error in known if lead <= error.lead), known[-1] if known else None)
-    figure = Figure.around(point.grams, FORECAST_BOUNDS)
-    if fitting is not None:
-        width = fitting.mean * WIDTH
-        low = GramsPerKWh(max((point.grams - width).value, 0.0))
-        figure = Figure(low, point.grams, point.grams + width)
+    lead = now - forecast.issued if forecast.issued is not None else 0.0
     return Intensity(
-        figure,
+        forecast_figure(point.grams, lead, errors),
         at=point.start,
         source=f"forecast of {forecast.source}",
         kind=forecast.kind,

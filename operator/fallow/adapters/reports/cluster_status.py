@@ -1,17 +1,14 @@
-"""The statuses of the cluster-wide kinds: EnergyPolicy, GridZone and ModelProfile. Pure."""
+"""The statuses of EnergyPolicy and ModelProfile. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from fallow.adapters.reports import standing
-from fallow.adapters.reports.texts import line, significant, watts
-from fallow.api.conditions import Figure as Shown
-from fallow.api.conditions import moment
+from fallow.adapters.reports.texts import significant, watts
 from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
-from fallow.api.grid_zone import GridZoneStatus, IntensityReading, ZoneSummary
 from fallow.api.model_profile import ModelProfileStatus, ProfileSummary
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, ServicePlan
@@ -19,10 +16,8 @@ from fallow.domain.policies import Mode, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
-from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import IdleState
-from fallow.domain.zones import Intensity, Zone, ZoneReading
 
 JSON = Mapping[str, Any]
 
@@ -49,24 +44,6 @@ def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str
         watts=None if drawn is None else round(drawn.value, 1),
         proposed_saving_watts=None if saved is None else round(saved.value, 1),
         summary=PolicySummary(watts="" if drawn is None else watts(drawn), saves="" if saved is None else watts(saved)),
-    ).as_json()
-
-
-def zone_status(report: CycleReport, reading: ZoneReading, before: JSON) -> dict[str, Any]:
-    snapshot, zone, intensity = report.snapshot, reading.zone, reading.intensity
-    nodes = [node for node in snapshot.cluster.nodes.values() if _zone_of(node, snapshot) == zone.name]
-    unallocated = _unallocated(snapshot, nodes)
-    known = None if isinstance(intensity, Missing) else intensity
-    return GridZoneStatus(
-        observed_generation=zone.generation,
-        conditions=standing.shown(_zone_conditions(intensity, snapshot.at), before, zone.generation, snapshot.at),
-        intensity=None if known is None else _intensity(known, zone),
-        nodes=len(nodes),
-        gpus=sum(node.gpus for node in nodes),
-        summary=ZoneSummary(
-            intensity="" if known is None else f"{significant(known.grams.best.value)} g/kWh",
-            unallocated="" if unallocated is None else watts(unallocated),
-        ),
     ).as_json()
 
 
@@ -102,48 +79,4 @@ def _drawn(report: CycleReport, plans: list[ServicePlan]) -> Watts | None:
 
 def _saved(pending: list[ServicePlan]) -> Watts | None:
     known = [plan.standing.saves for plan in pending if plan.standing.saves is not None]
-    return sum(known, Watts(0)) if known else None
-
-
-def _zone_conditions(intensity: Intensity | Missing, now: Instant) -> tuple[Condition, ...]:
-    if isinstance(intensity, Missing):
-        known, reason, words = False, intensity.reason, intensity.detail
-    else:
-        age = max(now - intensity.at, 0.0)
-        known, reason = True, Reason.FRESH
-        words = f"{significant(intensity.grams.best.value)} gCO2e/kWh, {age / 60:.0f} min old, from {intensity.source}"
-    return tuple(Condition(name, status=known, reason=reason, message=words) for name in ("Ready", "IntensityFresh"))
-
-
-def _intensity(known: Intensity, zone: Zone) -> IntensityReading:
-    counted: Literal["lifecycle", "direct"] = (
-        "direct" if zone.source.parameters.get("factorType") == "direct" else "lifecycle"
-    )
-    low, best, high = (round(part.value, 2) for part in (known.grams.low, known.grams.best, known.grams.high))
-    return IntensityReading(
-        grams_per_kwh=Shown(low=low, best=best, high=high),
-        at=moment(known.at),
-        source=line(known.source),
-        signal="marginal" if known.kind.value == "marginal" else "average",
-        factor_type=counted,
-    )
-
-
-def _zone_of(node: Node, snapshot: Snapshot) -> str | None:
-    """The first zone by name that selects the node, else the default zone: the rule by which energy is priced."""
-    default = None
-    for name in sorted(snapshot.zones):
-        zone = snapshot.zones[name].zone
-        if zone.is_default:
-            default = default or name
-        elif zone.nodes.matches(node.labels):
-            return name
-    return default
-
-
-def _unallocated(snapshot: Snapshot, nodes: list[Node]) -> Watts | None:
-    """The draw of GPUs that no pod holds; None where no such GPU reports its power."""
-    names = {node.name for node in nodes}
-    free = [gpu.power for gpu in snapshot.readings.gpus.values() if gpu.holder is None and gpu.node in names]
-    known = [power.watts for power in free if not isinstance(power, Missing)]
     return sum(known, Watts(0)) if known else None

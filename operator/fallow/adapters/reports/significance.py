@@ -52,8 +52,12 @@ POLICY = Grading(
     figures=frozenset({"watts", "proposedSavingWatts", "summary"}),
 )
 ZONE = Grading(
-    settling=frozenset({"intensity.gramsPerKWh", "summary.intensity"}),
-    figures=frozenset({"intensity.at", "unallocated", "summary.unallocated", "forecast"}),
+    settling=frozenset({"intensity", "summary.intensity", "conditions.IntensityFresh", "conditions.ForecastFresh"}),
+    figures=frozenset(
+        {"intensity.at", "intensity.passedOver", "marginal", "forecast", "pue", "unallocated"}
+        | {"summary.marginal", "summary.unallocated"}
+    ),
+    shown=frozenset({"summary", "forecast", "pue"}),
 )
 PROFILE = Grading()
 

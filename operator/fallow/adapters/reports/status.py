@@ -11,10 +11,11 @@ from typing import Any
 
 from fallow.adapters.reports import significance
 from fallow.adapters.reports.changes import DecisionWatch
-from fallow.adapters.reports.cluster_status import policy_status, profile_status, zone_status
+from fallow.adapters.reports.cluster_status import policy_status, profile_status
 from fallow.adapters.reports.objects import Held, Sender
 from fallow.adapters.reports.service_status import invalid_status, service_status
 from fallow.adapters.reports.significance import Grade, Grading
+from fallow.adapters.reports.zone_status import zone_status
 from fallow.domain.errors import WriteError
 from fallow.domain.plans import Decision
 from fallow.domain.reports import CycleReport
