@@ -23,6 +23,7 @@ from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.estimate import estimate
 from fallow.planner.selection import policy_for
+from fallow.planner.targets import concurrency_targets
 from fallow.ports import CarbonSource, Cluster, EngineTarget, MetricSource, PueSource, ReadScope, Reporter
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Cycle:
             history=self._watch.history,
             previous=self._watch.previous,
             earlier=self._watch.earlier(now),
+            targets=concurrency_targets(view),
         )
 
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
