@@ -16,6 +16,8 @@ Samples = Iterable[tuple[Labels, float]]
 
 
 def number(value: float) -> str:
+    if type(value) is int and 0 <= value < 1_000_000:  # counts of buckets, which are most of a page
+        return f"{value}.0"
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # prometheus_client carries no annotations here
 
 

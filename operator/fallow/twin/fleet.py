@@ -14,7 +14,7 @@ from fallow.twin.physics.engine import Engine
 from fallow.twin.physics.laws import DoesNotFit, law_for
 from fallow.twin.physics.requests import Request
 from fallow.twin.pods import NodeFacts, PodFacts, PodPhase
-from fallow.twin.simulated import Energy, GonePod, SimulatedPod
+from fallow.twin.simulated import Energy, PodAccount, SimulatedPod
 
 # Accounts of pods that are gone; a demo that runs for weeks must not grow without end.
 KEPT_ACCOUNTS = 10_000
@@ -29,7 +29,7 @@ class Fleet:
         self.pods: dict[PodRef, SimulatedPod] = {}
         self.hosts: dict[str, Host] = {}
         self.retired: dict[ServiceKey | None, Energy] = {}
-        self.gone: deque[GonePod] = deque(maxlen=KEPT_ACCOUNTS)
+        self.gone: deque[PodAccount] = deque(maxlen=KEPT_ACCOUNTS)
         self.gone_joules = 0.0
         self.gone_host_joules = 0.0
         self._at: dict[str, PodRef] = {}
@@ -116,8 +116,7 @@ class Fleet:
         self.retired.setdefault(facts.service, Energy()).add(pod.energy)
         for place in pod.places:
             place.release()
-        served = pod.served
-        self.gone.append(GonePod(ref, facts.uid, facts.node, facts.service, facts.variant, pod.energy, served))
+        self.gone.append(pod.account())
         lost: list[Request] = []
         if pod.engine is not None:
             pod.engine.abort_all()

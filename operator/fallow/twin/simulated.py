@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
@@ -45,8 +45,8 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class GonePod:
-    """The account of a pod that is gone."""
+class PodAccount:
+    """What a pod took and did, up to now or to its end."""
 
     ref: PodRef
     uid: str
@@ -96,6 +96,12 @@ class SimulatedPod:
             counters.generated_tokens,
             counters.iterations.count,
             sum(counters.finished.values()),
+        )
+
+    def account(self) -> PodAccount:
+        facts = self.facts
+        return PodAccount(
+            facts.ref, facts.uid, facts.node, facts.service, facts.variant, replace(self.energy), self.served
         )
 
     def demand(self, at: float) -> float:

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.gateway import Gateway
 from fallow.twin.gpu import GpuDevice, Place
-from fallow.twin.simulated import Energy, SimulatedPod
+from fallow.twin.simulated import Energy, PodAccount, SimulatedPod
 from fallow.twin.world import World
 
 
@@ -41,16 +40,8 @@ def account(world: World) -> dict[str, Any]:
     Pods of a divided GPU share what it draws without work: under MIG by slices, in turns alike. The rest is nobody's.
     """
     fleet = world.fleet
-    present = [
-        _account(pod.facts.ref, pod.facts.uid, pod.facts.node, pod.facts.service, pod.facts.variant)
-        | {"present": True, "joules": _energy(pod.energy), "served": asdict(pod.served)}
-        for pod in fleet.pods.values()
-    ]
-    gone = [
-        _account(pod.ref, pod.uid, pod.node, pod.service, pod.variant)
-        | {"present": False, "joules": _energy(pod.energy), "served": asdict(pod.served)}
-        for pod in fleet.gone
-    ]
+    present = [_account(pod.account(), present=True) for pod in fleet.pods.values()]
+    gone = [_account(pod, present=False) for pod in fleet.gone]
     nodes = [
         {
             "node": name,
@@ -79,14 +70,17 @@ def account(world: World) -> dict[str, Any]:
     }
 
 
-def _account(ref: PodRef, uid: str, node: str, service: ServiceKey | None, variant: str) -> dict[str, Any]:
+def _account(pod: PodAccount, *, present: bool) -> dict[str, Any]:
     return {
-        "namespace": ref.namespace,
-        "pod": ref.name,
-        "uid": uid,
-        "node": node,
-        "service": None if service is None else service.name,
-        "variant": variant,
+        "namespace": pod.ref.namespace,
+        "pod": pod.ref.name,
+        "uid": pod.uid,
+        "node": pod.node,
+        "service": None if pod.service is None else pod.service.name,
+        "variant": pod.variant,
+        "present": present,
+        "joules": _energy(pod.energy),
+        "served": asdict(pod.served),
     }
 
 

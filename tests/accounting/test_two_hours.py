@@ -1,0 +1,176 @@
+"""Two hours with kills, outages, resets, lost labels and shared GPUs: the books hold against the twin's true energy.
+
+The figures of the run are printed with `pytest -s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import reduce
+from operator import add
+
+import pytest
+
+from fallow.domain.figures import Figure
+from fallow.domain.ledger import LineKey, LineKind
+from fallow.domain.units import Joules
+from fallow.footprint.bookkeeping import book
+from tests.accounting.run import Run, Truth, booked, truth
+
+WH = 3600.0
+
+parts_of_gpus = pytest.mark.xfail(reason="GPUs that several pods share are booked as unattributed", strict=False)
+
+
+def energy(run: Run) -> Figure[Joules]:
+    return reduce(add, (account.energy for account in booked(run.operator.ledger).values()))
+
+
+def true_joules(run: Run) -> float:
+    return sum(gpu.joules for gpu in run.stage.world.fleet.gpus())
+
+
+def table(run: Run) -> str:
+    """Each line with its truth, in Wh, and its tokens."""
+    true, books = truth(run), booked(run.operator.ledger)
+    total, exact = energy(run), true_joules(run)
+    happened = ", ".join(f"{count} {what}" for what, count in sorted(run.happened.items()))
+    rows = [
+        f"\nseed {run.seed}, {run.seconds / 60:.0f} min, {len(run.operator.seen)} engines: {happened}",
+        f"{'line':42}{'true Wh':>10}{'low':>10}{'booked':>10}{'high':>10}{'true tokens':>13}{'booked':>10}",
+    ]
+    for line in sorted({*true, *books}):
+        known, account = true.get(line, Truth()), books.get(line)
+        name = f"{line.kind} {line.namespace} {line.name} {line.zone}"
+        amounts = (0.0, 0.0, 0.0, 0.0)
+        if account is not None:
+            used = account.energy
+            amounts = (used.low.value, used.best.value, used.high.value, account.generated_tokens)
+        low, best, high, tokens = amounts
+        rows.append(
+            f"{name:42}{known.joules / WH:10.1f}{low / WH:10.1f}{best / WH:10.1f}{high / WH:10.1f}"
+            f"{known.generated_tokens:13.0f}{tokens:10.0f}"
+        )
+    low, best, high = total.low.value / WH, total.best.value / WH, total.high.value / WH
+    rows.append(f"{'all':42}{exact / WH:10.1f}{low:10.1f}{best:10.1f}{high:10.1f}  {best * WH / exact - 1:+.3%}")
+    return "\n".join(rows)
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    """One run for all tests of this module: it takes seconds."""
+    run = Run(seed=1)
+    asyncio.run(run.live())
+    print(table(run))  # noqa: T201 -- the table that -s shows
+    return run
+
+
+def test_every_kind_of_misfortune_happened(run: Run) -> None:
+    assert run.operator.kills == 8
+    assert run.happened["outages of the source"] == 2
+    assert run.happened["counters reset"] + run.happened["drivers reloaded"] == 4
+    assert run.happened["exporter no_pod_labels"] == 4
+    assert run.happened["pods gone"] > 50
+    assert run.operator.ledger.resets > 0
+
+
+def test_the_booked_total_is_the_integral_of_true_power_within_one_percent(run: Run) -> None:
+    assert energy(run).best.value == pytest.approx(true_joules(run), rel=0.01)
+
+
+def test_the_bounds_of_the_total_contain_the_truth(run: Run) -> None:
+    total = energy(run)
+    assert total.low.value <= true_joules(run) <= total.high.value
+
+
+@pytest.mark.parametrize("zone", ["north", "south"])
+def test_the_bounds_of_each_zone_contain_the_truth(run: Run, zone: str) -> None:
+    true = sum(known.joules for line, known in truth(run).items() if line.zone == zone)
+    booked_there = [account.energy for line, account in booked(run.operator.ledger).items() if line.zone == zone]
+    total = reduce(add, booked_there)
+    assert total.low.value <= true <= total.high.value
+
+
+def test_kills_cost_next_to_nothing(run: Run) -> None:
+    """Another operator, that nobody killed, saw the same."""
+    steady = sum(account.energy.best.value for account in booked(run.steady.ledger).values())
+    assert energy(run).best.value == pytest.approx(steady, rel=0.005)
+
+
+def test_no_token_is_booked_twice_and_every_one_that_was_read_once(run: Run) -> None:
+    true, steady = truth(run), booked(run.steady.ledger)
+    for line, readable in run.steady.readable().items():
+        assert steady[line].generated_tokens == pytest.approx(readable.generated_tokens)
+        assert steady[line].prompt_tokens == pytest.approx(readable.prompt_tokens)
+        assert readable.generated_tokens <= true[line].generated_tokens
+
+
+def test_a_killed_operator_books_no_token_twice_and_loses_few(run: Run) -> None:
+    true, books = truth(run), booked(run.operator.ledger)
+    tokens = {line: account.generated_tokens for line, account in books.items() if account.generated_tokens}
+    assert all(count <= true[line].generated_tokens + 1e-6 for line, count in tokens.items())
+    assert sum(tokens.values()) >= 0.95 * sum(known.generated_tokens for known in true.values())
+
+
+def test_the_same_readings_again_add_nothing(run: Run) -> None:
+    again = book(run.operator.ledger, run.look())
+    assert booked(again) == booked(run.operator.ledger)
+
+
+@parts_of_gpus
+def test_no_line_is_charged_more_than_its_truth_and_what_nobody_can_tell_is_told(run: Run) -> None:
+    """Where labels were lost, a line may lack what is unattributed in its zone; it must not have more than it used."""
+    true, books = truth(run), booked(run.operator.ledger)
+    lost = {
+        line.zone: account.energy.high.value for line, account in books.items() if line.kind is LineKind.UNATTRIBUTED
+    }
+    outside = {
+        line: (books[line].energy.low.value / WH, known.joules / WH, books[line].energy.high.value / WH)
+        for line, known in true.items()
+        if line in books
+        and not books[line].energy.low.value <= known.joules <= books[line].energy.high.value + lost.get(line.zone, 0.0)
+    }
+    assert outside == {}
+
+
+SHARED = [
+    LineKey(LineKind.SERVICE, "llm", "tiny", "awq", "north"),
+    LineKey(LineKind.SERVICE, "llm", "mid", "fp8", "north"),
+    LineKey(LineKind.SERVICE, "llm", "draft", "int4", "north"),
+    LineKey(LineKind.SERVICE, "llm", "draft", "int4", "south"),
+]
+
+
+@pytest.fixture(scope="module")
+def calm() -> Run:
+    """Pods come and go and nothing fails."""
+    run = Run(seed=3, seconds=2400, calm=True)
+    asyncio.run(run.live())
+    print(table(run))  # noqa: T201 -- the table that -s shows
+    return run
+
+
+def test_without_misfortune_the_total_is_exact_and_every_token_is_booked(calm: Run) -> None:
+    assert energy(calm).best.value == pytest.approx(true_joules(calm), rel=1e-4)
+    books = booked(calm.operator.ledger)
+    for line, known in truth(calm).items():
+        if line.kind is LineKind.SERVICE:
+            assert books[line].generated_tokens == known.generated_tokens
+
+
+@parts_of_gpus
+def test_without_misfortune_the_bounds_of_every_line_contain_its_truth(calm: Run) -> None:
+    true, books = truth(calm), booked(calm.operator.ledger)
+    outside = {
+        line: (books[line].energy.low.value / WH, known.joules / WH, books[line].energy.high.value / WH)
+        for line, known in true.items()
+        if line not in books or not books[line].energy.low.value <= known.joules <= books[line].energy.high.value
+    }
+    assert outside == {}
+
+
+@parts_of_gpus
+@pytest.mark.parametrize("line", SHARED, ids=lambda line: f"{line.name} {line.zone}")
+def test_a_part_of_a_gpu_is_charged_what_it_used_within_its_bounds(calm: Run, line: LineKey) -> None:
+    known, used = truth(calm)[line], booked(calm.operator.ledger)[line].energy
+    assert used.low.value <= known.joules <= used.high.value
