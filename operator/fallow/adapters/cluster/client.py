@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,8 @@ from fallow.domain.errors import Conflict, Refused, Unreachable
 JSON = Mapping[str, Any]
 
 TIMEOUT_SECONDS = 10.0
+PAGE_OBJECTS = 500
+MAX_PAGE = 8 * 1024 * 1024
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -62,6 +64,39 @@ class KubernetesApi:
         if not isinstance(items, list):
             raise Unreachable(f"list {path}: the answer holds no items")
         return [item["metadata"] for item in items]
+
+    async def pages(self, path: str, *, metadata_only: bool = False) -> AsyncIterator[list[dict[str, Any]]]:
+        """A list in pages, so that a large cluster's fits into memory; nothing for a kind that is not installed.
+
+        An object of a built-in kind comes without its own kind and version.
+        """
+        accept = METADATA_LIST if metadata_only else "application/json"
+        query = [("limit", str(PAGE_OBJECTS))]
+        while True:
+            status, answer = await self._send("GET", path, query=query, accept=accept)
+            if status == 404:
+                return
+            answer = _checked(status, answer, f"list {path}")
+            yield list(answer.get("items") or ())
+            token = str((answer.get("metadata") or {}).get("continue") or "")
+            if not token:
+                return
+            query = [("limit", str(PAGE_OBJECTS)), ("continue", token)]
+
+    async def text(self, path: str) -> str:
+        """A page that the API server hands on, such as a pod's metrics; at most MAX_PAGE bytes."""
+        try:
+            response = await self._ask("GET", path, accept="text/plain")
+            body = bytearray()
+            async for chunk in response.response.content.iter_chunked(64 * 1024):
+                body += chunk
+                if len(body) > MAX_PAGE:
+                    raise Refused(f"GET {path}: a page longer than {MAX_PAGE} bytes")
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise Unreachable(f"GET {path}: {error or type(error).__name__}") from error
+        if response.status != 200:
+            _checked(response.status, _parsed(bytes(body)), f"GET {path}")
+        return body.decode(errors="replace")
 
     async def create(self, path: str, body: JSON) -> dict[str, Any]:
         return _checked(*await self._send("POST", path, body=body), f"POST {path}")
@@ -125,6 +160,21 @@ class KubernetesApi:
         query: Sequence[tuple[str, str]],
         accept: str,
     ) -> tuple[int, dict[str, Any]]:
+        response = await self._ask(method, path, body=body, content_type=content_type, query=query, accept=accept)
+        raw: bytes = await response.read()
+        return response.status, _parsed(raw)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        accept: str,
+        body: JSON | Sequence[JSON] | None = None,
+        content_type: str = "application/json",
+        query: Sequence[tuple[str, str]] = (),
+    ) -> Any:
+        """The client's answer with its body still to be read."""
         request = await self._client.param_serialize(
             method,
             path,
@@ -133,9 +183,7 @@ class KubernetesApi:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self._client.call_api(*request, _request_timeout=self._timeout)
-        raw: bytes = await response.read()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-        return response.status, _parsed(raw)
+        return await self._client.call_api(*request, _request_timeout=self._timeout)
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

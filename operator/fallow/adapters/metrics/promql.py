@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from fallow.adapters.metrics.samples import Sample
@@ -14,6 +16,14 @@ from fallow.domain.units import Instant, Seconds
 
 _REGEX_SIGNS = re.compile(r"([.\\+*?()|\[\]{}^$])")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a range query's answer: its values by time."""
+
+    labels: Mapping[str, str]
+    values: Mapping[float, float]
 
 
 class UnexpectedAnswer(ValueError):
@@ -47,6 +57,12 @@ def highest_by(labels: Sequence[str], names: Iterable[str], matchers: Mapping[st
     return f"max by ({', '.join(labels)}) ({one_of(names, matchers)})"
 
 
+def selector(name: str, matchers: Mapping[str, str]) -> str:
+    """One metric by its exact name, narrowed by exact label matchers."""
+    exact = ",".join(f"{label}={quoted(value)}" for label, value in sorted(matchers.items()))
+    return f"{name}{{{exact}}}" if exact else name
+
+
 def targets_of(names: Iterable[str], matchers: Mapping[str, str]) -> str:
     """The `up` series of the targets that deliver these metrics: their labels are the target's own."""
     exact = ",".join(f"{label}={quoted(value)}" for label, value in sorted(matchers.items()))
@@ -76,6 +92,18 @@ def vector_samples(result: Any, name: str) -> list[Sample]:
             found.append(Sample(own_name or name, labels, float(value), Instant(float(at))))
         except (KeyError, TypeError, ValueError) as error:
             raise UnexpectedAnswer(f"an item without a value: {_short(item)}") from error
+    return found
+
+
+def matrix_series(result: Any) -> list[Series]:
+    """Every series of a range query; values that are no number are left out."""
+    found: list[Series] = []
+    for _, labels, item in _series(result, required_name=False):
+        try:
+            values = {float(at): float(value) for at, value in item.get("values", ())}
+        except (TypeError, ValueError) as error:
+            raise UnexpectedAnswer(f"a series without values: {_short(item)}") from error
+        found.append(Series(labels, {at: value for at, value in values.items() if isfinite(value)}))
     return found
 
 

@@ -1,0 +1,55 @@
+"""Who holds a GPU that the meter names nobody for: nobody, the one who must, or somebody who cannot be told.
+
+The same rule as the ledger's (footprint.attribution), over a window: what Kubernetes says holds from a pod's start on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fallow.domain.readings import PodRef
+from fallow.domain.units import Instant
+from fallow.domain.windows import GpuWindow, HoldingPod, Survey, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """Pods of a node that hold more GPUs than the meter names them for. `must` hold all that are unnamed, from `since`.
+
+    Where it is None nobody can tell which of them holds which GPU.
+    """
+
+    pods: tuple[PodRef, ...]
+    must: PodRef | None = None
+    since: Instant | None = None
+
+
+def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
+    """By node; a node without such pods is absent."""
+    named: Counter[PodRef] = Counter()
+    unnamed: Counter[str] = Counter()
+    for gpu in window.gpus:
+        holders = _last_holders(gpu)
+        named.update(holder for holder in holders if holder is not None)
+        unnamed[gpu.node] += not any(holders)
+    by_node: defaultdict[str, list[HoldingPod]] = defaultdict(list)
+    for pod in survey.pods.values():
+        if pod.node and pod.gpus > named[pod.ref]:
+            by_node[pod.node].append(pod)
+    return {node: _resolved(pods, named, unnamed[node]) for node, pods in by_node.items()}
+
+
+def _resolved(pods: Sequence[HoldingPod], named: Mapping[PodRef, int], unnamed: int) -> Hidden:
+    refs = tuple(sorted(pod.ref for pod in pods))
+    missing = sum(pod.gpus - named.get(pod.ref, 0) for pod in pods)
+    if missing != unnamed or len({pod.workload for pod in pods}) > 1:
+        return Hidden(refs)
+    return Hidden(refs, refs[0], max(pod.started for pod in pods))
+
+
+def _last_holders(gpu: GpuWindow) -> set[PodRef | None]:
+    if not gpu.slots:
+        return set()
+    return {tenure.holder for tenure in gpu.slots[max(gpu.slots)].tenures}
