@@ -218,6 +218,7 @@ def test_what_is_missing_is_named_in_one_line_with_an_example() -> None:
         (["--best", "middle"], "mean, low, high or 0.5"),
         (["--monte-carlo"], "--ttft-quantiles"),
         (["--per", "1:2"], "where one value is wanted"),
+        (["--per", "1e-320"], "too large to print"),
         (["--csv", "no-such-file.csv"], "cannot read no-such-file.csv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -90,4 +90,5 @@ def footprint(computers: Figure[Joules], site: Site) -> Footprint:
 
 def between(figure: Figure[Q], weight: float = MEAN) -> Figure[Q]:
     """The same bounds with the best value `weight` of the way from low to high; 0.5 is their mean."""
-    return Figure(figure.low, figure.low + (figure.high - figure.low) * weight, figure.high)
+    best = figure.low + (figure.high - figure.low) * weight
+    return Figure(figure.low, min(best, figure.high), figure.high)  # the sum may round up past the bound

@@ -59,6 +59,14 @@ def test_best_lies_in_the_middle_of_the_bounds_or_where_it_is_put() -> None:
     assert between(figure, 0.25).best == Grams(15)
 
 
+@given(three(factors), st.floats(0, 1))
+def test_a_best_value_put_between_the_bounds_stays_between_them(
+    bounds: tuple[float, float, float], weight: float
+) -> None:
+    figure = between(Figure(*map(Grams, bounds)), weight)
+    assert figure.low <= figure.best <= figure.high
+
+
 @given(
     three(factors),
     three(factors),

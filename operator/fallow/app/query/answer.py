@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fallow.app.query import quantities
 from fallow.app.query.inputs import QUANTILES, Input, Inputs, Unusable
-from fallow.app.query.quantities import Amount
+from fallow.app.query.quantities import Amount, UnreadableError
 from fallow.domain.figures import Figure
 from fallow.domain.units import JOULES_PER_WH, Grams, GramsPerKWh, Joules, LitresPerKWh, Quantity, Seconds, Watts
 from fallow.domain.zones import Ratio
@@ -89,6 +90,8 @@ def answered(texts: Mapping[str, str], sampling: Sampling) -> Answer:
         embodied = best.of_bounds(made)
         figures["embodied_g"] = _plain(embodied * (1 / units))
         figures["total_g"] = _plain(intensity_per_unit(operational, embodied, units))
+    if not all(math.isfinite(value) for figure in figures.values() for value in figure.values()):
+        raise UnreadableError("the figures are too large to print; check the units of what goes in")
     return Answer(figures, inputs.used, (*inputs.notes, *best.notes), texts.get("name", ""))
 
 
@@ -136,6 +139,8 @@ def _latency(inputs: Inputs) -> Span:
     if inputs.given(*parts, "output-tokens") and "latency" not in inputs.texts:
         ttft, tokens, rate = (inputs.amount(name) for name in ("ttft", "output-tokens", "tps"))
         return waiting(_span(ttft), _ratio(tokens), _ratio(rate))
+    if "output-tokens" in inputs.texts:
+        inputs.notes.append("--output-tokens is not used: --latency is the time of the whole answer.")
     return _span(inputs.amount("latency"))
 
 

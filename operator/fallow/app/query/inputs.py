@@ -168,7 +168,8 @@ class Inputs:
         mean = yearly_means().get(zone)
         if mean is None:
             country = zone.split("-", maxsplit=1)[0]
-            near = [code for code in sorted(yearly_means()) if code.startswith(country[:1])]
+            known = sorted(yearly_means())
+            near = [code for code in known if code.startswith(country[:1])] or known
             raise Unusable("zone", f"{self.texts['zone']!r} is not in the dataset; near it are {', '.join(near[:12])}")
         self.used["zone"] = Input(zone, "", GIVEN)
         source = f"dataset, {mean.source} {zone}, mean of {mean.year}"
