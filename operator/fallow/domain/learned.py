@@ -1,0 +1,88 @@
+"""What is learned from watching: how a variant uses energy on a GPU type. Kept with the ledger; it may be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.units import Instant
+from fallow.domain.workloads import ServiceKey
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Placement:
+    """A service's variant on one GPU type; `product` as the node's label nvidia.com/gpu.product names it."""
+
+    service: ServiceKey
+    variant: str
+    product: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBin:
+    """Sums over the windows of a replica at one concurrency, older ones forgotten: J, s, tokens, steps, requests."""
+
+    windows: float = 0.0
+    energy: float = 0.0
+    seconds: float = 0.0
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+    iterations: float = 0.0
+    requests: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepMoments:
+    """The regression of a replica's energy on its work, as normal equations (`footprint.steps`).
+
+    `information` is the upper triangle of X'X over prompt tokens, generated tokens, iterations and seconds, each
+    divided by the window's energy; `solution` is the least-squares solution without constraints. `spread` is the mean
+    square of `judged` relative errors, each of a window that was predicted before it was learned from; `above` and
+    `below` are the drift test's sums. `refits` counts the drifts found, `since` is the start of the present fit.
+    """
+
+    information: tuple[float, ...]
+    solution: tuple[float, ...]
+    windows: float
+    spread: float
+    judged: float
+    since: Instant
+    above: float = 0.0
+    below: float = 0.0
+    refits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """One placement. `gpus` of a replica; `idle_watts` of a replica, loaded and without work, over `idle_windows`.
+
+    `steps` is None for engines that do not count their iterations. `bins` are by the exponent of two: bin 3 holds
+    8 to 16 requests a step.
+    """
+
+    gpus: int
+    at: Instant
+    idle_watts: float = 0.0
+    idle_windows: float = 0.0
+    steps: StepMoments | None = None
+    bins: Mapping[int, LoadBin] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """An engine's counters at one moment; None where it does not count them."""
+
+    prompt_tokens: float
+    generated_tokens: float
+    requests: float
+    cached_prompt_tokens: float | None
+    iterations: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where a replica's window begins: its GPUs' counters (J, by UUID) and its engine's. It is not stored."""
+
+    at: Instant
+    joules: Mapping[str, float]
+    counts: Counts
