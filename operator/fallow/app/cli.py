@@ -5,6 +5,7 @@ import typer
 from fallow import __version__
 from fallow.app.commands.agent import agent
 from fallow.app.commands.estimate import estimate
+from fallow.app.commands.report import report
 from fallow.app.commands.run import run
 from fallow.app.commands.settings import show_settings
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(estimate)
+app.command()(report)
 app.command()(agent)
 app.command("settings")(show_settings)
 

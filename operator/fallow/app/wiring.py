@@ -79,17 +79,21 @@ async def connect(settings: Settings) -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
+def prometheus_access(settings: Settings) -> Access:
+    return Access(
+        headers=settings.prometheus_headers,
+        token_file=settings.prometheus_token_file,
+        ca_file=settings.prometheus_ca_file,
+    )
+
+
 def metric_source(settings: Settings) -> MetricSource:
     if settings.prometheus_url:
         return PrometheusSource(
             settings.prometheus_url,
             timeout=Seconds(settings.prometheus_timeout),
             window=Seconds(settings.prometheus_window),
-            access=Access(
-                headers=settings.prometheus_headers,
-                token_file=settings.prometheus_token_file,
-                ca_file=settings.prometheus_ca_file,
-            ),
+            access=prometheus_access(settings),
             matchers=settings.prometheus_matchers,
         )
     return DirectSource(exporter_port=settings.dcgm_port, gateways=settings.gateways)
