@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -108,6 +109,16 @@ class Share:
     slices: int
     activity: Activity | Missing
     profile: str = ""
+
+
+# 3g.40gb, or a compute instance within one: 1c.3g.40gb
+_PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.")
+
+
+def compute_slices(profile: str) -> int:
+    """Compute slices of a MIG profile, 1 to 7; a profile of an unknown form has at least one."""
+    found = _PROFILE.match(profile)
+    return 1 if found is None else int(found[1] or found[2])
 
 
 class HostMeter(StrEnum):

@@ -17,17 +17,24 @@ from fallow.domain.zones import Spell, Zone, ZoneReading
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """`gpus` are the physical ones, however they are handed out; `in_turns` where copies of each are (time-slicing)."""
+
     name: str
     address: str
     labels: Mapping[str, str]
     gpus: int
     gpu_product: str
     ready: bool = True
+    in_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that holds GPUs or belongs to a service. `service` and `variant` are None for foreign pods."""
+    """A pod that holds GPUs or belongs to a service. `service` and `variant` are None for foreign pods.
+
+    `gpus` are all the GPUs or parts of them that it asked for; of these `instances` by their MIG profile, and `copies`
+    of GPUs that are used in turns, where they have a name of their own.
+    """
 
     ref: PodRef
     uid: str
@@ -44,6 +51,8 @@ class Pod:
     started: Instant | None = None
     ready_since: Instant | None = None
     deleting_since: Instant | None = None
+    instances: Mapping[str, int] = field(default_factory=dict)
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)

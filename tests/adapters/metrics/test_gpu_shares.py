@@ -10,9 +10,8 @@ import pytest
 from fallow.adapters.metrics.dcgm import READ_NAMES, Exporters, read_gpus
 from fallow.adapters.metrics.direct import DirectSource, ScrapeLimits
 from fallow.adapters.metrics.exposition import parse_page
-from fallow.adapters.metrics.gpu_shares import slices_of
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, GpuReading, PodRef, Share, Sharing
+from fallow.domain.readings import Activity, ActivitySource, GpuReading, PodRef, Share, Sharing, compute_slices
 from fallow.domain.units import Instant, Seconds
 from tests.adapters.metrics.pages import Gpu, agent_page, gpu_page
 from tests.adapters.metrics.rigs import NOW, TIMEOUT, DirectRig, PrometheusRig, World
@@ -101,7 +100,7 @@ def test_an_instance_used_in_turns_is_a_share_for_each_of_its_pods() -> None:
     [("1g.10gb", 1), ("3g.40gb", 3), ("7g.80gb", 7), ("1g.10gb+me", 1), ("1c.3g.40gb", 1), ("", 1), ("half", 1)],
 )
 def test_compute_slices_are_read_from_the_profile(profile: str, slices: int) -> None:
-    assert slices_of(profile) == slices
+    assert compute_slices(profile) == slices
 
 
 NAMED = ("", "llm", "a-0")

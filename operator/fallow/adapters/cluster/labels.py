@@ -8,3 +8,6 @@ SPEC_HASH = f"{GROUP}/spec-hash"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"
+# as GPU feature discovery writes them
+GPU_COUNT = "nvidia.com/gpu.count"
+GPU_COPIES = "nvidia.com/gpu.replicas"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fallow.adapters.cluster.labels import GPU, GPU_PRODUCT, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.gpus import asked_by, offered
+from fallow.adapters.cluster.labels import GPU_PRODUCT, SERVICE, SPEC_HASH, VARIANT
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Node, Pod
 from fallow.domain.units import Instant
@@ -15,9 +16,6 @@ from fallow.domain.workloads import ServiceKey
 
 JSON = Mapping[str, Any]
 
-# device plugins of the three vendors; a MIG slice or a time-sliced share counts as one
-GPU_RESOURCES = frozenset({GPU, f"{GPU}.shared", "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe"})
-MIG_PREFIX = "nvidia.com/mig-"
 ENGINE_PORT = 8000
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -30,24 +28,9 @@ def labels_of(body: JSON) -> Mapping[str, str]:
     return body.get("metadata", {}).get("labels") or {}
 
 
-def gpus_of(resources: JSON) -> int:
-    """GPUs in a resource list; extended resources are whole numbers."""
-    return sum(
-        int(amount) for name, amount in resources.items() if name in GPU_RESOURCES or name.startswith(MIG_PREFIX)
-    )
-
-
-def pod_gpus(spec: JSON) -> int:
-    """GPUs that the pod holds: its containers together, or its greediest init container if that takes more."""
-    return max(
-        sum(_container_gpus(spec.get("containers"))),
-        max(_container_gpus(spec.get("initContainers")), default=0),
-    )
-
-
 def concerns_us(body: JSON) -> bool:
     """Whether a pod holds GPUs or belongs to a service: all others are left out of the picture."""
-    return SERVICE in labels_of(body) or pod_gpus(body.get("spec", {})) > 0
+    return SERVICE in labels_of(body) or asked_by(body.get("spec", {})).all > 0
 
 
 def read_pod(body: JSON) -> Pod | None:
@@ -55,7 +38,7 @@ def read_pod(body: JSON) -> Pod | None:
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     if status.get("phase") in ENDED:
         return None
-    labels = metadata.get("labels") or {}
+    labels, held = metadata.get("labels") or {}, asked_by(spec)
     ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
     is_ready = ready.get("status") == "True"
     service = labels.get(SERVICE)
@@ -66,7 +49,9 @@ def read_pod(body: JSON) -> Pod | None:
         node=spec.get("nodeName") or "",
         address=status.get("podIP") or "",
         port=ENGINE_PORT,
-        gpus=pod_gpus(spec),
+        gpus=held.all,
+        instances=held.instances,
+        copies=held.copies,
         created=instant(metadata.get("creationTimestamp")) or Instant(0),
         ready=is_ready,
         deleting=deletion is not None,
@@ -87,13 +72,15 @@ def read_node(body: JSON) -> Node:
     labels = dict(labels_of(body))
     addresses = {part.get("type"): part.get("address", "") for part in status.get("addresses") or ()}
     ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
+    gpus, in_turns = offered(labels, status.get("capacity") or {})
     return Node(
         name=body["metadata"]["name"],
         address=addresses.get("InternalIP", ""),
         labels=labels,
-        gpus=gpus_of(status.get("capacity") or {}),
+        gpus=gpus,
         gpu_product=labels.get(GPU_PRODUCT, ""),
         ready=ready.get("status") == "True",
+        in_turns=in_turns,
     )
 
 
@@ -135,10 +122,6 @@ def controller_of(body: JSON) -> str:
     """The uid of the object that controls this one, empty for none."""
     owners: Iterable[JSON] = body.get("metadata", {}).get("ownerReferences") or ()
     return next((str(owner.get("uid", "")) for owner in owners if owner.get("controller")), "")
-
-
-def _container_gpus(containers: Iterable[JSON] | None) -> list[int]:
-    return [gpus_of((part.get("resources") or {}).get("limits") or {}) for part in containers or ()]
 
 
 def _started(status: JSON) -> Instant | None:

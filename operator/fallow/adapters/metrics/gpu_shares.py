@@ -6,7 +6,6 @@ it in turns. Without that option it names one of these pods only; the agent know
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +20,11 @@ from fallow.adapters.metrics.gpu_series import (
 )
 from fallow.adapters.metrics.samples import Sample
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, PodRef, Share, Sharing
+from fallow.domain.readings import Activity, ActivitySource, PodRef, Share, Sharing, compute_slices
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
 
 INSTANCE, PROFILE = "GPU_I_ID", "GPU_I_PROFILE"
-# 3g.40gb, or a compute instance within one: 1c.3g.40gb
-_SLICES = re.compile(r"(?:(\d)c\.)?(\d)g\.")
 
 PodOf = Callable[[Mapping[str, str]], PodRef | None]
 
@@ -86,12 +83,6 @@ def holder_and_shares(samples: Sequence[Sample], told: Told, pod_of: PodOf) -> t
     return next(iter(pods), None), ()
 
 
-def slices_of(profile: str) -> int:
-    """Compute slices of a MIG profile, 1 to 7; a profile of an unknown form has at least one."""
-    found = _SLICES.match(profile)
-    return 1 if found is None else int(found[1] or found[2])
-
-
 def _instances(samples: Sequence[Sample], at: Instant, told: Told, pod_of: PodOf) -> Iterable[Share]:
     by_instance: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -102,7 +93,7 @@ def _instances(samples: Sequence[Sample], at: Instant, told: Told, pod_of: PodOf
             continue
         profile, activity = copies[0].labels.get(PROFILE, ""), _activity(by_instance[name])
         for pod in _holders(list(_named(copies, pod_of)), told.at(name)) or [None]:
-            yield Share(name, Sharing.MIG, pod, slices_of(profile), activity, profile)
+            yield Share(name, Sharing.MIG, pod, compute_slices(profile), activity, profile)
 
 
 def _named(copies: Iterable[Sample], pod_of: PodOf) -> Iterable[PodRef]:
