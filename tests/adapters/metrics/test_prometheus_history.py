@@ -82,10 +82,10 @@ async def test_a_source_that_fails_at_once_says_why(rig: PrometheusRig) -> None:
     assert found.reason is Reason.BAD_ANSWER
 
 
-async def test_three_queries_are_asked_for_each_time(rig: PrometheusRig) -> None:
+async def test_four_queries_are_asked_for_each_time(rig: PrometheusRig) -> None:
     await past(rig)
 
-    assert len(rig.server.asked) == 3 * len(TIMES)
+    assert len(rig.server.asked) == 4 * len(TIMES)
     assert sorted({float(time) for time in rig.server.times}) == pytest.approx(TIMES, abs=1e-3)
 
 

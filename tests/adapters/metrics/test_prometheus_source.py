@@ -53,7 +53,7 @@ async def test_the_number_of_queries_is_the_same_for_one_and_for_two_hundred_ser
     readings = await read(rig, scope)
 
     assert len(readings.engines) == services
-    assert len(rig.server.asked) == rig.source.queries == 6
+    assert len(rig.server.asked) == rig.source.queries == 7
 
 
 async def test_all_queries_of_a_read_ask_for_the_same_moment(rig: PrometheusRig) -> None:
@@ -310,7 +310,7 @@ async def test_headers_and_the_token_of_the_moment_are_sent(rig: PrometheusRig, 
 
     sent: list[Mapping[str, str]] = rig.server.headers
     assert {headers["X-Scope-OrgID"] for headers in sent} == {"west"}
-    assert [headers["Authorization"] for headers in sent] == ["Bearer first"] * 5 + ["Bearer second"] * 5
+    assert [headers["Authorization"] for headers in sent] == ["Bearer first"] * 6 + ["Bearer second"] * 6
 
 
 async def test_a_token_that_cannot_be_read_is_a_fault_that_names_the_file(rig: PrometheusRig, tmp_path: Path) -> None:

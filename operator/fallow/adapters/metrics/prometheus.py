@@ -1,4 +1,4 @@
-"""Reads everything through a Prometheus HTTP API (also Thanos, Mimir, VictoriaMetrics) in at most six queries a cycle.
+"""Reads all through a Prometheus HTTP API (also Thanos, Mimir, VictoriaMetrics) in at most seven queries a cycle.
 
 The number of queries does not depend on the number of services. A query that fails leaves its own family without
 readings and with a fault; the others stand.
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fallow.adapters.metrics import dcgm, promql, vllm
+from fallow.adapters.metrics import dcgm, host, promql, vllm
 from fallow.adapters.metrics.faults import listed
 from fallow.adapters.metrics.prometheus_api import Access, PrometheusApi, Question
 from fallow.adapters.metrics.samples import MetricSpec, Sample
@@ -21,7 +21,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
 from fallow.ports import ReadScope
 
-QUERIES_AT_MOST = 6
+QUERIES_AT_MOST = 7
 _Samples = Question[list[Sample]]
 _Answer = list[Sample] | Missing
 
@@ -75,7 +75,7 @@ class PrometheusSource:
         waiting_names = {name for name in scope.waiting_metrics if name}
         questions = self._questions(waiting_names)
         self._queries = len(questions)
-        state, ttft, itl, gpu, up, *waiting = await asyncio.gather(
+        state, ttft, itl, gpu, up, hosts, *waiting = await asyncio.gather(
             *(self._api.ask(question, now) for question in questions)
         )
 
@@ -90,9 +90,11 @@ class PrometheusSource:
             engines=engines.readings,
             gpus=gpus,
             waiting=waiting_series,
+            hosts=host.read_hosts(_found(hosts), _by_address(scope)),
             engine_fault=_first_fault(state, ttft, itl),
             gpu_fault=_first_fault(gpu, up) or self._nodes_unseen(gpus, scope),
             waiting_fault=_first_fault(*waiting) or doubtful,
+            host_fault=_first_fault(hosts),
             pod_faults={**unseen, **engines.faults},
         )
 
@@ -114,28 +116,34 @@ class PrometheusSource:
 
     async def _past(self, at: Instant, scope: ReadScope) -> Readings | Missing:
         questions = self._meters()
-        state, gpu, up = await asyncio.gather(*(self._api.ask(question, at) for question in questions))
+        state, gpu, up, hosts = await asyncio.gather(*(self._api.ask(question, at) for question in questions))
         if fault := _first_fault(state, gpu, up):
             return fault
         engines, _ = self._engines(_found(state), scope)
-        return Readings(at=at, engines=engines.readings, gpus=self._gpus(_found(gpu), _found(up), scope))
+        return Readings(
+            at=at,
+            engines=engines.readings,
+            gpus=self._gpus(_found(gpu), _found(up), scope),
+            hosts=host.read_hosts(_found(hosts), _by_address(scope)),
+        )
 
     def _questions(self, waiting_names: set[str]) -> list[_Samples]:
-        state, gpus, targets = self._meters()
+        state, gpus, targets, hosts = self._meters()
         questions = [
             state,
             self._latency_question("vLLM's time to first token", vllm.TTFT),
             self._latency_question("vLLM's inter-token latency", vllm.ITL),
             gpus,
             targets,
+            hosts,
         ]
         if waiting_names:
             query = promql.raw(waiting_names, self._window, self._matchers)
             questions.append(Question("metrics of waiting requests", query, promql.newest_samples))
         return questions
 
-    def _meters(self) -> tuple[_Samples, _Samples, _Samples]:
-        """What the books are kept from: engines, GPUs, and the targets that tell exporters from workloads."""
+    def _meters(self) -> tuple[_Samples, _Samples, _Samples, _Samples]:
+        """What the books are kept from: engines, GPUs, the targets that tell exporters from workloads, and hosts."""
         window, matchers, gpu_names = self._window, self._matchers, dcgm.READ_NAMES
         return (
             Question("vLLM's load and counters", promql.raw(vllm.STATE_NAMES, window, matchers), promql.newest_samples),
@@ -145,6 +153,7 @@ class PrometheusSource:
                 promql.targets_of(gpu_names, matchers),
                 lambda result: promql.vector_samples(result, "up"),
             ),
+            Question("the nodes' host meters", promql.raw(host.READ_NAMES, window, matchers), promql.newest_samples),
         )
 
     def _latency_question(self, what: str, spec: MetricSpec) -> _Samples:
@@ -177,7 +186,7 @@ class PrometheusSource:
         return at_address.get(dcgm.host_of(sample.labels.get("instance", "")))
 
     def _gpus(self, samples: Iterable[Sample], up: Iterable[Sample], scope: ReadScope) -> dict[str, GpuReading]:
-        exporters = exporters_of(up, {address: name for name, address in scope.nodes.items()})
+        exporters = exporters_of(up, _by_address(scope))
         return dcgm.read_gpus(samples, labels=self._gpu_labels, exporters=exporters)
 
     def _nodes_unseen(self, gpus: Mapping[str, GpuReading], scope: ReadScope) -> Missing | None:
@@ -194,6 +203,10 @@ def exporters_of(up: Iterable[Sample], node_names: Mapping[str, str]) -> dcgm.Ex
         (sample.labels.get("job", ""), sample.labels.get("instance", "")): _target_pod(sample.labels) for sample in up
     }
     return dcgm.Exporters(node_names=node_names, targets=targets)
+
+
+def _by_address(scope: ReadScope) -> Mapping[str, str]:
+    return {address: name for name, address in scope.nodes.items()}
 
 
 def _found(*answers: _Answer) -> list[Sample]:

@@ -112,7 +112,12 @@ def _cycle(report: CycleReport) -> Iterator[Metric]:
 
 def _faults(report: CycleReport) -> Counter[tuple[str, str]]:
     readings = report.snapshot.readings
-    whole = (("engines", readings.engine_fault), ("gpus", readings.gpu_fault), ("waiting", readings.waiting_fault))
+    whole = (
+        ("engines", readings.engine_fault),
+        ("gpus", readings.gpu_fault),
+        ("hosts", readings.host_fault),
+        ("waiting", readings.waiting_fault),
+    )
     found = Counter((signal, str(fault.reason)) for signal, fault in whole if fault is not None)
     found.update(("pod", str(fault.reason)) for fault in readings.pod_faults.values())
     found.update(
