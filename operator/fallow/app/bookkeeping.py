@@ -10,7 +10,9 @@ from fallow.domain.errors import Conflict, WriteError
 from fallow.domain.ledger import Ledger, LineKey
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
+from fallow.footprint.appraisal import appraised
 from fallow.footprint.bookkeeping import book
+from fallow.planner.situations import situations
 from fallow.ports import LedgerStore
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ class Bookkeeper:
         if self._reload and not await self._load(snapshot.at):
             return self._ledger
         if self._ledger is not None:
-            self._ledger = book(self._ledger, snapshot)
+            booked = book(self._ledger, snapshot)
+            self._ledger = appraised(self._ledger, booked, snapshot, situations(snapshot))
             self._see(snapshot)
             if self._due(self._ledger, snapshot.at):
                 await self.store()

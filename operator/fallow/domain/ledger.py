@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fallow.domain.counterfactual import Counterfactual, Saving
 from fallow.domain.figures import Figure
+from fallow.domain.learned import Learned, Opening, Placement
 from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Watts
 from fallow.domain.workloads import ServiceKey
@@ -50,7 +52,9 @@ _NO_MONEY = Figure.exact(Money(0))
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Amounts that only grow. `energy` is at the GPU, `host` the share of the rest, `facility` both with PUE.
+    """Amounts that only grow, but for what was avoided.
+
+    `energy` is at the GPU, `host` the share of the rest, `facility` both with PUE.
 
     Four parts of `energy.best` are kept apart, what is left of it is useful: `bare`, what the GPU draws without any
     process; `parked`, what a loaded engine without work draws on top; `underfilled`, the part of the loaded baseline
@@ -59,6 +63,9 @@ class Account:
     average intensity was known, `unwatered` that for which a water factor was not, `unmarketed` that without a
     market-based intensity, and `uncosted` that without a price: each says what its amount leaves out.
     `costs` are by currency.
+
+    Of `energy.best`, `compared` is the part of which a baseline's energy is known; `avoided_...` is how much more that
+    was, by what made the difference, negative where Fallow used more; of their sum `avoided_unpriced` has no carbon.
     """
 
     energy: Figure[Joules] = _NO_ENERGY
@@ -83,6 +90,23 @@ class Account:
     generated_tokens: float = 0.0
     iterations: float = 0.0
     requests: float = 0.0
+    compared: Joules = Joules(0)
+    avoided_replicas: Figure[Joules] = _NO_ENERGY
+    avoided_rest: Figure[Joules] = _NO_ENERGY
+    avoided_precision: Figure[Joules] = _NO_ENERGY
+    avoided_other: Figure[Joules] = _NO_ENERGY
+    avoided_carbon: Figure[Grams] = _NO_CARBON
+    avoided_unpriced: Joules = Joules(0)
+
+    @property
+    def avoided(self) -> Mapping[Saving, Figure[Joules]]:
+        """By what made the difference; never subtracted from any other amount."""
+        return {
+            Saving.REPLICAS: self.avoided_replicas,
+            Saving.REST: self.avoided_rest,
+            Saving.PRECISION: self.avoided_precision,
+            Saving.OTHER: self.avoided_other,
+        }
 
     @property
     def idle(self) -> Joules:
@@ -119,6 +143,13 @@ class Account:
             generated_tokens=self.generated_tokens + other.generated_tokens,
             iterations=self.iterations + other.iterations,
             requests=self.requests + other.requests,
+            compared=self.compared + other.compared,
+            avoided_replicas=self.avoided_replicas + other.avoided_replicas,
+            avoided_rest=self.avoided_rest + other.avoided_rest,
+            avoided_precision=self.avoided_precision + other.avoided_precision,
+            avoided_other=self.avoided_other + other.avoided_other,
+            avoided_carbon=self.avoided_carbon + other.avoided_carbon,
+            avoided_unpriced=self.avoided_unpriced + other.avoided_unpriced,
         )
 
 
@@ -302,7 +333,7 @@ class Gap:
 class Ledger:
     """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
 
-    `hosts` are by node, `baselines` and `watches` by GPU.
+    `hosts` are by node, `baselines` and `watches` by GPU, `openings` by pod uid; watches and openings are not stored.
     `resets` counts the intervals in which a GPU's energy counter started anew.
     """
 
@@ -314,6 +345,9 @@ class Ledger:
     hosts: Mapping[str, HostMark] = field(default_factory=dict)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
     watches: Mapping[str, Watch] = field(default_factory=dict)
+    learned: Mapping[Placement, Learned] = field(default_factory=dict)
+    openings: Mapping[str, Opening] = field(default_factory=dict)
+    counterfactuals: Mapping[ServiceKey, Counterfactual] = field(default_factory=dict)
     resets: int = 0
     gaps: tuple[Gap, ...] = ()
     version: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fallow.domain.counterfactual import BaselineRule
 from fallow.domain.goals import Budget, Target
 from fallow.domain.units import GramsPerKWh, Seconds
 
@@ -121,4 +122,5 @@ class Policy:
     guards: GuardRules = field(default_factory=GuardRules)
     targets: tuple[Target, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    baseline: BaselineRule | None = None
     time_zone: str = UTC

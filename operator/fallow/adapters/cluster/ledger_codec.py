@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
+from fallow.adapters.cluster import learned_codec
 from fallow.domain.figures import Figure
 from fallow.domain.ledger import (
     Account,
@@ -44,8 +45,25 @@ _FIGURES: tuple[tuple[str, type[Quantity]], ...] = (
     ("embodied", Grams),
     ("host", Joules),
     ("market_carbon", Grams),
+    ("avoided_replicas", Joules),
+    ("avoided_rest", Joules),
+    ("avoided_precision", Joules),
+    ("avoided_other", Joules),
+    ("avoided_carbon", Grams),
 )
-_AMOUNTS = ("bare", "parked", "underfilled", "starting", "modelled", "unpriced", "unwatered", "unmarketed", "uncosted")
+_AMOUNTS = (
+    "bare",
+    "parked",
+    "underfilled",
+    "starting",
+    "modelled",
+    "unpriced",
+    "unwatered",
+    "unmarketed",
+    "uncosted",
+    "compared",
+    "avoided_unpriced",
+)
 _COUNTS = ("prompt_tokens", "cached_prompt_tokens", "generated_tokens", "iterations", "requests")
 
 Q = TypeVar("Q", bound=Quantity)
@@ -68,6 +86,8 @@ def encode(ledger: Ledger) -> bytes:
         "since": ledger.since,
         "at": ledger.at,
         "resets": ledger.resets,
+        "learned": learned_codec.learned_rows(ledger),
+        "counterfactuals": learned_codec.counterfactual_rows(ledger),
         "gaps": [[gap.start, gap.end, gap.filled] for gap in ledger.gaps],
         "lines": [[line.kind, line.namespace, line.name, line.variant, line.zone] for line in lines],
         "gpus": gpus,
@@ -109,6 +129,8 @@ def _ledger(raw: dict[str, Any]) -> Ledger:
         hosts={str(node): _host_mark(row) for node, row in raw.get("hosts", {}).items()},
         baselines=_baselines([str(row[0]) for rows in raw["gpus"].values() for row in rows], raw.get("baselines", [])),
         resets=int(raw["resets"]),
+        learned=learned_codec.learned(raw.get("learned", [])),
+        counterfactuals=learned_codec.counterfactuals(raw.get("counterfactuals", [])),
         gaps=tuple(Gap(Instant(float(gap[0])), Instant(float(gap[1])), Filling(gap[2])) for gap in raw["gaps"]),
     )
 
@@ -298,7 +320,8 @@ def _upgrade_1(raw: dict[str, Any]) -> None:
             )
             known = {"parked": idle, "unpriced": unpriced, "unwatered": unwatered}
             amounts = [known.get(name, zero) for name, zero in zip(_AMOUNTS, none, strict=True)]
-            row[:] = [start, energy, facility, carbon, water, embodied, 0.0, 0.0, *amounts]
+            figures = [energy, facility, carbon, water, embodied]
+            row[:] = [start, *figures, *[0.0] * (len(_FIGURES) - len(figures)), *amounts]
             row += [prompt, 0.0, generated, 0.0, requests, {}]
     for row in raw["books"]:
         row[1:1] = ["UTC"]

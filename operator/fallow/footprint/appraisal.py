@@ -1,0 +1,63 @@
+"""The step after booking: what the cycle taught about each variant, and what was avoided, into the same ledger.
+
+Both are read off the difference between the ledger before and after, so an interval counts here as often as it is
+booked: once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from fallow.domain.learned import Learned, Placement
+from fallow.domain.ledger import Account, Book, Ledger
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceKey
+from fallow.footprint.measured import observed
+from fallow.footprint.periods import added, calendar, cut, slot_of
+from fallow.footprint.savings import Situation, compared
+from fallow.footprint.steps import learned_from
+
+# what was learned of a service that is gone, in case it comes back
+KEEP_GONE = Seconds(7 * 86_400)
+
+
+def appraised(before: Ledger, after: Ledger, snapshot: Snapshot, situations: Mapping[ServiceKey, Situation]) -> Ledger:
+    """`after` with what the time since `before` taught and avoided. Services without a situation are not compared."""
+    windows, openings = observed(after.openings, snapshot)
+    learned = dict(_kept(after, snapshot))
+    for window in windows:
+        learned[window.placement] = learned_from(learned.get(window.placement), window)
+    known = replace(after, learned=learned, openings=openings)
+    followers, saved = compared(before, known, situations, snapshot.zones)
+    books = dict(known.books)
+    for line, account in saved.items():
+        books[line] = _with(books[line], account, before.at, known.at)
+    waiting = {key: one for key, one in after.counterfactuals.items() if key in snapshot.cluster.services}
+    return replace(known, books=books, counterfactuals={**waiting, **followers})
+
+
+def _kept(ledger: Ledger, snapshot: Snapshot) -> Iterator[tuple[Placement, Learned]]:
+    for placement, one in ledger.learned.items():
+        if placement.service in snapshot.cluster.services or snapshot.at - one.at <= KEEP_GONE:
+            yield placement, one
+
+
+def _with(book: Book, account: Account, start: Instant, end: Instant) -> Book:
+    present = calendar(end, book.time_zone)
+    for begin, share in cut(start, end, present.starts):
+        book = added(book, slot_of(begin, present), account if share == 1.0 else _part(account, share))
+    return book
+
+
+def _part(account: Account, share: float) -> Account:
+    return Account(
+        compared=account.compared * share,
+        avoided_replicas=account.avoided_replicas * share,
+        avoided_rest=account.avoided_rest * share,
+        avoided_precision=account.avoided_precision * share,
+        avoided_other=account.avoided_other * share,
+        avoided_carbon=account.avoided_carbon * share,
+        avoided_unpriced=account.avoided_unpriced * share,
+    )
