@@ -16,6 +16,7 @@ from fallow.domain.history import Day, History
 from fallow.domain.ledger import Account, LineKey, LineKind
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Grams, Instant, Joules
+from fallow.footprint.sci import intensity_per_unit
 
 # a day of which less was seen is listed as a gap
 WHOLE = 0.99
@@ -159,7 +160,7 @@ def line_name(line: LineKey) -> str:
 
 
 def sci(account: Account, count: float, unit: str) -> Figure[Grams] | Missing:
-    """R3: Software Carbon Intensity (ISO/IEC 21031), (E x I + M) per functional unit; without a unit there is none.
+    """S2 of an account: Software Carbon Intensity (ISO/IEC 21031) per functional unit; without a unit there is none.
 
     Energy without an intensity would make it too small, so that it is Missing while any is unpriced.
     """
@@ -167,7 +168,7 @@ def sci(account: Account, count: float, unit: str) -> Figure[Grams] | Missing:
         return Missing(Reason.NO_WORK, f"no {unit} in this period")
     if account.unpriced.value > 0:
         return Missing(Reason.NO_INTENSITY, f"{account.unpriced.kilowatt_hours:.3g} kWh have no carbon intensity")
-    return (account.carbon + account.embodied) * (1 / count)
+    return intensity_per_unit(account.carbon, account.embodied, count)
 
 
 def measured(measure: Measure, account: Account) -> float | Missing:

@@ -83,7 +83,8 @@ async def _written(asked: "CalendarPeriod", by: By, form: Form, settings: "Setti
     now = Instant(time.time())
     timeout = Seconds(max(settings.prometheus_timeout, SLOW))
     try:
-        api = PrometheusApi(settings.prometheus_url, timeout=timeout, access=prometheus_access(settings), at_once=AT_ONCE)
+        access = prometheus_access(settings)
+        api = PrometheusApi(settings.prometheus_url, timeout=timeout, access=access, at_once=AT_ONCE)
     except ValueError as error:
         _refuse(str(error))
     source = PrometheusHistory(api, settings.prometheus_matchers)
