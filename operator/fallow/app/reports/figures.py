@@ -52,15 +52,12 @@ def rounded(value: float) -> float:
 
 
 def text(value: float | None, unit: str = "") -> str:
-    """Three digits for people; a dash for what is not known."""
+    """Three digits for people, whole numbers from a thousand on; a dash for what is not known."""
     if value is None:
         return "-"
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            scale = 1e3 if letter == "k" else limit
-            return f"{value / scale:.3g} {letter}{unit}".strip()
-    shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{shown} {unit}".strip()
+    three = float(f"{value:.3g}")
+    shown = f"{value:,.0f}" if abs(value) < 1e5 else f"{three:,.0f}"
+    return f"{shown if abs(value) >= 1000 else f'{value:.3g}'} {unit}".strip()
 
 
 def change(now: float | None, before: float | None) -> str:
