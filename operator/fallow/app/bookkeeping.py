@@ -6,6 +6,7 @@ What is booked but not stored is booked again after a crash, from the stored mar
 import logging
 from dataclasses import replace
 
+from fallow.app.catching_up import CatchUp
 from fallow.domain.errors import Conflict, WriteError
 from fallow.domain.ledger import Ledger, LineKey
 from fallow.domain.snapshots import Snapshot
@@ -19,9 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Bookkeeper:
-    def __init__(self, store: LedgerStore, interval: Seconds) -> None:
+    """`catch_up` books what was missed before the present is booked; without it the counters alone cover a gap."""
+
+    def __init__(self, store: LedgerStore, interval: Seconds, catch_up: CatchUp | None = None) -> None:
         self._store = store
         self._interval = interval
+        self._catch_up = catch_up
+        self._now = Instant(0)
         self._ledger: Ledger | None = None
         self._reload = True
         self._trouble = ""
@@ -37,15 +42,22 @@ class Bookkeeper:
 
     async def book(self, snapshot: Snapshot) -> Ledger | None:
         """Book the snapshot. While the store cannot be read nothing is booked: the marks keep the interval."""
+        self._now = snapshot.at
         if self._reload and not await self._load(snapshot.at):
             return self._ledger
         if self._ledger is not None:
-            booked = book(self._ledger, snapshot)
-            self._ledger = appraised(self._ledger, booked, snapshot, situations(snapshot))
+            self._ledger = await self._booked(self._ledger, snapshot)
             self._see(snapshot)
             if self._due(self._ledger, snapshot.at):
                 await self.store()
         return self._ledger
+
+    async def _booked(self, ledger: Ledger, snapshot: Snapshot) -> Ledger:
+        if self._catch_up is not None:
+            ledger, is_complete = await self._catch_up.book(ledger, snapshot)
+            if not is_complete:
+                return ledger
+        return appraised(ledger, book(ledger, snapshot), snapshot, situations(snapshot))
 
     def _see(self, snapshot: Snapshot) -> None:
         """What a pod served cannot be read again once it is gone: note when one begins to go, and when it has gone."""
@@ -66,6 +78,7 @@ class Bookkeeper:
             self._complain(f"the ledger was not stored and is kept in memory: {error}")
         else:
             self._remember(stored)
+            self._stored_at = self._now
 
     async def _load(self, now: Instant) -> bool:
         try:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.scope import scope_of
+from fallow.app.spells import Spells
 from fallow.app.watch import Watch
 from fallow.app.zones import Zones
 from fallow.domain.estimates import Estimates
@@ -17,14 +19,14 @@ from fallow.domain.plans import Change, ClearRequest, Outcome, Plan, RunVariant,
 from fallow.domain.policies import GuardRules
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
-from fallow.domain.snapshots import ClusterView, Snapshot
+from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.estimate import estimate
-from fallow.planner.selection import policy_for
+from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.targets import concurrency_targets
-from fallow.ports import CarbonSource, Cluster, EngineTarget, MetricSource, PueSource, ReadScope, Reporter
+from fallow.ports import CarbonSource, Cluster, MetricSource, PueSource, Reporter
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Cycle:
         self._reporters = tuple(reporters)
         self._watch = Watch(window)
         self._zones = Zones(sources.carbon, sources.pue)
+        self._spells = Spells()
         self._writes = asyncio.Semaphore(writes)
         self._clock = clock
 
@@ -69,12 +72,15 @@ class Cycle:
     async def observe(self, now: Instant) -> Snapshot:
         view = self._watch.recall(self._sources.cluster.view())
         zones = await self._zones.read(now, view.zones)
-        readings = await self._sources.metrics.read(now, _scope(view))
+        readings = await self._sources.metrics.read(now, scope_of(view))
         return Snapshot(
             at=self._now(),
             cluster=view,
             readings=readings,
             zones=zones,
+            spells=self._spells.note(now, zones),
+            time_zones=time_zones(view),
+            time_zone=cluster_time_zone(view.policies),
             history=self._watch.history,
             previous=self._watch.previous,
             earlier=self._watch.earlier(now),
@@ -132,20 +138,6 @@ class Cycle:
             if age > (policy.guards if policy else GuardRules()).metrics_max_age:
                 return f"{service.key}: the readings behind this decision are {age:.0f} s old by now"
         return ""
-
-
-def _scope(view: ClusterView) -> ReadScope:
-    return ReadScope(
-        engines=tuple(
-            EngineTarget(pod.ref, pod.address, pod.port)
-            for pod in view.pods.values()
-            if pod.service is not None and pod.ready and pod.address
-        ),
-        nodes={node.name: node.address for node in view.nodes.values() if node.gpus and node.address},
-        waiting_metrics=frozenset(
-            service.scaling.wake.metric for service in view.services.values() if service.scaling.wake
-        ),
-    )
 
 
 def _changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:

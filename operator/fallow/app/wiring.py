@@ -26,6 +26,7 @@ from fallow.adapters.reports.metrics import MetricsReporter
 from fallow.adapters.reports.status import StatusReporter
 from fallow.api.mapping import WAKE_ANNOTATION
 from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.catching_up import CatchUp
 from fallow.app.cycle import Cycle, Sources
 from fallow.app.loop import Loop
 from fallow.app.settings import Settings
@@ -124,7 +125,8 @@ async def build(settings: Settings) -> Operator:
     metrics = metric_source(settings)
     carbon, pue = zone_sources(settings, api_client)
     store = ConfigMapLedgerStore(api_client, settings.namespace, part_bytes=settings.ledger_part_bytes)
-    bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval))
+    catch_up = CatchUp(metrics, Seconds(settings.prometheus_window))
+    bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval), catch_up)
     reported = MetricsReporter()
     cycle = Cycle(
         Sources(

@@ -25,7 +25,7 @@ from fallow.footprint.impacts import Held, impacts
 from fallow.footprint.periods import Calendar, Slot, added, calendar, cut, opened, rolled, slot_of
 from fallow.footprint.split import Judge, Parts
 from fallow.footprint.work import Work, work_since
-from fallow.footprint.zones import node_zone, reading_at
+from fallow.footprint.zones import changes_after, node_zone, reading_at
 
 # a ledger further ahead than this was written under a wrong clock; its periods start anew
 CLOCK_FAULT = Seconds(3600)
@@ -120,7 +120,7 @@ class _Journal:
         self.hardware[entry.hardware.name] = entry.hardware
         self.firsts[piece.line] = min(piece.start, self.firsts.get(piece.line, piece.start))
         present, spells = self.calendar_of(piece.line), self.snapshot.spells.get(zone, ())
-        for begin, share in cut(piece.start, piece.end, (*present.starts, *(spell.since for spell in spells))):
+        for begin, share in cut(piece.start, piece.end, (*present.starts, *changes_after(piece.start, spells))):
             since, self.zones[zone, since] = reading_at(begin, entry.zone, spells)
             kind = _Kind(piece.line, slot_of(begin, present), zone, since, entry.hardware.name)
             total = self.sums.setdefault(kind, _Sum())
@@ -233,7 +233,8 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         if uuid not in marks and (mark.node in snapshot.cluster.nodes or now - mark.at <= KEEP_GONE_GPU)
     }
     gpus = {**waiting, **marks}
-    hosts = hosts_step(ledger, snapshot, _by_node(snapshot, marks.keys() & ledger.gpus.keys()), gpus, now)
+    booked = _by_node(snapshot, marks.keys() & ledger.gpus.keys())
+    hosts = hosts_step(ledger, snapshot, booked, gpus, snapshot.readings.at)
     for entry in (*(_hosted(entry, hosts) for entry in entries), *_unread(snapshot, hosts)):
         journal.enter(entry)
     return replace(

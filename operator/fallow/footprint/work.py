@@ -140,4 +140,4 @@ def _countable(reading: EngineReading) -> bool:
 
 def _pruned(marks: Mapping[str, EngineMark], snapshot: Snapshot) -> Mapping[str, EngineMark]:
     present = {pod.uid for pod in snapshot.cluster.pods.values()}
-    return {uid: mark for uid, mark in marks.items() if uid in present or snapshot.at - mark.at <= KEEP_GONE}
+    return {uid: mark for uid, mark in marks.items() if uid in present or snapshot.readings.at - mark.at <= KEEP_GONE}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from fallow.domain.figures import Bounds, Missing
 from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.units import Instant
-from fallow.domain.zones import Spell, ZoneReading
+from fallow.domain.zones import IntensityTier, Spell, ZoneReading
 
 # intensities that do not change with the time of day
-TIMELESS = frozenset({"Static", "Dataset"})
+TIMELESS = frozenset({IntensityTier.DECLARED, IntensityTier.YEARLY})
 # a value of another time, as for the last known one
 OTHER_TIME = Bounds(0.9, 1.1)
 # the time before the first spell
@@ -48,12 +49,21 @@ def reading_at(at: Instant, present: ZoneReading | None, spells: Sequence[Spell]
     """
     if present is None or not spells:
         return UNWATCHED, present
-    for spell in reversed(spells):
-        if spell.since <= at:
-            return spell.since, spell.reading
+    place = bisect_right(spells, at, key=_since)
+    if place:
+        return spells[place - 1].since, spells[place - 1].reading
     known = next((spell.reading for spell in spells if not isinstance(spell.reading.intensity, Missing)), present)
     intensity = known.intensity
-    if isinstance(intensity, Missing) or known.zone.source.kind in TIMELESS:
+    if isinstance(intensity, Missing) or intensity.tier in TIMELESS:
         return UNWATCHED, known
     grams = intensity.grams.spread(OTHER_TIME.low, 1.0, OTHER_TIME.high)
     return UNWATCHED, replace(known, intensity=replace(intensity, grams=grams))
+
+
+def changes_after(at: Instant, spells: Sequence[Spell]) -> Iterator[Instant]:
+    """When the reading changed, after a time."""
+    return (spell.since for spell in spells[bisect_right(spells, at, key=_since) :])
+
+
+def _since(spell: Spell) -> Instant:
+    return spell.since

@@ -1,10 +1,10 @@
 """Which policy governs a service, which zone prices it, which GPU product it runs on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from fallow.domain.policies import Policy
-from fallow.domain.snapshots import Snapshot
-from fallow.domain.workloads import Service
+from fallow.domain.policies import UTC, Policy
+from fallow.domain.snapshots import ClusterView, Snapshot
+from fallow.domain.workloads import Service, ServiceKey
 
 
 def policy_for(service: Service, policies: Iterable[Policy]) -> Policy | None:
@@ -15,6 +15,19 @@ def policy_for(service: Service, policies: Iterable[Policy]) -> Policy | None:
         if policy.namespaces.matches(service.namespace_labels) and policy.services.matches(service.labels)
     ]
     return min(matching, key=lambda policy: (-policy.priority, policy.name), default=None)
+
+
+def time_zones(cluster: ClusterView) -> Mapping[ServiceKey, str]:
+    """Whose midnights end a service's days: those of its policy."""
+    governed = {key: policy_for(service, cluster.policies) for key, service in cluster.services.items()}
+    return {key: policy.time_zone for key, policy in governed.items() if policy is not None}
+
+
+def cluster_time_zone(policies: Iterable[Policy]) -> str:
+    """For everything that is no service's: that of the highest policy that leaves nobody out, else UTC."""
+    everybody = [policy for policy in policies if not (policy.namespaces.requirements or policy.services.requirements)]
+    first = min(everybody, key=lambda policy: (-policy.priority, policy.name), default=None)
+    return first.time_zone if first else UTC
 
 
 def product_of(snapshot: Snapshot, service: Service) -> str | None:
