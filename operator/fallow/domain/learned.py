@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fallow.domain.units import Instant
+from fallow.domain.figures import Figure, Missing
+from fallow.domain.units import Instant, Joules, Watts
 from fallow.domain.workloads import ServiceKey
 
 
@@ -86,3 +87,52 @@ class Opening:
     at: Instant
     joules: Mapping[str, float]
     counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class StepModel:
+    """What a replica's energy follows, with 95 % intervals: J per prompt token computed, per generated token, per step.
+
+    `idle` is its draw loaded and without work; the other three are what work adds to that. `spread` is the standard
+    deviation of the relative error of a minute's energy, met on windows that were not yet learned from.
+    """
+
+    prefill: Figure[Joules]
+    decode: Figure[Joules]
+    step: Figure[Joules]
+    idle: Figure[Watts]
+    spread: float
+    windows: float
+    refits: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPoint:
+    """One bin: the mean concurrency in it and what a token and a request took, idle moments within it included."""
+
+    concurrency: float
+    joules_per_token: Figure[Joules]
+    joules_per_request: Figure[Joules] | Missing
+    tokens_per_second: float
+    watts: float
+    windows: float
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """One amount of energy by what it went into; the best values add up to it. `standing` is all that is not work."""
+
+    prefill: Figure[Joules]
+    decode: Figure[Joules]
+    steps: Figure[Joules]
+    standing: Figure[Joules]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantEnergy:
+    """What is known of one variant where it runs now. `request` is what its mean request of the day should add, J."""
+
+    product: str
+    model: StepModel | Missing
+    points: tuple[LoadPoint, ...] = ()
+    request: Figure[Joules] | Missing | None = None

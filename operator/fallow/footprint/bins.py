@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import exp, log, log2
 
 from fallow.domain.figures import Bounds, Figure, Missing
-from fallow.domain.learned import LoadBin
+from fallow.domain.learned import LoadBin, LoadPoint
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules
 from fallow.footprint.measured import Window
@@ -20,18 +19,6 @@ MEMORY = 200.0
 COUNTER = Bounds(0.95, 1.05)
 # an interpolated J/token errs by up to 7 % (H100) and 10 % (B200) at the 90th percentile; docs/methodology.md
 INTERPOLATED = Bounds(0.90, 1.10)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPoint:
-    """One bin: the mean concurrency in it and what a token and a request took, idle moments within it included."""
-
-    concurrency: float
-    joules_per_token: Figure[Joules]
-    joules_per_request: Figure[Joules] | Missing
-    tokens_per_second: float
-    watts: float
-    windows: float
 
 
 def bin_of(window: Window) -> int | None:

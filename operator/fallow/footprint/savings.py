@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Saving, Terms
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.learned import Learned, Placement
+from fallow.domain.learned import Learned, Placement, StepModel
 from fallow.domain.ledger import Account, Ledger, LineKey, LineKind
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
@@ -22,7 +22,7 @@ from fallow.footprint.autoscaler import followed
 from fallow.footprint.bins import INTERPOLATED, joules_per_token_at
 from fallow.footprint.hardware import hardware_of
 from fallow.footprint.impacts import average_intensity
-from fallow.footprint.steps import StepModel, Work, idle_draw, step_model
+from fallow.footprint.steps import Work, idle_draw, step_model, work_energy
 
 # longer than this nobody watched the demand, so that what the baseline would have run is not known
 LONGEST = Seconds(120)
@@ -62,13 +62,14 @@ class Variance:
     learned: Learned | None
     profile: Profile | None
 
-    def per_token(self, concurrency: float) -> Figure[Joules] | Missing:
-        """J per token at a concurrency, by measured bins, else by a ModelProfile."""
-        measured = joules_per_token_at(self.learned.bins if self.learned else {}, concurrency)
-        if not isinstance(measured, Missing):
-            return measured
+    def measured(self, concurrency: float) -> Figure[Joules] | Missing:
+        """J per token at a concurrency by its own bins."""
+        return joules_per_token_at(self.learned.bins if self.learned else {}, concurrency)
+
+    def profiled(self, concurrency: float) -> Figure[Joules] | None:
+        """J per token at a concurrency by a ModelProfile."""
         declared = self.profile.joules_per_token(concurrency) if self.profile else None
-        return measured if declared is None else Figure.around(Joules(declared), INTERPOLATED)
+        return None if declared is None else Figure.around(Joules(declared), INTERPOLATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +310,10 @@ def _precision(name: str, interval: Interval, variances: Mapping[str, Variance])
 
 
 def _switched(reference: Variance, other: Variance, work: Work, seconds: Seconds) -> Figure[Joules] | Missing:
-    """By both step models, else by J per token at the concurrency at hand; a variant without work only stands."""
+    """By both step models, else by J per token at the concurrency at hand; a variant without work only stands.
+
+    Both are taken from profiles or both from bins, since those hold idle moments and profiles do not.
+    """
     # a loaded GPU draws what its CUDA context costs, whatever the precision: only their number makes a difference
     fewer = reference.variant.gpus - other.variant.gpus
     stands = _times(_over(reference.standing, seconds), fewer / reference.variant.gpus)
@@ -318,11 +322,14 @@ def _switched(reference: Variance, other: Variance, work: Work, seconds: Seconds
     ours, theirs = reference.steps, other.steps
     done = replace(work, seconds=0.0)
     if not isinstance(ours, Missing) and not isinstance(theirs, Missing):
-        return stands + _less(ours.energy(done), theirs.energy(done))
+        return stands + _less(work_energy(ours, done), work_energy(theirs, done))
     if work.iterations <= 0:
         return Missing(Reason.NO_SERIES, "the engine does not count its iterations")
     concurrency = max(work.generated_tokens / work.iterations, 1.0)
-    one, two = reference.per_token(concurrency), other.per_token(concurrency)
+    one: Figure[Joules] | Missing | None = reference.profiled(concurrency)
+    two: Figure[Joules] | Missing | None = other.profiled(concurrency)
+    if one is None or two is None:
+        one, two = reference.measured(concurrency), other.measured(concurrency)
     if isinstance(one, Missing):
         return one
     if isinstance(two, Missing):

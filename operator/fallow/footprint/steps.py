@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from scipy.special import stdtrit
 
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
+from fallow.domain.learned import Learned, LoadBin, Phases, Placement, StepModel, StepMoments
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules, Watts
 from fallow.footprint.bins import bin_of, binned
@@ -52,44 +52,6 @@ KEPT_AFTER_DRIFT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class StepModel:
-    """Coefficients with their 95 % intervals: J per prompt token, per generated token, per iteration; W loaded.
-
-    `spread` is the standard deviation of the relative error of a minute's energy, met on windows not yet learned from.
-    """
-
-    prefill: Figure[Joules]
-    decode: Figure[Joules]
-    step: Figure[Joules]
-    idle: Figure[Watts]
-    spread: float
-    windows: float
-    refits: int
-
-    def energy(self, work: Work) -> Figure[Joules]:
-        """S2: what the work and the time take; the bounds of the parts added, and the spread of the whole at most."""
-        low, best, high = (
-            sum(coefficient * amount for coefficient, amount in zip(bound, work.amounts, strict=True))
-            for bound in self._bounds
-        )
-        reach = 2.0 * self.spread * best
-        return Figure(Joules(max(min(low, best - reach), 0.0)), Joules(best), Joules(max(high, best + reach)))
-
-    def request(self, prompt: float, generated: float, running: float) -> Figure[Joules]:
-        """S4: what one request adds above loaded idle, while `running` requests share each of its steps."""
-        return self.energy(Work(prompt, generated, generated / max(running, 1.0), 0.0))
-
-    @property
-    def _bounds(self) -> tuple[tuple[float, ...], ...]:
-        parts: tuple[Figure[Joules] | Figure[Watts], ...] = (self.prefill, self.decode, self.step, self.idle)
-        return (
-            tuple(part.low.value for part in parts),
-            tuple(part.best.value for part in parts),
-            tuple(part.high.value for part in parts),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Work:
     """What engines did: prompt tokens computed, tokens generated, iterations; and the replica-seconds held."""
 
@@ -101,16 +63,6 @@ class Work:
     @property
     def amounts(self) -> tuple[float, ...]:
         return (self.prompt_tokens, self.generated_tokens, self.iterations, self.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """One amount of energy by what it went into; the best values add up to it. `standing` is all that is not work."""
-
-    prefill: Figure[Joules]
-    decode: Figure[Joules]
-    steps: Figure[Joules]
-    standing: Figure[Joules]
 
 
 def learned_from(before: Learned | None, window: Window) -> Learned:
@@ -179,6 +131,22 @@ def step_model(learned: Learned | None, placement: Placement) -> StepModel | Mis
         windows=moments.windows,
         refits=moments.refits,
     )
+
+
+def work_energy(model: StepModel, work: Work) -> Figure[Joules]:
+    """S2: what the work and the time take; the parts' bounds added up, and at least twice the spread of the whole."""
+    parts = (model.prefill, model.decode, model.step, model.idle)
+    low, best, high = (
+        sum(value * amount for value, amount in zip(bound, work.amounts, strict=True))
+        for bound in zip(*((part.low.value, part.best.value, part.high.value) for part in parts), strict=True)
+    )
+    reach = 2.0 * model.spread * best
+    return Figure(Joules(max(min(low, best - reach), 0.0)), Joules(best), Joules(max(high, best + reach)))
+
+
+def request_energy(model: StepModel, prompt: float, generated: float, running: float) -> Figure[Joules]:
+    """S4: what one request adds above loaded idle, while `running` requests share each of its steps."""
+    return work_energy(model, Work(prompt, generated, generated / max(running, 1.0), 0.0))
 
 
 def phases(model: StepModel, energy: Figure[Joules], done: Work) -> Phases:

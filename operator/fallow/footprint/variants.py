@@ -1,0 +1,100 @@
+"""What is known of a service's variants: their models, their bins, and its energy of a period by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from fallow.domain.figures import Figure, Missing
+from fallow.domain.learned import Phases, Placement, StepModel, VariantEnergy
+from fallow.domain.ledger import Account, Book, Ledger, LineKey, Span
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Joules
+from fallow.domain.workloads import ServiceKey
+from fallow.footprint.bins import load_points
+from fallow.footprint.steps import Work, phases, request_energy, step_model
+
+SHOWN = (Span.LAST_HOUR, Span.TODAY, Span.THIS_MONTH, Span.TOTAL)
+NOTHING = Figure.exact(Joules(0))
+
+
+def variant_energies(ledger: Ledger) -> Mapping[ServiceKey, Mapping[str, VariantEnergy]]:
+    """By service and variant, on the GPUs where it was measured last."""
+    latest: dict[tuple[ServiceKey, str], Placement] = {}
+    for placement, one in ledger.learned.items():
+        known = latest.get((placement.service, placement.variant))
+        if known is None or ledger.learned[known].at < one.at:
+            latest[placement.service, placement.variant] = placement
+    today = _today(ledger)
+    found: dict[ServiceKey, dict[str, VariantEnergy]] = {}
+    for (service, variant), placement in sorted(latest.items()):
+        learned = ledger.learned[placement]
+        model = step_model(learned, placement)
+        found.setdefault(service, {})[variant] = VariantEnergy(
+            product=placement.product,
+            model=model,
+            points=load_points(learned.bins),
+            request=_request(model, today.get((service, variant))),
+        )
+    return found
+
+
+def service_phases(
+    ledger: Ledger, service: ServiceKey, known: Mapping[str, VariantEnergy]
+) -> Mapping[Span, Phases | Missing]:
+    """S3 by period: the sum over the variants that worked in it; Missing where one of them has no model."""
+    books = [(line, ledger.books[line]) for line in _lines(ledger, service)]
+    return {span: _together(books, span, known) for span in SHOWN} if books else {}
+
+
+def _lines(ledger: Ledger, service: ServiceKey) -> Iterator[LineKey]:
+    return (line for line in ledger.books if line.service == service)
+
+
+def _together(books: list[tuple[LineKey, Book]], span: Span, known: Mapping[str, VariantEnergy]) -> Phases | Missing:
+    whole = Phases(NOTHING, NOTHING, NOTHING, NOTHING)
+    for line, book in books:
+        account = book.period(span).account
+        if account.energy.best.value <= 0:
+            continue
+        variant = known.get(line.variant)
+        if account.iterations + account.generated_tokens + account.prompt_tokens <= 0:
+            part = Phases(NOTHING, NOTHING, NOTHING, account.energy)
+        elif variant is None:
+            return Missing(Reason.NO_HISTORY, f"variant {line.variant} was not measured yet")
+        elif isinstance(variant.model, Missing):
+            return variant.model
+        else:
+            part = phases(variant.model, account.energy, _work(account))
+        whole = Phases(
+            whole.prefill + part.prefill,
+            whole.decode + part.decode,
+            whole.steps + part.steps,
+            whole.standing + part.standing,
+        )
+    return whole
+
+
+def _work(account: Account) -> Work:
+    computed = max(account.prompt_tokens - account.cached_prompt_tokens, 0.0)
+    return Work(computed, account.generated_tokens, account.iterations, 0.0)
+
+
+def _today(ledger: Ledger) -> Mapping[tuple[ServiceKey, str], Account]:
+    found: dict[tuple[ServiceKey, str], Account] = {}
+    for line, book in ledger.books.items():
+        if line.service is not None:
+            key = (line.service, line.variant)
+            known = found.get(key)
+            found[key] = book.day.account if known is None else known + book.day.account
+    return found
+
+
+def _request(model: StepModel | Missing, day: Account | None) -> Figure[Joules] | Missing:
+    """S4 for the mean request of the day, at the day's mean concurrency."""
+    if isinstance(model, Missing):
+        return model
+    if day is None or day.requests <= 0 or day.iterations <= 0:
+        return Missing(Reason.NO_WORK, "no request finished today")
+    done = _work(day)
+    running = done.generated_tokens / done.iterations
+    return request_energy(model, done.prompt_tokens / day.requests, done.generated_tokens / day.requests, running)
