@@ -89,6 +89,22 @@ def quick_template(*, node: str = "", drain: float = 3) -> JSON:
     return {"metadata": {"annotations": annotations}, **pinned}
 
 
+def planted(
+    namespace: str, name: str, behaviour: str, *, resource: str = "nvidia.com/gpu", node: str = "", **annotations: str
+) -> JSON:
+    """A GPU pod of somebody else that does what docs/twin.md says of `behaviour`; a vLLM among them can be scraped."""
+    own = {"twin.fallow.dev/behaviour": behaviour, "prometheus.io/scrape": "true", "prometheus.io/port": "8000"}
+    own |= {f"twin.fallow.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+    quick = quick_template()["metadata"]["annotations"]
+    container = {"name": "main", "image": "example.org/work:1", "resources": {"limits": {resource: "1"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "annotations": quick | own},
+        "spec": {"containers": [container], **({"nodeName": node} if node else {})},
+    }
+
+
 def zone(name: str, grams: float) -> JSON:
     spec = {"default": True, "intensity": {"source": "Static", "static": {"gramsPerKWh": grams}}}
     return {"apiVersion": API, "kind": "GridZone", "metadata": {"name": name}, "spec": spec}

@@ -195,6 +195,11 @@ class Stack:
         )
         return state
 
+    def twin_energy(self) -> dict[str, Any]:
+        """True joules of every pod that is or was, of every GPU and node."""
+        account: dict[str, Any] = json.loads(self._ask("GET", self._control_port, "/energy"))
+        return account
+
     def traffic(self, namespace: str, service: str, traffic: Mapping[str, Any] | None) -> None:
         """From now on this is the service's traffic, written as in a scenario; None stops it."""
         body = {"namespace": namespace, "service": service, "traffic": traffic}
