@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Saving, Terms
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import Learned, Placement, StepModel
-from fallow.domain.ledger import Account, Ledger, LineKey, LineKind
+from fallow.domain.ledger import Account, Ledger, LineKey
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Grams, Instant, Joules, Seconds, Watts, emissions
@@ -113,11 +113,13 @@ def compared(
     followers: dict[ServiceKey, Counterfactual] = {}
     saved: dict[LineKey, Account] = {}
     seconds = Seconds(after.at - before.at)
+    lines = _lines(after)
     for key, situation in situations.items():
         known = _frozen(after.counterfactuals.get(key), situation, after.at)
-        interval = _interval(before, after, situation, seconds)
+        own = lines.get(key, [])
+        interval = _interval(before, after, own, situation, seconds)
         known = _demanded(known, interval)
-        line = _line(after, key, known.terms.variant)
+        line = next((line for line in own if line.variant == known.terms.variant), own[0] if own else None)
         if line is not None and 0 < seconds <= LONGEST:
             parts = avoided(known, interval, _variances(after, known, situation))
             if not isinstance(parts, Missing):
@@ -195,11 +197,10 @@ def _frozen(known: Counterfactual | None, situation: Situation, now: Instant) ->
     )
 
 
-def _interval(before: Ledger, after: Ledger, situation: Situation, seconds: Seconds) -> Interval:
-    key = situation.service.key
+def _interval(before: Ledger, after: Ledger, lines: list[LineKey], situation: Situation, seconds: Seconds) -> Interval:
     work: dict[str, Work] = {}
     energy, starts = NOTHING, Joules(0)
-    for line in (line for line in after.books if line.service == key):
+    for line in lines:
         now, then = after.books[line].total.account, before.books.get(line)
         old = then.total.account if then else Account()
         replicas = situation.held.get(line.variant, 0)
@@ -236,10 +237,13 @@ def _sum(one: Work, other: Work) -> Work:
     )
 
 
-def _line(ledger: Ledger, key: ServiceKey, reference: str) -> LineKey | None:
-    """The line that carries a service's savings: its reference variant's, else the first; None before any is open."""
-    lines = sorted(line for line in ledger.books if line.kind is LineKind.SERVICE and line.service == key)
-    return next((line for line in lines if line.variant == reference), lines[0] if lines else None)
+def _lines(ledger: Ledger) -> Mapping[ServiceKey, list[LineKey]]:
+    """By service. Savings are carried by the line of the reference variant, else by the first."""
+    found: dict[ServiceKey, list[LineKey]] = {}
+    for line in sorted(ledger.books):
+        if line.service is not None:
+            found.setdefault(line.service, []).append(line)
+    return found
 
 
 def _variances(ledger: Ledger, known: Counterfactual, situation: Situation) -> Mapping[str, Variance]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import Phases, Placement, StepModel, VariantEnergy
-from fallow.domain.ledger import Account, Book, Ledger, LineKey, Span
+from fallow.domain.ledger import Account, Book, Ledger, Span
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules
 from fallow.domain.workloads import ServiceKey
@@ -39,28 +39,27 @@ def variant_energies(ledger: Ledger) -> Mapping[ServiceKey, Mapping[str, Variant
 
 
 def service_phases(
-    ledger: Ledger, service: ServiceKey, known: Mapping[str, VariantEnergy]
-) -> Mapping[Span, Phases | Missing]:
-    """S3 by period: the sum over the variants that worked in it; Missing where one of them has no model."""
-    books = [(line, ledger.books[line]) for line in _lines(ledger, service)]
-    return {span: _together(books, span, known) for span in SHOWN} if books else {}
+    ledger: Ledger, known: Mapping[ServiceKey, Mapping[str, VariantEnergy]]
+) -> Mapping[ServiceKey, Mapping[Span, Phases | Missing]]:
+    """S3 by service and period: the sum over the variants that worked in it; Missing where one of them has no model."""
+    books: dict[ServiceKey, list[tuple[str, Book]]] = {}
+    for line, book in ledger.books.items():
+        if line.service is not None:
+            books.setdefault(line.service, []).append((line.variant, book))
+    return {key: {span: _together(own, span, known.get(key, {})) for span in SHOWN} for key, own in books.items()}
 
 
-def _lines(ledger: Ledger, service: ServiceKey) -> Iterator[LineKey]:
-    return (line for line in ledger.books if line.service == service)
-
-
-def _together(books: list[tuple[LineKey, Book]], span: Span, known: Mapping[str, VariantEnergy]) -> Phases | Missing:
+def _together(books: list[tuple[str, Book]], span: Span, known: Mapping[str, VariantEnergy]) -> Phases | Missing:
     whole = Phases(NOTHING, NOTHING, NOTHING, NOTHING)
-    for line, book in books:
+    for name, book in books:
         account = book.period(span).account
         if account.energy.best.value <= 0:
             continue
-        variant = known.get(line.variant)
+        variant = known.get(name)
         if account.iterations + account.generated_tokens + account.prompt_tokens <= 0:
             part = Phases(NOTHING, NOTHING, NOTHING, account.energy)
         elif variant is None:
-            return Missing(Reason.NO_HISTORY, f"variant {line.variant} was not measured yet")
+            return Missing(Reason.NO_HISTORY, f"variant {name} was not measured yet")
         elif isinstance(variant.model, Missing):
             return variant.model
         else:
