@@ -4,6 +4,7 @@ import typer
 
 from fallow import __version__
 from fallow.app.commands.agent import agent
+from fallow.app.commands.audit import audit
 from fallow.app.commands.estimate import estimate
 from fallow.app.commands.report import report
 from fallow.app.commands.run import run
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(run)
+app.command()(audit)
 app.command()(estimate)
 app.command()(report)
 app.command()(agent)

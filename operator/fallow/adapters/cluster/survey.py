@@ -33,9 +33,12 @@ AUTOSCALERS = "/apis/autoscaling/v2/horizontalpodautoscalers"
 SCALED_OBJECTS = "/apis/keda.sh/v1alpha1/scaledobjects"
 SERVICES = "/apis/fallow.dev/v1alpha1/inferenceservices"
 KSERVE_SERVICES = "/apis/serving.kserve.io/v1beta1/inferenceservices"
-# a label that names what a person knows, above any owner
-KSERVE_LABEL = "serving.kserve.io/inferenceservice"
-NOTEBOOK_LABEL = "notebook-name"
+# labels that name what a person knows, above any owner: Fallow's, KServe's and Kubeflow's
+NAMING_LABELS = {
+    SERVICE: "InferenceService",
+    "serving.kserve.io/inferenceservice": "InferenceService",
+    "notebook-name": "Notebook",
+}
 # the bottom of a chain of owners is soon reached; a loop is not
 DEEPEST = 8
 _EXPORTER = "dcgm-exporter"
@@ -59,9 +62,7 @@ async def survey(api: KubernetesApi) -> Survey:
     found = _Found()
     await _each(api, "/api/v1/pods", lambda body: _keep_pod(found, body))
     await asyncio.gather(
-        _tried(
-            api, found, "/api/v1/nodes", lambda body: found.nodes.update({body["metadata"]["name"]: read_node(body)})
-        ),
+        _tried(api, found, "/api/v1/nodes", lambda body: _keep_node(found, body)),
         *(_tried(api, found, path, _owner_of(found, kind), names=True) for kind, path in CONTROLLERS.items()),
     )
     # these name their targets, which the owners above turn into what a person knows
@@ -73,7 +74,7 @@ async def survey(api: KubernetesApi) -> Survey:
     ):
         await _tried(api, found, path, lambda body, keep=keep: keep(found, body))  # type: ignore[misc]
     if found.claims:
-        text = f"{found.claims} pods have devices by resource claims (DRA), which are not counted: watch nodes' GPUs instead"
+        text = f"{found.claims} pods have devices by resource claims (DRA), whose GPUs are not known"
         found.faults.append(Missing(Reason.NO_SERIES, text))
     pods = {pod.ref: pod for body in found.pods if (pod := _holding_pod(found, body)) is not None}
     return Survey(
@@ -100,6 +101,10 @@ async def _tried(
     except WriteError as error:
         reason = Reason.BAD_ANSWER if isinstance(error, Refused) else Reason.SOURCE_UNREACHABLE
         found.faults.append(Missing(reason, f"Kubernetes: {error}"))
+
+
+def _keep_node(found: _Found, body: JSON) -> None:
+    found.nodes[body["metadata"]["name"]] = read_node(body)
 
 
 def _keep_pod(found: _Found, body: JSON) -> None:
@@ -167,11 +172,7 @@ def _holding_pod(found: _Found, body: JSON) -> HoldingPod | None:
 
 def _workload(found: _Found, ref: PodRef, metadata: JSON) -> WorkloadRef:
     labels = metadata.get("labels") or {}
-    for label, kind in (
-        (SERVICE, "InferenceService"),
-        (KSERVE_LABEL, "InferenceService"),
-        (NOTEBOOK_LABEL, "Notebook"),
-    ):
+    for label, kind in NAMING_LABELS.items():
         if labels.get(label):
             return WorkloadRef(ref.namespace, kind, str(labels[label]))
     owner = _controller(metadata)
