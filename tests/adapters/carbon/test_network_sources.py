@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
 from fallow.adapters.carbon.configmap import ConfigMapCarbon
-from fallow.adapters.carbon.prometheus import PrometheusCarbon
+from fallow.adapters.carbon.prometheus import PrometheusCarbon, PrometheusPue
 from fallow.adapters.carbon.series import Access, PrometheusSeries
 from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
-from fallow.domain.zones import Intensity, IntensityKind, IntensitySource
+from fallow.domain.zones import Intensity, IntensityKind, IntensitySource, Ratio
 from tests.adapters.carbon.servers import Answer, FakeApiServer, FakePrometheus, running
 from tests.support.metered import NOON
 
@@ -205,3 +206,44 @@ async def test_an_api_server_that_is_not_there_is_unreachable(api: FakeApiServer
     answer = await read(api)
     assert isinstance(answer, Missing)
     assert answer.reason is Reason.SOURCE_UNREACHABLE
+
+
+async def measured(server: FakePrometheus) -> Ratio | Missing:
+    return await PrometheusPue(PrometheusSeries(server.url)).pue(NOON, "facility_watts / it_watts")
+
+
+@pytest.mark.parametrize(("value", "low"), [("1.3", 1.235), ("1.02", 1.0)])
+async def test_a_measured_pue_has_bounds_and_never_lies_below_one(
+    prometheus: FakePrometheus, value: str, low: float
+) -> None:
+    prometheus.value = value
+    answer = await measured(prometheus)
+    assert isinstance(answer, Ratio)
+    assert answer.best == float(value)
+    assert answer.low == pytest.approx(low)
+    assert answer.high == pytest.approx(float(value) * 1.05)
+
+
+@pytest.mark.parametrize("value", ["0.9", "11", "NaN", "-1", "+Inf"])
+async def test_what_is_no_pue_is_refused(prometheus: FakePrometheus, value: str) -> None:
+    prometheus.value = value
+    assert isinstance(await measured(prometheus), Missing)
+
+
+@pytest.mark.parametrize("off", [-7300, 1e18, float("inf"), float("nan")])
+async def test_a_pue_that_is_hours_old_is_not_the_present(prometheus: FakePrometheus, off: float) -> None:
+    prometheus.value, prometheus.at = "1.3", NOON + off
+    answer = await measured(prometheus)
+    assert isinstance(answer, Missing)
+    assert answer.reason is Reason.STALE_SERIES
+
+
+async def test_the_token_of_prometheus_is_read_for_each_question(prometheus: FakePrometheus, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    series = PrometheusSeries(prometheus.url, access=Access(token_file=token))
+    for word in ("first", "second"):
+        token.write_text(f"{word}\n")
+        await series.read("up", NOON)
+        assert prometheus.headers["Authorization"] == f"Bearer {word}"
+    token.unlink()
+    assert isinstance(await series.read("up", NOON), Missing)

@@ -1,13 +1,17 @@
-"""The router: which adapter answers, how often it is asked, and what stands in while it fails."""
+"""The router: which adapter answers, how often it is asked, and what stands in while it fails or is slow."""
+
+import asyncio
+import logging
 
 import pytest
 
-from fallow.adapters.carbon.router import CarbonRouter
+from fallow.adapters.carbon.router import Cadence, CarbonRouter, PueRouter
 from fallow.adapters.carbon.series import PrometheusSeries
 from fallow.adapters.carbon.sources import carbon_sources
 from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
-from fallow.domain.zones import Intensity, IntensitySource
+from fallow.domain.units import GramsPerKWh, Instant, Seconds
+from fallow.domain.zones import Forecast, ForecastPoint, Intensity, IntensitySource, IntensityTier, Ratio
 from tests.support.carbon import InMemoryCarbonSource
 from tests.support.metered import NOON, later
 
@@ -61,6 +65,7 @@ async def test_the_last_known_value_bridges_an_outage_with_its_own_time_and_wide
     assert answer.grams.low < good.grams.low
     assert answer.grams.high > good.grams.high
     assert answer.source == "last known, SourceUnreachable: in memory"
+    assert (answer.tier, answer.instead_of) == (IntensityTier.CACHED, DOWN)
 
 
 async def test_after_two_hours_the_last_known_value_is_given_up() -> None:
@@ -104,3 +109,107 @@ async def test_the_shipped_sources_answer_by_the_names_of_the_kind() -> None:
     sources = carbon_sources(PrometheusSeries("http://127.0.0.1:1"))
     answer = await CarbonRouter(sources).intensity(NOON, IntensitySource("Dataset", {"zone": "FR"}))
     assert isinstance(answer, Intensity)
+
+
+async def test_a_source_is_asked_at_its_own_pace_and_sooner_after_a_failure() -> None:
+    live = InMemoryCarbonSource(100)
+    router = CarbonRouter({"Live": live}, cadences={"Live": Cadence(Seconds(900), Seconds(3600))})
+    live.ahead = Forecast((ForecastPoint(NOON, GramsPerKWh(100)),), later(86_400), "in memory")
+    for seconds in (0, 899, 900, 1799):
+        await router.intensity(later(seconds), QUESTION)
+        await router.forecast(later(seconds), QUESTION)
+    assert (live.asked, live.asked_ahead) == (2, 1)
+    live.grams = DOWN
+    for seconds in (1800, 1859, 1860):
+        await router.intensity(later(seconds), QUESTION)
+    assert live.asked == 4
+
+
+class SlowSource(InMemoryCarbonSource):
+    """Answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.let = asyncio.Event()
+
+    async def intensity(self, now: Instant, source: IntensitySource) -> Intensity | Missing:
+        answer = await super().intensity(now, source)
+        await self.let.wait()
+        return answer
+
+
+async def test_a_slow_source_does_not_hold_the_cycle_and_its_answer_comes_later() -> None:
+    slow = SlowSource()
+    router = CarbonRouter({"Live": slow}, patience=Seconds(0.001))
+    first = await router.intensity(NOON, QUESTION)
+    assert isinstance(first, Missing)
+    assert "no answer yet" in first.detail
+    assert isinstance(await router.intensity(later(60), QUESTION), Missing)
+    slow.let.set()
+    await asyncio.sleep(0)
+    answer = await router.intensity(later(75), QUESTION)
+    assert isinstance(answer, Intensity)
+    assert (answer.at, slow.asked) == (NOON, 1)
+
+
+async def test_two_zones_with_the_same_question_ask_once() -> None:
+    slow = SlowSource()
+    router = CarbonRouter({"Live": slow})
+    both = asyncio.gather(router.intensity(NOON, QUESTION), router.intensity(NOON, QUESTION))
+    await asyncio.sleep(0)
+    slow.let.set()
+    first, second = await both
+    assert first == second
+    assert isinstance(first, Intensity)
+    assert slow.asked == 1
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    router = CarbonRouter({"Live": SlowSource()}, patience=Seconds(0.001))
+    await router.intensity(NOON, QUESTION)
+    before = asyncio.all_tasks()
+    await router.close()
+    assert asyncio.all_tasks() < before
+
+
+class BrokenSource(InMemoryCarbonSource):
+    async def intensity(self, now: Instant, source: IntensitySource) -> Intensity | Missing:
+        raise ZeroDivisionError(now, source)
+
+
+async def test_an_adapter_with_a_defect_stops_no_cycle_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = await CarbonRouter({"Live": BrokenSource()}).intensity(NOON, QUESTION)
+    assert isinstance(answer, Missing)
+    assert answer.reason is Reason.BAD_ANSWER
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_forecast_outlives_an_outage_as_far_as_it_reaches() -> None:
+    ahead = Forecast((ForecastPoint(NOON, GramsPerKWh(100)),), later(7200), "in memory")
+    live = InMemoryCarbonSource(100, ahead)
+    router = CarbonRouter({"Live": live})
+    await router.forecast(NOON, QUESTION)
+    live.ahead = DOWN
+    assert await router.forecast(later(7199), QUESTION) == ahead
+    assert await router.forecast(later(7200), QUESTION) == DOWN
+
+
+class OnePue:
+    def __init__(self, answer: Ratio | Missing) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    async def pue(self, now: Instant, query: str) -> Ratio | Missing:  # noqa: ARG002 - the port's shape
+        self.asked += 1
+        return self.answer
+
+
+async def test_the_facility_s_meter_is_asked_once_a_minute_and_not_bridged() -> None:
+    meter = OnePue(Ratio(1.1, 1.2, 1.3))
+    router = PueRouter(meter)
+    for seconds in (0, 15, 59):
+        assert await router.pue(later(seconds), "pue") == Ratio(1.1, 1.2, 1.3)
+    assert meter.asked == 1
+    meter.answer = DOWN
+    assert await router.pue(later(60), "pue") == DOWN

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fallow.adapters.carbon.parameters import grams
-from fallow.adapters.carbon.shapes import forecast_of, minute, no_forecast
+from fallow.adapters.carbon.shapes import YEARS, forecast_of, minute, no_forecast
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Instant, Seconds
@@ -116,9 +116,11 @@ def _time(value: Any, what: str) -> Instant | Missing:
     """A time without a zone counts as UTC."""
     try:
         time = datetime.fromisoformat(value)
-        return Instant((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError):
+        time = None
+    if time is None or time.year not in YEARS:
         return Missing(Reason.BAD_ANSWER, f"{what}: {_short(value)!r} is no time such as 2026-03-01T13:00Z")
+    return Instant((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
 
 def _end(start: Instant, row: Mapping[str, Any]) -> Instant | None:

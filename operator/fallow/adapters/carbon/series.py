@@ -51,7 +51,7 @@ class PrometheusSeries:
         """The number and the time of its sample, at most two hours old."""
         answer = await self._ask(query, now)
         read = answer if isinstance(answer, Missing) else _value_and_time(answer, query)
-        if not isinstance(read, Missing) and now - read[1] > MAX_AGE:
+        if not isinstance(read, Missing) and not abs(now - read[1]) <= MAX_AGE:
             return Missing(Reason.STALE_SERIES, f"{query}: the newest sample is {now - read[1]:.0f} s old")
         return read
 

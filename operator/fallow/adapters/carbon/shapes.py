@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from fallow.adapters.carbon.parameters import MOST_GRAMS
 from fallow.domain.figures import Missing
@@ -20,7 +20,17 @@ HOUR = Seconds(3600)
 # a number as JSON knows it; text and booleans are somebody's mistake
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 PlausibleGrams = Annotated[Number, Field(ge=0, le=MOST_GRAMS)]
-Time = AwareDatetime
+# beyond these a time is a mistake, and some of what it is added to is no time any more
+YEARS = range(2000, 2200)
+
+
+def _in_our_days(time: datetime) -> datetime:
+    if time.year not in YEARS:
+        raise ValueError(f"a time of the year {time.year}")
+    return time
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_our_days)]
 
 
 class Shape(BaseModel):
