@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow.domain.figures import Missing
-from fallow.domain.ledger import Ledger
+from fallow.domain.learned import Phases, VariantEnergy
+from fallow.domain.ledger import Ledger, Span
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, ServiceKey
@@ -48,7 +49,14 @@ class ServiceEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
+    """`energies` are by service and variant, `phases` by service and period. `rebounds` are the growth of demand since
+    each service's baseline, as a share.
+    """
+
     services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
     ledger: Ledger | None = None
     cluster_watts: Watts | Missing = Watts(0)
     unallocated_watts: Watts | Missing = Watts(0)
+    energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
+    phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
+    rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)

@@ -14,6 +14,8 @@ from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.draw import draws
 from fallow.footprint.hardware import idle_ceiling
+from fallow.footprint.savings import rebound
+from fallow.footprint.variants import service_phases, variant_energies
 from fallow.footprint.zones import zone_of
 from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, serving_pods
 from fallow.planner.latency import merged_difference, quantile
@@ -24,6 +26,7 @@ from fallow.planner.selection import policy_for
 def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
     """Estimate every service of the snapshot; pure."""
     draw = draws(snapshot)
+    energies = variant_energies(ledger) if ledger else {}
     return Estimates(
         services={
             key: _service(snapshot, service, draw.services.get(key, Watts(0)), _booked(ledger, key))
@@ -32,6 +35,9 @@ def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
         ledger=ledger,
         cluster_watts=draw.cluster,
         unallocated_watts=draw.unallocated,
+        energies=energies,
+        phases=service_phases(ledger, energies) if ledger else {},
+        rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()} if ledger else {},
     )
 
 
