@@ -93,7 +93,9 @@ def planted(
     namespace: str, name: str, behaviour: str, *, resource: str = "nvidia.com/gpu", node: str = "", **annotations: str
 ) -> JSON:
     """A GPU pod of somebody else that does what docs/twin.md says of `behaviour`; a vLLM among them can be scraped."""
-    own = {"twin.fallow.dev/behaviour": behaviour, "prometheus.io/scrape": "true", "prometheus.io/port": "8000"}
+    own = {"twin.fallow.dev/behaviour": behaviour}
+    if behaviour in {"loaded", "half-filled"}:
+        own |= {"prometheus.io/scrape": "true", "prometheus.io/port": "8000"}
     own |= {f"twin.fallow.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
     quick = quick_template()["metadata"]["annotations"]
     container = {"name": "main", "image": "example.org/work:1", "resources": {"limits": {resource: "1"}}}

@@ -32,6 +32,8 @@ HOURS = 2 * 3600.0
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 MIG_1G, MIG_3G = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 STORED_EVERY = Seconds(300)
+# All misfortune ends before the run does: what cannot be read yet is not booked yet.
+LONGEST_OUTAGE = 1200.0
 
 
 def nodes() -> list[JSON]:
@@ -206,7 +208,7 @@ class Run:
         if not self.calm:
             for act, times in self._misfortunes():
                 for _ in range(times):
-                    self._later(self.random.uniform(0.03, 0.97) * self.seconds, act)
+                    self._later(self.random.uniform(CYCLE, self.seconds - 1.1 * LONGEST_OUTAGE), act)
 
     def _steer(self, deployment: Deployment) -> None:
         """Once a minute, as many pods as the hour asks for."""
@@ -278,7 +280,7 @@ class Run:
 
     def _darken(self) -> None:
         self._note("outages of the source")
-        self.dark_until = self.stage.now + self.random.uniform(300, 1200)
+        self.dark_until = self.stage.now + self.random.uniform(LONGEST_OUTAGE / 4, LONGEST_OUTAGE)
 
     def _reset_gpu(self) -> None:
         self._note("counters reset")

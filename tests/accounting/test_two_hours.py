@@ -106,10 +106,11 @@ def test_no_token_is_booked_twice_and_every_one_that_was_read_once(run: Run) -> 
 
 
 def test_a_killed_operator_books_no_token_twice_and_loses_few(run: Run) -> None:
-    true, books = truth(run), booked(run.operator.ledger)
+    """What it loses are the last tokens of pods that went while it was down."""
+    true, books, steady = truth(run), booked(run.operator.ledger), booked(run.steady.ledger)
     tokens = {line: account.generated_tokens for line, account in books.items() if account.generated_tokens}
     assert all(count <= true[line].generated_tokens + 1e-6 for line, count in tokens.items())
-    assert sum(tokens.values()) >= 0.95 * sum(known.generated_tokens for known in true.values())
+    assert sum(tokens.values()) >= 0.97 * sum(account.generated_tokens for account in steady.values())
 
 
 def test_the_same_readings_again_add_nothing(run: Run) -> None:
