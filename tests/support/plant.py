@@ -16,7 +16,7 @@ from fallow.domain.snapshots import ClusterView, Pod
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import IntensitySource, Zone
-from fallow.ports import ReadScope, Reporter
+from fallow.ports import CarbonSource, ReadScope, Reporter
 from tests.support.builders import CHAT, CYCLE, NOW, WAITING, node, pod
 from tests.support.carbon import InMemoryCarbonSource
 from tests.support.cluster import FakeCluster
@@ -72,8 +72,16 @@ class PickyCluster(FakeCluster):
 class Plant:
     """Pods become ready when the test says `settle`; engines share the load that the test gives them."""
 
-    def __init__(self, service: Service, policy: Policy | None, *, grams: float = 200.0) -> None:
-        zone = Zone("north", IntensitySource("Static", {"grams": grams}), is_default=True)
+    def __init__(
+        self,
+        service: Service,
+        policy: Policy | None,
+        *,
+        grams: float = 200.0,
+        grid: tuple[IntensitySource, CarbonSource] | None = None,
+    ) -> None:
+        question = grid[0] if grid else IntensitySource("Static", {"grams": grams})
+        zone = Zone("north", question, is_default=True)
         self.cluster = PickyCluster(
             ClusterView(
                 nodes={"node-a": node()},
@@ -85,6 +93,7 @@ class Plant:
         self.clock = Clock()
         self.metrics = MeddledMetrics()
         self.carbon = InMemoryCarbonSource(grams)
+        self.grid: CarbonSource = grid[1] if grid else self.carbon
         self.store = InMemoryLedgerStore()
         self.running = 0.0
         self.starts: frozenset[str] = frozenset({"bf16", "fp8"})
@@ -94,7 +103,7 @@ class Plant:
 
     def started(self, reporters: Sequence[Reporter] = ()) -> Cycle:
         """A freshly started operator on this plant."""
-        sources = Sources(self.cluster, self.metrics, self.carbon)
+        sources = Sources(self.cluster, self.metrics, self.grid)
         books = Bookkeeper(self.store, Seconds(300))
         writers = (*reporters, StatusWriter(self.cluster))
         return Cycle(sources, books, writers, window=Seconds(120), clock=self.clock)
