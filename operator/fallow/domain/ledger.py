@@ -59,10 +59,11 @@ class Account:
     Four parts of `energy.best` are kept apart, what is left of it is useful: `bare`, what the GPU draws without any
     process; `parked`, what a loaded engine without work draws on top; `underfilled`, the part of the loaded baseline
     that an engine with too few requests leaves unused; `starting`, drawn before the holder was ready.
-    `modelled` is the part of `energy.best` that no counter measured. Of `facility`, `unpriced` is the part for which no
-    average intensity was known, `unwatered` that for which a water factor was not, `unmarketed` that without a
-    market-based intensity, and `uncosted` that without a price: each says what its amount leaves out.
-    `costs` are by currency.
+    `modelled` is the part of `energy.best` that no counter measured. On GPUs that several lines shared, `weighed` of it
+    was split by the measured activity of the parts, and `apportioned` by a rule, for want of a measurement.
+    Of `facility`, `unpriced` is the part for which no average intensity was known, `unwatered` that for which a water
+    factor was not, `unmarketed` that without a market-based intensity, and `uncosted` that without a price: each says
+    what its amount leaves out. `costs` are by currency.
 
     Of `energy.best`, `compared` is the part of which a baseline's energy is known; `avoided_...` is how much more that
     was, by what made the difference, negative where Fallow used more; of their sum `avoided_unpriced` has no carbon.
@@ -80,6 +81,8 @@ class Account:
     unwatered: Joules = Joules(0)
     unmarketed: Joules = Joules(0)
     uncosted: Joules = Joules(0)
+    weighed: Joules = Joules(0)
+    apportioned: Joules = Joules(0)
     carbon: Figure[Grams] = _NO_CARBON
     market_carbon: Figure[Grams] = _NO_CARBON
     water: Figure[Litres] = _NO_WATER
@@ -133,6 +136,8 @@ class Account:
             unwatered=self.unwatered + other.unwatered,
             unmarketed=self.unmarketed + other.unmarketed,
             uncosted=self.uncosted + other.uncosted,
+            weighed=self.weighed + other.weighed,
+            apportioned=self.apportioned + other.apportioned,
             carbon=self.carbon + other.carbon,
             market_carbon=self.market_carbon + other.market_carbon,
             water=self.water + other.water,
@@ -229,11 +234,27 @@ def together(books: Sequence[Book], span: Span) -> Period:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldPart:
+    """A part of a GPU as it was held. Holders of the same `place` have its `share` of the GPU (0 to 1) in common.
+
+    A MIG instance is a place; a whole GPU and one that is used in turns are one place, without a name.
+    """
+
+    line: LineKey
+    holder: PodRef | None = None
+    place: str = ""
+    share: float = 1.0
+    worked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GpuMark:
     """Up to where a GPU is booked: when, at which counter (None while only power is known) and power, on which line.
 
     `holder` is the pod that held it then; `worked` says that this pod had work since, in a stretch not yet booked;
-    `away` that its node has left or was not ready since, as when a machine is off.
+    `away` that its node has left or was not ready since, as when a machine is off; `left` when its holder was first
+    not in the cluster any more. A GPU with several holders, or that is held in part, has `parts`; its `line` is then
+    unattributed and its `holder` None.
     """
 
     at: Instant
@@ -244,6 +265,13 @@ class GpuMark:
     node: str = ""
     worked: bool = False
     away: bool = False
+    left: Instant | None = None
+    parts: tuple[HeldPart, ...] = ()
+
+    @property
+    def held(self) -> tuple[HeldPart, ...]:
+        """Its parts, of which a whole GPU is one."""
+        return self.parts or (HeldPart(self.line, self.holder, worked=self.worked),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from fallow.domain.figures import Figure
-from fallow.domain.ledger import Account, Book, GpuMark, Ledger, LineKey, LineKind
+from fallow.domain.ledger import Account, Book, GpuMark, HeldPart, Ledger, LineKey, LineKind
 from fallow.domain.readings import GpuReading, PodRef
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.zones import ZoneReading
-from fallow.footprint.attribution import Holding, Piece, holdings, pieces
+from fallow.footprint.attribution import Holding, Piece, holdings, sole
 from fallow.footprint.baseline import Rested, Stretch, levels
-from fallow.footprint.energy import SAMPLE_LAG, Metered, Sample, metered, sample_of
+from fallow.footprint.energy import SAMPLE_LAG, Sample, metered, sample_of
 from fallow.footprint.hardware import UNKNOWN, Hardware, hardware_of
 from fallow.footprint.host import NO_ENERGY, Hosts, hosts_step
 from fallow.footprint.impacts import Held, impacts
 from fallow.footprint.periods import Calendar, Slot, added, calendar, cut, opened, rolled, slot_of
+from fallow.footprint.sharing import Method, Portion, portions
 from fallow.footprint.split import Judge, Parts
 from fallow.footprint.work import Work, work_since
 from fallow.footprint.zones import changes_after, node_zone, reading_at
@@ -47,6 +48,8 @@ class _Sum:
     underfilled: float = 0.0
     starting: float = 0.0
     modelled: float = 0.0
+    weighed: float = 0.0
+    apportioned: float = 0.0
     seconds: float = 0.0
     unmetered: float = 0.0
     host_low: float = 0.0
@@ -78,7 +81,7 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One GPU's piece: `share` of its interval, `seconds` of it held.
+    """One GPU's piece: `share` of its time in the interval, `seconds` of it held.
 
     `host` is what the node's own meter gives it; None: declared watts over the seconds.
     """
@@ -93,6 +96,7 @@ class _Entry:
     zone: ZoneReading | None
     host: Figure[Joules] | None = None
     modelled: float = 0.0
+    method: Method = Method.HELD
 
 
 @dataclass(slots=True)
@@ -132,6 +136,10 @@ class _Journal:
             total.underfilled += entry.parts.underfilled * share
             total.starting += entry.parts.starting * share
             total.modelled += entry.modelled * share
+            if entry.method is Method.WEIGHED:
+                total.weighed += entry.energy.best.value * share
+            elif entry.method is Method.APPORTIONED:
+                total.apportioned += entry.energy.best.value * share
             total.seconds += entry.seconds * share
             if entry.host is None:
                 total.unmetered += entry.seconds * share
@@ -163,7 +171,16 @@ class _Journal:
                 hardware=self.hardware[kind.hardware],
                 zone=self.zones[kind.zone, kind.since],
             )
-            yield kind.line, kind.slot, replace(impacts(held), modelled=Joules(total.modelled))
+            yield (
+                kind.line,
+                kind.slot,
+                replace(
+                    impacts(held),
+                    modelled=Joules(total.modelled),
+                    weighed=Joules(total.weighed),
+                    apportioned=Joules(total.apportioned),
+                ),
+            )
         for (line, slot), count in self.counts.items():
             account = Account(
                 prompt_tokens=count.prompt_tokens,
@@ -199,34 +216,34 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
         mark = ledger.gpus.get(uuid)
         if sample is None or sample.at > now + FUTURE:
             continue
-        holding = held[uuid]
+        following = _mark(sample, reading, held[uuid])
         if mark is None:
-            marks[uuid] = _mark(sample, reading, holding)
+            marks[uuid] = following
             continue
         hardware = hardware_of(reading.model_name)
         used = metered(mark, sample, hardware)
         if used is None:
             continue
         resets += used.reset
-        stretch = Stretch(reading, holding, mark, sample, used, hardware)
+        stretch = Stretch(reading, sole(held[uuid]), mark, sample, used, hardware)
         at_rest = levels(ledger.baselines.get(uuid), hardware)
-        for piece, energy in _shared(mark, holding, used):
-            share = (piece.end - piece.start) / (used.end - used.start)
-            entries.append(
-                _Entry(
-                    piece=piece,
-                    energy=energy,
-                    modelled=used.modelled.value * share,
-                    parts=judge.parts(stretch, piece, energy.best, at_rest),
-                    share=share,
-                    seconds=piece.end - piece.start,
-                    hardware=hardware,
-                    node=reading.node,
-                    zone=zones[reading.node],
-                )
+        entries.extend(
+            _Entry(
+                piece=one.piece,
+                energy=one.energy,
+                modelled=used.modelled.value * _part(one.energy.best, used.energy.best, one.held),
+                parts=judge.parts(_seen_by(stretch, one), one.piece, one.energy.best, one.levels(at_rest, used)),
+                share=one.held,
+                seconds=one.seconds(used),
+                method=one.method,
+                hardware=hardware,
+                node=reading.node,
+                zone=zones[reading.node],
             )
+            for one in portions(mark, held[uuid], used, at_rest)
+        )
         rested.watch(stretch, judge.rest(stretch))
-        marks[uuid] = _mark(sample, reading, holding)
+        marks[uuid] = following
     waiting = {
         uuid: _waiting(mark, work.idle, snapshot)
         for uuid, mark in ledger.gpus.items()
@@ -250,7 +267,8 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
     )
 
 
-def _mark(sample: Sample, reading: GpuReading, holding: Holding) -> GpuMark:
+def _mark(sample: Sample, reading: GpuReading, held: tuple[Holding, ...]) -> GpuMark:
+    holding = sole(held)
     return GpuMark(
         at=sample.at,
         joules=sample.joules,
@@ -258,7 +276,21 @@ def _mark(sample: Sample, reading: GpuReading, holding: Holding) -> GpuMark:
         watts=sample.watts,
         holder=holding.holder,
         node=reading.node,
+        parts=tuple(HeldPart(one.line, one.holder, one.place, one.share) for one in held) if len(held) > 1 else (),
     )
+
+
+def _seen_by(stretch: Stretch, portion: Portion) -> Stretch:
+    """The stretch as the holder of a portion had it."""
+    if stretch.holding is portion.holding:
+        return stretch
+    before = portion.before or HeldPart(portion.holding.line)
+    mark = replace(stretch.mark, line=before.line, holder=before.holder, worked=before.worked, parts=())
+    return replace(stretch, holding=portion.holding, mark=mark)
+
+
+def _part(one: Joules, whole: Joules, otherwise: float) -> float:
+    return one / whole if whole.value > 0 else otherwise
 
 
 def _put_back(ledger: Ledger, now: Instant) -> Ledger:
@@ -274,18 +306,21 @@ def _put_back(ledger: Ledger, now: Instant) -> Ledger:
 
 
 def _waiting(mark: GpuMark, idle: frozenset[PodRef], snapshot: Snapshot) -> GpuMark:
-    """The mark of a GPU that was not booked now: its holder may have worked meanwhile, its machine may be off."""
-    worked = mark.worked or (mark.line.kind is LineKind.SERVICE and mark.holder not in idle)
+    """The mark of a GPU that was not booked now: its holders may have worked or left meanwhile, its machine be off."""
     node = snapshot.cluster.nodes.get(mark.node)
     away = mark.away or node is None or not node.ready
-    return mark if (worked, away) == (mark.worked, mark.away) else replace(mark, worked=worked, away=away)
+    gone = any(part.holder is not None and part.holder not in snapshot.cluster.pods for part in mark.held)
+    left = mark.left if mark.left is not None or not gone else snapshot.at
+    worked = mark.worked or _may_have_worked(mark.line, mark.holder, idle)
+    parts = tuple(
+        replace(part, worked=True) if _may_have_worked(part.line, part.holder, idle) else part for part in mark.parts
+    )
+    same = (worked, away, left, parts) == (mark.worked, mark.away, mark.left, mark.parts)
+    return mark if same else replace(mark, worked=worked, away=away, left=left, parts=parts)
 
 
-def _shared(mark: GpuMark, holding: Holding, used: Metered) -> Iterator[tuple[Piece, Figure[Joules]]]:
-    """The interval's pieces with their energy, by time."""
-    duration = used.end - used.start
-    for piece in pieces(mark, holding, used.start, used.end):
-        yield piece, used.energy * ((piece.end - piece.start) / duration)
+def _may_have_worked(line: LineKey, holder: PodRef | None, idle: frozenset[PodRef]) -> bool:
+    return line.kind is LineKind.SERVICE and holder not in idle
 
 
 def _by_node(snapshot: Snapshot, booked: Iterable[str]) -> Mapping[str, set[str]]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import LineKind
-from fallow.domain.readings import GpuReading
+from fallow.domain.readings import GpuReading, Power
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
 from fallow.domain.workloads import ServiceKey
-from fallow.footprint.attribution import holdings
+from fallow.footprint.attribution import Holding, holdings
+from fallow.footprint.hardware import hardware_of
+from fallow.footprint.sharing import drawn_by
+
+_Drawn = Watts | Missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +29,47 @@ class Draws:
 
 
 def draws(snapshot: Snapshot) -> Draws:
-    """Who draws what, each GPU with its holder's line."""
-    lines = holdings(snapshot, {})
-    by_service: dict[ServiceKey, list[GpuReading]] = {}
-    free: list[GpuReading] = []
+    """Who draws what: each GPU with its holder's line, a shared one in the parts in which its energy is booked."""
+    held = holdings(snapshot, {})
+    by_service: dict[ServiceKey, list[_Drawn]] = {}
+    free: list[_Drawn] = []
     for uuid, reading in snapshot.readings.gpus.items():
-        line = lines[uuid].line
-        if line.service is not None:
-            by_service.setdefault(line.service, []).append(reading)
-        elif line.kind is LineKind.UNALLOCATED:
-            free.append(reading)
-    held = {
+        for holding, watts in zip(held[uuid], _parts(reading, held[uuid]), strict=True):
+            if holding.line.service is not None:
+                by_service.setdefault(holding.line.service, []).append(watts)
+            elif holding.line.kind is LineKind.UNALLOCATED:
+                free.append(watts)
+    asked = {
         key: sum(pod.gpus for pod in pods if pod.scheduled) for key, pods in snapshot.cluster.pods_by_service.items()
     }
-    fault, everything = snapshot.readings.gpu_fault, list(snapshot.readings.gpus.values())
+    fault, everything = snapshot.readings.gpu_fault, [gpu.power for gpu in snapshot.readings.gpus.values()]
     expected = sum(node.gpus for node in snapshot.cluster.nodes.values() if node.ready)
     return Draws(
         services={
             key: _drawn(by_service.get(key, []), max(count, len(by_service.get(key, []))), fault)
-            for key, count in held.items()
+            for key, count in asked.items()
             if count or key in by_service
         },
         unallocated=_drawn(free, len(free), fault),
-        cluster=_drawn(everything, max(expected, len(everything)), fault),
+        cluster=_drawn([_watts(power) for power in everything], max(expected, len(everything)), fault),
     )
 
 
-def _drawn(gpus: list[GpuReading], expected: int, fault: Missing | None) -> Watts | Missing:
-    powers = [reading.power for reading in gpus]
-    known = [power.watts for power in powers if not isinstance(power, Missing)]
+def _parts(reading: GpuReading, held: Sequence[Holding]) -> Sequence[_Drawn]:
+    watts = _watts(reading.power)
+    if isinstance(watts, Missing) or len(held) == 1:
+        return [watts] * len(held)
+    return drawn_by(held, watts, hardware_of(reading.model_name).bare)
+
+
+def _watts(power: Power | Missing) -> _Drawn:
+    return power if isinstance(power, Missing) else power.watts
+
+
+def _drawn(parts: Sequence[_Drawn], expected: int, fault: Missing | None) -> Watts | Missing:
+    known = [watts for watts in parts if not isinstance(watts, Missing)]
     if len(known) == expected:
         return sum(known, start=Watts(0))
-    unread = next((power for power in powers if isinstance(power, Missing)), fault)
+    unread = next((watts for watts in parts if isinstance(watts, Missing)), fault)
     reason = unread.reason if unread else Reason.NO_SERIES
     return Missing(reason, f"power of {len(known)} of {expected} GPUs is known")

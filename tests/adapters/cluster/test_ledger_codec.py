@@ -20,6 +20,7 @@ from fallow.domain.ledger import (
     Book,
     EngineMark,
     GpuMark,
+    HeldPart,
     HostMark,
     Ledger,
     Level,
@@ -54,6 +55,7 @@ accounts = st.builds(Account, **{one.name: some(getattr(Account(), one.name)) fo
 periods = st.builds(Period, instants, st.one_of(accounts, st.just(Account())))
 books = st.builds(Book, periods, periods, periods, periods, periods)
 meters = st.fixed_dictionaries({"joules": numbers.map(Joules)}) | st.fixed_dictionaries({"watts": numbers.map(Watts)})
+parts = st.builds(HeldPart, lines, st.none() | st.builds(PodRef, words, words), words, st.floats(0, 1), st.booleans())
 gpu_marks = st.builds(
     lambda meter, **rest: GpuMark(**({"joules": None} | meter | rest)),
     meters,
@@ -62,6 +64,9 @@ gpu_marks = st.builds(
     holder=st.none() | st.builds(PodRef, words, words),
     node=words,
     worked=st.booleans(),
+    away=st.booleans(),
+    left=st.none() | instants,
+    parts=st.lists(parts, max_size=3).map(tuple),
 )
 seen_engines = st.builds(
     EngineMark, instants, numbers, numbers, numbers, st.booleans(), lines, st.builds(PodRef, words, words)

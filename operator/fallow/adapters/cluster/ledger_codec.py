@@ -24,6 +24,7 @@ from fallow.domain.ledger import (
     Filling,
     Gap,
     GpuMark,
+    HeldPart,
     HostMark,
     Ledger,
     Level,
@@ -63,6 +64,8 @@ _AMOUNTS = (
     "uncosted",
     "compared",
     "avoided_unpriced",
+    "weighed",
+    "apportioned",
 )
 _COUNTS = ("prompt_tokens", "cached_prompt_tokens", "generated_tokens", "iterations", "requests")
 
@@ -76,7 +79,8 @@ class Unreadable(ValueError):
 
 def encode(ledger: Ledger) -> bytes:
     holders = {mark.line for mark in ledger.engines.values() if mark.line is not None}
-    lines = sorted({*ledger.books, *holders, *(mark.line for mark in ledger.gpus.values())})
+    held = {part.line for mark in ledger.gpus.values() for part in mark.parts}
+    lines = sorted({*ledger.books, *holders, *held, *(mark.line for mark in ledger.gpus.values())})
     index = {line: number for number, line in enumerate(lines)}
     gpus: dict[str, list[list[Any]]] = defaultdict(list)
     for uuid, mark in ledger.gpus.items():
@@ -161,7 +165,8 @@ def _engine_mark(row: list[Any], lines: list[LineKey]) -> EngineMark:
 
 
 def _gpu_row(mark: GpuMark, index: dict[LineKey, int]) -> list[Any]:
-    return [
+    """What is at the end is left out of a GPU that one pod holds and still does, as nearly all are."""
+    row = [
         mark.at,
         None if mark.joules is None else mark.joules.value,
         index[mark.line],
@@ -169,10 +174,24 @@ def _gpu_row(mark: GpuMark, index: dict[LineKey, int]) -> list[Any]:
         None if mark.holder is None else [mark.holder.namespace, mark.holder.name],
         int(mark.worked) + 2 * int(mark.away),
     ]
+    if mark.parts:
+        return [*row, mark.left, [_part_row(part, index) for part in mark.parts]]
+    return row if mark.left is None else [*row, mark.left]
+
+
+def _part_row(part: HeldPart, index: dict[LineKey, int]) -> list[Any]:
+    row = [index[part.line], part.place, part.share, int(part.worked)]
+    return row if part.holder is None else [*row, part.holder.namespace, part.holder.name]
+
+
+def _part(row: list[Any], lines: list[LineKey]) -> HeldPart:
+    line, place, share, worked, *holder = row
+    return HeldPart(lines[line], PodRef(*holder) if holder else None, str(place), float(share), bool(worked))
 
 
 def _gpu_mark(row: list[Any], node: str, lines: list[LineKey]) -> GpuMark:
-    _, at, joules, line, watts, holder, meanwhile = row
+    _, at, joules, line, watts, holder, meanwhile, *more = row
+    left = more[0] if more else None
     return GpuMark(
         at=Instant(float(at)),
         joules=None if joules is None else Joules(float(joules)),
@@ -182,6 +201,8 @@ def _gpu_mark(row: list[Any], node: str, lines: list[LineKey]) -> GpuMark:
         node=node,
         worked=bool(meanwhile & 1),
         away=bool(meanwhile & 2),
+        left=None if left is None else Instant(float(left)),
+        parts=tuple(_part(one, lines) for one in more[1]) if len(more) > 1 else (),
     )
 
 

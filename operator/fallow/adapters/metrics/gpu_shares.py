@@ -92,7 +92,8 @@ def _instances(samples: Sequence[Sample], at: Instant, told: Told, pod_of: PodOf
         if not copies:
             continue
         profile, activity = copies[0].labels.get(PROFILE, ""), _activity(by_instance[name])
-        for pod in _holders(list(_named(copies, pod_of)), told.at(name)) or [None]:
+        pods: Sequence[PodRef | None] = _holders(list(_named(copies, pod_of)), told.at(name)) or [None]
+        for pod in pods:
             yield Share(name, Sharing.MIG, pod, compute_slices(profile), activity, profile)
 
 
