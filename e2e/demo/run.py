@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from e2e.demo import summary
+from e2e.demo.grid import Grid
 from e2e.demo.meter import Meter
 from e2e.demo.observe import Observer
 from e2e.demo.screen import screen_for
@@ -37,11 +38,12 @@ What to try next:
   docs/samples/          services, policies, zones and profiles to start from; energypolicy-recommend.yaml changes
                          nothing and says what it would do
   docs/how-to/demo.md    what you have just seen, step by step"""
+STAYS_DIRTY = '{"spec":{"intensity":{"source":"Static","file":null,"static":{"gramsPerKWh":420}}}}'
 LOOK_AROUND = (
     "kubectl get fis,epol,gz,mprof -A",
     "kubectl describe fis chat -n demo",
     "kubectl scale fis docs -n demo --replicas=1",
-    'kubectl patch gz home --type=merge -p \'{"spec":{"intensity":{"static":{"gramsPerKWh":420}}}}\'',
+    f"kubectl patch gz home --type=merge -p '{STAYS_DIRTY}'",
 )
 
 
@@ -70,9 +72,12 @@ def tell(cluster: Cluster, console: Console, began: float) -> None:
         console.print(f"{stage} after {seconds:.1f} s", highlight=False)
     cluster.add_gpu_nodes(NODES, GPUS, PRODUCT)
     took(f"{NODES} GPU servers Ready")
-    with Stack(cluster, operator_settings=SETTINGS) as stack, Meter(stack) as meter:
+    grid = cluster.folder / "grid"
+    grid.mkdir()
+    settings = {**SETTINGS, "intensity_dir": grid}
+    with Stack(cluster, operator_settings=settings) as stack, Meter(stack) as meter:
         took("Fallow running")
-        story, marks = watch(stack, console)
+        story, marks = watch(stack, grid, console)
         took("story told")
         look(stack, console)
         summary.tell(stack, meter, marks, summary.Fleet(NODES, GPUS), console)
@@ -83,10 +88,10 @@ def tell(cluster: Cluster, console: Console, began: float) -> None:
             keep(cluster, console)
 
 
-def watch(stack: Stack, console: Console) -> tuple[Story, Marks]:
+def watch(stack: Stack, grid: Path, console: Console) -> tuple[Story, Marks]:
     screen = screen_for(console)
     try:
-        story = Story(stack, screen, Observer(stack))
+        story = Story(stack, screen, Observer(stack), Grid(grid / "grid.csv"))
         return story, story.tell()
     finally:
         screen.close()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from e2e.demo.grid import CLEAN, DIRTY, Grid
 from e2e.demo.observe import Observer
 from e2e.demo.screen import Screen
 from e2e.demo.view import View, joules
@@ -19,7 +19,6 @@ from e2e.harness.stack import Stack
 NAMESPACE = "demo"
 SAMPLES = REPOSITORY / "docs" / "samples"
 PROFILES = ("modelprofile-llama-3.1-8b-bf16-h100.yaml", "modelprofile-llama-3.1-8b-fp8-h100.yaml")
-CLEAN, DIRTY = 80, 420
 PERIOD = 1.0
 
 # Requests per second of chat. At 100 requests in flight a replica answers about 19 of them per second.
@@ -71,6 +70,7 @@ class Story:
     stack: Stack
     screen: Screen
     observer: Observer
+    grid: Grid
     marks: Marks = field(default_factory=Marks)
     wake: Wake = field(default_factory=Wake)
     asking: bool = False
@@ -114,9 +114,9 @@ class Story:
             ),
             Phase(
                 "The grid turns dirty",
-                f"Carbon intensity jumps from {CLEAN} to {DIRTY} gCO2e/kWh. The policy now asks for FP8, and the\n"
+                f"The forecast file goes from {CLEAN} to {DIRTY} gCO2e/kWh. The policy then asks for FP8, and the\n"
                 "profiles show fewer joules per token at this batch size: FP8 is made ready first, then BF16 drains.",
-                lambda: self._grid(DIRTY),
+                self._turn_dirty,
                 lambda view: serves(view, "chat", "fp8"),
                 "chat on fp8",
                 least=55,
@@ -124,7 +124,7 @@ class Story:
             Phase(
                 "The grid is clean again",
                 f"At {CLEAN} gCO2e/kWh there is no reason to give up any quality: chat returns to BF16 the same way.",
-                lambda: self._grid(CLEAN),
+                self._turn_clean,
                 lambda view: serves(view, "chat", "bf16"),
                 "chat on bf16",
                 least=35,
@@ -226,13 +226,11 @@ class Story:
             self.screen.say(f"the request got its {tokens} tokens {wake.seconds:.1f} s after it was asked")
         return True
 
-    def _grid(self, grams: int) -> None:
-        patch = {"spec": {"intensity": {"static": {"gramsPerKWh": grams}}}}
-        self.stack.cluster.kubectl("patch", "gridzone", "home", "--type=merge", "-p", json.dumps(patch))
-        if grams == DIRTY:
-            self.marks.dirty = time.time()
-        else:
-            self.marks.clean = time.time()
+    def _turn_dirty(self) -> None:
+        self.marks.dirty = self.grid.forecast(DIRTY)
+
+    def _turn_clean(self) -> None:
+        self.marks.clean = self.grid.forecast(CLEAN)
 
 
 def ready(view: View, name: str) -> int:

@@ -12,8 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from e2e.demo.grid import CLEAN, DIRTY
 from e2e.demo.meter import Meter
-from e2e.demo.story import CLEAN, DIRTY, NAMESPACE, Marks
+from e2e.demo.story import NAMESPACE, Marks
 from e2e.demo.view import joules, number
 from e2e.harness.errors import HarnessError
 from e2e.harness.stack import OPERATOR_NAMESPACE, Stack

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from e2e.demo.story import CLEAN, DIRTY, NAMESPACE, PROFILES, SAMPLES
+from e2e.demo.grid import CLEAN, DIRTY, Grid
+from e2e.demo.story import NAMESPACE, PROFILES, SAMPLES
 from e2e.demo.summary import CHAT, DOCS, HOW_COMPARED, MAX_NUM_SEQS, OBJECTIVES
+from fallow.adapters.carbon.file import FileCarbon
 from fallow.api import mapping
 from fallow.api.kinds import kind_named
 from fallow.api.reading import energy_policy, grid_zone, inference_service
+from fallow.domain.figures import Missing
+from fallow.domain.units import GramsPerKWh, Instant
 from fallow.domain.workloads import Service, ServiceKey
 
 
@@ -58,10 +63,19 @@ def test_the_sizing_that_is_told_is_the_one_of_chat() -> None:
     assert f"its peak takes at {target} requests in flight each" in HOW_COMPARED
 
 
-def test_the_grid_begins_clean_and_the_dirty_one_is_past_the_tier() -> None:
-    zone = mapping.zone(grid_zone(only("GridZone")))
+async def test_the_forecast_turns_dirty_and_clean_again_when_it_says(tmp_path: Path) -> None:
+    source = mapping.zone(grid_zone(only("GridZone"))).source
+    read, grid = FileCarbon(tmp_path), Grid(tmp_path / source.parameters["name"])
+    for grams, before in ((DIRTY, CLEAN), (CLEAN, DIRTY)):
+        turns = grid.forecast(grams)
+        for at, there in ((turns - 1, before), (turns + 1, grams), (turns + 60, grams)):
+            found = await read.intensity(Instant(at), source)
+            assert not isinstance(found, Missing)
+            assert found.grams.best == GramsPerKWh(there)
+
+
+def test_a_clean_grid_is_below_the_tier_and_the_dirty_one_is_past_it() -> None:
     rules = mapping.policy(energy_policy(only("EnergyPolicy"))).precision
-    assert float(zone.source.parameters["gramsPerKWh"]) == CLEAN
     assert rules is not None
     above = max(tier.above.value for tier in rules.tiers)
     assert above * (1 - rules.hysteresis) > CLEAN

@@ -31,6 +31,8 @@ CADENCES = {
     "WattTime": Cadence(Seconds(300), Seconds(1800)),
     "UKCarbonIntensity": Cadence(Seconds(900), Seconds(1800)),
     "ConfigMap": Cadence(forecast=Seconds(300)),
+    # costs nothing, and its points follow each other
+    "File": Cadence(intensity=Seconds(0)),
 }
 
 
