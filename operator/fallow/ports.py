@@ -12,6 +12,7 @@ from fallow.domain.plans import Change, Outcome
 from fallow.domain.readings import PodRef, Readings
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
+from fallow.domain.tenure import Tenure
 from fallow.domain.units import Instant
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Ratio
 
@@ -90,6 +91,17 @@ class LedgerStore(Protocol):
     async def load(self) -> Ledger | None: ...
 
     async def save(self, ledger: Ledger) -> Ledger: ...
+
+
+class Lease(Protocol):
+    """The claim to lead. `read` gives None where nobody ever claimed it.
+
+    Both raise `WriteError`s; `write` raises Conflict where another replica was first.
+    """
+
+    async def read(self) -> Tenure | None: ...
+
+    async def write(self, tenure: Tenure) -> Tenure: ...
 
 
 class Reporter(Protocol):

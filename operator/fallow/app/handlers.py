@@ -60,6 +60,7 @@ def _lifecycle(handlers: kopf.OperatorRegistry, operator: Operator) -> None:
     @kopf.on.startup(registry=handlers)
     async def start(**_: Any) -> None:
         running.append(asyncio.create_task(operator.loop.run(), name="cycles"))
+        running.append(asyncio.create_task(operator.loop.lead(), name="leadership"))
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
@@ -73,7 +74,9 @@ def _lifecycle(handlers: kopf.OperatorRegistry, operator: Operator) -> None:
         age = operator.loop.age
         if age is not None and age > STALLED_CYCLES * operator.settings.cycle_interval + 120:
             raise kopf.PermanentError(f"no cycle has ended well for {age:.0f} s")
-        return "waiting for the first cycle" if age is None else f"last cycle {age:.0f} s ago"
+        if age is None:
+            return "waiting for the first cycle" if operator.loop.leads else "standing by"
+        return f"last cycle {age:.0f} s ago"
 
 
 def _watch(handlers: kopf.OperatorRegistry, operator: Operator, group: str, version: str, plural: str) -> None:

@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     resync_interval: float = Field(300.0, gt=0, description="How often watched objects are compared with a list")
     metrics_port: int = Field(9090, description="Port of the operator's own Prometheus metrics; 0 for none")
     health_port: int = Field(8080, description="Port of /healthz; 0 for none")
+    leader_election: bool = Field(
+        False, description="Hold a Lease while leading, so that further replicas can stand by"
+    )
     max_concurrent_writes: int = Field(8, gt=0, description="API writes in flight at once")
     dry_run: bool = Field(False, description="Decide and report, but never write to workloads")
     kubeconfig: Path | None = Field(None, description="Kubeconfig to use; in a pod the ServiceAccount is used")

@@ -1,6 +1,8 @@
 """Puts the operator together: one dict per port from name to factory, nothing registers itself."""
 
 import logging
+import socket
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +16,7 @@ from fallow.adapters.carbon.series import PrometheusSeries
 from fallow.adapters.carbon.sources import CADENCES, NO_PROMETHEUS, carbon_sources
 from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
+from fallow.adapters.cluster.lease import KubernetesLease
 from fallow.adapters.cluster.ledger_store import ConfigMapLedgerStore
 from fallow.adapters.cluster.mirror import Mirror
 from fallow.adapters.cluster.resync import Resync
@@ -28,7 +31,8 @@ from fallow.api.mapping import WAKE_ANNOTATION
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.catching_up import CatchUp
 from fallow.app.cycle import Cycle, Sources
-from fallow.app.loop import Loop
+from fallow.app.leadership import Alone, Elected, Leader
+from fallow.app.loop import Loop, Reign
 from fallow.app.settings import Settings
 from fallow.domain.units import Seconds
 from fallow.ports import MetricSource
@@ -117,33 +121,53 @@ def zone_sources(settings: Settings, api_client: client.ApiClient) -> tuple[Carb
     return CarbonRouter(sources, cadences=CADENCES), PueRouter(pue)
 
 
+def leadership(settings: Settings, api_client: client.ApiClient) -> Leader:
+    """By a Lease where further replicas may stand by; its renewals are the only writes of a replica at rest."""
+    if not settings.leader_election:
+        return Alone()
+    identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+    return Elected(KubernetesLease(KubernetesApi(api_client), settings.namespace), identity)
+
+
 async def build(settings: Settings) -> Operator:
     """Wire the operator; nothing is contacted yet."""
     api_client = await connect(settings)
-    api = KubernetesApi(api_client)
+    leader = leadership(settings, api_client)
+    api = KubernetesApi(api_client, may_write=lambda: leader.leads)
     mirror = Mirror()
     metrics = metric_source(settings)
     carbon, pue = zone_sources(settings, api_client)
-    store = ConfigMapLedgerStore(api_client, settings.namespace, part_bytes=settings.ledger_part_bytes)
-    catch_up = CatchUp(metrics, Seconds(settings.prometheus_window))
-    bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval), catch_up)
-    reported = MetricsReporter()
-    cycle = Cycle(
-        Sources(
-            cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
-            metrics=metrics,
-            carbon=carbon,
-            pue=pue,
-        ),
-        bookkeeper,
-        (
-            reported,
-            LogReporter(),
-            EventReporter(api),
-            StatusReporter(api, mirror, refresh=Seconds(settings.status_interval)),
-        ),
-        window=Seconds(settings.estimation_window),
-        writes=settings.max_concurrent_writes,
-    )
-    loop = Loop(cycle, bookkeeper, Resync(api, mirror, settings.resync_interval), interval=settings.cycle_interval)
+    reported = MetricsReporter(leads=lambda: leader.leads)
+
+    def begin() -> Reign:
+        """All that remembers anything is made anew; what it needs to know is in the statuses and in the ledger."""
+        reported.forget()
+        store = ConfigMapLedgerStore(
+            api_client,
+            settings.namespace,
+            part_bytes=settings.ledger_part_bytes,
+            may_write=lambda: leader.leads,
+        )
+        catch_up = CatchUp(metrics, Seconds(settings.prometheus_window))
+        bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval), catch_up)
+        cycle = Cycle(
+            Sources(
+                cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
+                metrics=metrics,
+                carbon=carbon,
+                pue=pue,
+            ),
+            bookkeeper,
+            (
+                reported,
+                LogReporter(),
+                EventReporter(api),
+                StatusReporter(api, mirror, refresh=Seconds(settings.status_interval)),
+            ),
+            window=Seconds(settings.estimation_window),
+            writes=settings.max_concurrent_writes,
+        )
+        return Reign(cycle, bookkeeper)
+
+    loop = Loop(begin, Resync(api, mirror, settings.resync_interval), leader, interval=settings.cycle_interval)
     return Operator(settings, mirror, loop, metrics, (carbon, pue), api_client, reported)

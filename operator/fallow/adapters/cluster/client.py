@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -33,12 +33,16 @@ class _Dropped(Unreachable):
 class KubernetesApi:
     """Sends requests through the official client, which owns TLS, tokens and their renewal.
 
-    Raises Refused, Conflict or Unreachable; an object that is not there is None for `get`.
+    Raises Refused, Conflict or Unreachable; an object that is not there is None for `get`. Nothing is written while
+    `may_write` says no.
     """
 
-    def __init__(self, client: ApiClient, timeout: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, client: ApiClient, timeout: float = TIMEOUT_SECONDS, *, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
         self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._may_write = may_write
 
     async def get(self, path: str) -> dict[str, Any] | None:
         status, answer = await self._send("GET", path)
@@ -160,6 +164,8 @@ class KubernetesApi:
         query: Sequence[tuple[str, str]],
         accept: str,
     ) -> tuple[int, dict[str, Any]]:
+        if method != "GET" and not self._may_write():
+            raise Refused(f"{method} {path}: not sent, since this replica does not lead")
         response = await self._ask(method, path, body=body, content_type=content_type, query=query, accept=accept)
         raw: bytes = await response.read()
         return response.status, _parsed(raw)

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,8 +46,9 @@ class ConfigMapLedgerStore:
         *,
         timeout: float = 10.0,
         part_bytes: int = PART_BYTES,
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._api = KubernetesApi(api, timeout)
+        self._api = KubernetesApi(api, timeout, may_write=may_write)
         self._namespace = namespace
         self._name = name
         self._part_bytes = part_bytes

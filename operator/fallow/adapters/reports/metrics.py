@@ -16,11 +16,14 @@ from fallow.domain.reports import CycleReport
 
 
 class MetricsReporter:
-    """Holds the last report; a scrape reads it. Serve `registry` with prometheus_client."""
+    """Holds the last report; a scrape reads it. Serve `registry` with prometheus_client.
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    A replica that stands by shows that it does, and no totals: the leader shows the same books.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, leads: Callable[[], bool] = lambda: True) -> None:
         self.registry = CollectorRegistry()
-        self._last = _LastCycle(clock)
+        self._last = _LastCycle(clock, leads)
         self._watch = DecisionWatch()
         self._cycles = Counter("fallow_cycles", "Cycles that came to their end.", registry=self.registry)
         self._decisions = Counter(
@@ -47,15 +50,24 @@ class MetricsReporter:
                 self._writes.labels(_change(outcome), "failed" if outcome.error else "done").inc()
         self._last.report = report
 
+    def forget(self) -> None:
+        """Show nothing until the next report."""
+        self._last.report = None
+
 
 class _LastCycle(Collector):
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], leads: Callable[[], bool]) -> None:
         self._clock = clock
+        self._leads = leads
         self.report: CycleReport | None = None
 
     def collect(self) -> Iterable[Metric]:
         """Nothing before the first cycle: an absent series is not a zero."""
-        if self.report is None:
+        leader = GaugeMetricFamily("fallow_leader", "1 where this replica leads, 0 where it stands by.")
+        leads = self._leads()
+        leader.add_metric((), float(leads))
+        yield leader
+        if self.report is None or not leads:
             return
         age = GaugeMetricFamily("fallow_cycle_age_seconds", "Time since the readings of the last cycle.")
         age.add_metric((), max(self._clock() - self.report.snapshot.at, 0))
