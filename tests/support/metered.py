@@ -19,6 +19,8 @@ from fallow.domain.readings import (
     PodRef,
     Power,
     Readings,
+    Share,
+    Sharing,
 )
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Node, Pod, Snapshot
@@ -49,6 +51,7 @@ def gpu(
     holder: str | None = None,
     model: str = "NVIDIA H100 80GB HBM3",
     active: float | None = None,
+    shares: Sequence[Share] = (),
 ) -> GpuReading:
     """`holder` is namespace/name, `active` the share of time in which a kernel ran."""
     return GpuReading(
@@ -59,7 +62,27 @@ def gpu(
         counter=SILENT if joules is None else EnergyCounter(Joules(joules), later(seconds)),
         activity=SILENT if active is None else Activity(active, ActivitySource.ENGINE_ACTIVE, later(seconds)),
         holder=PodRef(*holder.split("/")) if holder else None,
+        shares=tuple(shares),
     )
+
+
+def instance(number: int, profile: str = "1g.10gb", holder: str | None = None, active: float | None = None) -> Share:
+    """A MIG instance."""
+    slices = int(profile[0])
+    return Share(str(number), Sharing.MIG, _ref(holder), slices, _active(active), profile)
+
+
+def turn(holder: str, active: float | None = None) -> Share:
+    """A pod that uses a GPU in turns with others."""
+    return Share(holder, Sharing.TURNS, _ref(holder), 0, _active(active))
+
+
+def _ref(holder: str | None) -> PodRef | None:
+    return PodRef(*holder.split("/")) if holder else None
+
+
+def _active(ratio: float | None) -> Activity | Missing:
+    return SILENT if ratio is None else Activity(ratio, ActivitySource.ENGINE_ACTIVE, NOON)
 
 
 def pod(
@@ -75,14 +98,20 @@ def pod(
     ready_since: float | None = None,
     scheduled: bool = True,
     uid: str = "",
+    instances: Mapping[str, int] | None = None,
+    copies: int = 0,
 ) -> Pod:
+    """`gpus` are whole ones; they are none where it asks for instances or copies."""
+    parts = sum((instances or {}).values()) + copies
     return Pod(
         ref=PodRef(namespace, name),
         uid=uid or f"uid-{name}",
         node=node,
         address="10.0.0.1",
         port=8000,
-        gpus=gpus,
+        gpus=parts or gpus,
+        instances=instances or {},
+        copies=copies,
         created=later(started),
         ready=ready,
         deleting=False,
@@ -124,8 +153,10 @@ def host(
     return HostReading(node, counters, later(seconds), meter)
 
 
-def node(name: str = "node-a", gpus: int = 1, labels: Mapping[str, str] | None = None) -> Node:
-    return Node(name, "10.0.1.1", labels or {"region": "north"}, gpus, "NVIDIA-H100-80GB-HBM3")
+def node(
+    name: str = "node-a", gpus: int = 1, labels: Mapping[str, str] | None = None, *, in_turns: bool = False
+) -> Node:
+    return Node(name, "10.0.1.1", labels or {"region": "north"}, gpus, "NVIDIA-H100-80GB-HBM3", in_turns=in_turns)
 
 
 def zone(
