@@ -141,7 +141,7 @@ class Scaled:
 class HoldingPod:
     """A pod that asks for GPUs. `max_num_seqs` is what its engine was started with; None: vLLM's own default.
 
-    `port` is where its metrics are; `is_engine` where its image or arguments say vLLM.
+    `port` is where its metrics are, None where nothing says that it has some; `is_engine`: image or arguments say vLLM.
     """
 
     ref: PodRef
@@ -150,7 +150,7 @@ class HoldingPod:
     gpus: int
     started: Instant
     address: str = ""
-    port: int = 8000
+    port: int | None = None
     is_engine: bool = False
     max_num_seqs: int | None = None
 

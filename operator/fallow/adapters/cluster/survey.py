@@ -156,7 +156,7 @@ def _holding_pod(found: _Found, body: JSON) -> HoldingPod | None:
         return None
     metadata, spec = body["metadata"], body.get("spec") or {}
     words = _words(spec)
-    flags = _flags(words)
+    flags, is_engine = _flags(words), SERVICE in labels_of(body) or any("vllm" in word.lower() for word in words)
     return HoldingPod(
         ref=pod.ref,
         workload=_workload(found, pod.ref, metadata),
@@ -164,8 +164,8 @@ def _holding_pod(found: _Found, body: JSON) -> HoldingPod | None:
         gpus=pod.gpus,
         started=pod.started if pod.started is not None else pod.created,
         address=pod.address,
-        port=_port(metadata, flags),
-        is_engine=SERVICE in labels_of(body) or any("vllm" in word.lower() for word in words),
+        port=_port(metadata, flags, is_engine=is_engine),
+        is_engine=is_engine,
         max_num_seqs=_whole(flags.get("--max-num-seqs")),
     )
 
@@ -202,9 +202,9 @@ def _flags(words: list[str]) -> dict[str, str]:
     return flags
 
 
-def _port(metadata: JSON, flags: Mapping[str, str]) -> int:
-    annotated = (metadata.get("annotations") or {}).get(_METRICS_PORT)
-    return _whole(annotated) or _whole(flags.get("--port")) or ENGINE_PORT
+def _port(metadata: JSON, flags: Mapping[str, str], *, is_engine: bool) -> int | None:
+    annotated = _whole((metadata.get("annotations") or {}).get(_METRICS_PORT))
+    return annotated or ((_whole(flags.get("--port")) or ENGINE_PORT) if is_engine else None)
 
 
 def _whole(text: Any) -> int | None:

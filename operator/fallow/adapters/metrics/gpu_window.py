@@ -13,9 +13,9 @@ from enum import StrEnum
 from itertools import pairwise
 
 from fallow.adapters.metrics import dcgm
-from fallow.adapters.metrics.gpu_shares import INSTANCE, PROFILE, slices_of
+from fallow.adapters.metrics.gpu_shares import INSTANCE, PROFILE
 from fallow.adapters.metrics.samples import Sample
-from fallow.domain.readings import ActivitySource, PodRef
+from fallow.domain.readings import ActivitySource, PodRef, compute_slices
 from fallow.domain.units import Instant, Joules, Seconds, Watts, from_millijoules
 from fallow.domain.windows import EnergyMethod, GpuSlot, GpuWindow, Tenure
 
@@ -100,7 +100,7 @@ def _put(
         place = _Place(
             instance=series.labels.get("instance", ""),
             part=f"{profile or 'MIG'} #{instance}" if instance else "",
-            slices=slices_of(profile) if instance else 1,
+            slices=compute_slices(profile) if instance else 1,
             holder=reading.holder or next((share.holder for share in reading.shares), None),
         )
         values = gpu.signals.setdefault(signal, {}).setdefault(place, {})

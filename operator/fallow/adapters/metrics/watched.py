@@ -5,11 +5,12 @@ A slot lies between two readings: energy and tokens are differences of counters,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from fallow.domain.figures import Missing
-from fallow.domain.readings import EngineReading, GpuReading, PodRef, Readings
+from fallow.domain.readings import EngineReading, GpuReading, PodRef, Readings, Sharing
 from fallow.domain.units import Joules, Seconds, energy
 from fallow.domain.windows import EnergyMethod, EngineSlot, GpuSlot, GpuWindow, Tenure, Window
 
@@ -70,11 +71,12 @@ def _one_method(slots: dict[int, GpuSlot]) -> dict[int, GpuSlot]:
 def _tenures(reading: GpuReading) -> tuple[Tenure, ...]:
     if not reading.shares:
         return (_tenure(reading.holder, "", 1.0, reading),)
-    weights = [max(share.slices, 1) for share in reading.shares]
+    copies = Counter(share.name for share in reading.shares)
+    weights = [max(share.slices, 1) / copies[share.name] for share in reading.shares]
     return tuple(
         Tenure(
             holder=share.holder,
-            part=share.name if share.slices else "",
+            part=f"{share.profile or 'MIG'} #{share.name}" if share.sharing is Sharing.MIG else "",
             weight=weight / sum(weights),
             activity=None if isinstance(share.activity, Missing) else share.activity.ratio,
             activity_source=None if isinstance(share.activity, Missing) else share.activity.source,

@@ -141,7 +141,7 @@ def _source(where: Where, api: KubernetesApi, found: Survey) -> tuple[MetricSour
 
 def _engines(found: Survey) -> tuple[EngineTarget, ...]:
     return tuple(
-        EngineTarget(pod.ref, pod.address, pod.port) for pod in found.pods.values() if pod.is_engine and pod.address
+        EngineTarget(pod.ref, pod.address, pod.port) for pod in found.pods.values() if pod.port and pod.address
     )
 
 

@@ -101,11 +101,11 @@ def _names(window: Window, survey: Survey) -> Iterable[Unseen]:
 
 
 def _coverage(window: Window) -> Iterable[Unseen]:
-    lengths = {gpu: sum(slot.seconds for slot in gpu.slots.values() if slot.tenures) for gpu in window.gpus}
-    short = [gpu for gpu, seen in lengths.items() if seen < COVERED * window.seconds] if window.seconds else []
+    lengths = [(gpu, sum(slot.seconds for slot in gpu.slots.values() if slot.tenures)) for gpu in window.gpus]
+    short = [(gpu, seen) for gpu, seen in lengths if seen < COVERED * window.seconds]
     if short:
-        seen = sum(lengths[gpu] for gpu in short) / len(short) / window.seconds
-        names = tuple(sorted(f"{gpu.node}/{gpu.index or gpu.uuid}" for gpu in short))
+        seen = sum(seen for _, seen in short) / len(short) / window.seconds
+        names = tuple(sorted(f"{gpu.node}/{gpu.index or gpu.uuid}" for gpu, _ in short))
         yield Unseen(
             f"{len(short)} GPU{_s(short)} seen for {seen:.0%} of the window on average",
             names,
