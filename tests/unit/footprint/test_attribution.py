@@ -1,8 +1,11 @@
-"""Whose energy it is: by the named holder, by the node's pods where none is named, and in parts when it changed."""
+"""Whose energy it is: by the named holders, by what the node's pods asked for where none is named, in succession."""
 
 import pytest
 
 from fallow.domain.ledger import LineKey, LineKind
+from fallow.domain.readings import GpuReading
+from fallow.domain.snapshots import Pod
+from fallow.footprint.attribution import holdings
 from fallow.footprint.bookkeeping import book
 from tests.support.metered import (
     CHAT_LINE,
@@ -11,10 +14,12 @@ from tests.support.metered import (
     LOST,
     booked,
     gpu,
+    instance,
     node,
     opened,
     pod,
     snapshot,
+    turn,
 )
 
 BATCH = LineKey(LineKind.FOREIGN, "batch")
@@ -120,3 +125,109 @@ def test_a_pod_that_is_gone_but_still_named_stays_on_its_line() -> None:
 
 def test_another_pod_of_the_same_line_changes_nothing() -> None:
     assert change("llm/chat-1", "llm/chat-2", started=5) == {CHAT_LINE: pytest.approx(1000)}
+
+
+# -- what pods asked for, where GPUs are handed out in parts
+
+
+def lines_of(
+    gpus: list[GpuReading], pods: list[Pod], *, in_turns: bool = False, physical: int = 0, seconds: float = 0
+) -> dict[str, list[tuple[LineKey, float]]]:
+    """By GPU: its lines with the part of the GPU that each has."""
+    seen = snapshot(seconds, gpus, pods=pods, nodes=[node(gpus=physical or len(gpus), in_turns=in_turns)])
+    return {uuid: [(one.line, pytest.approx(one.share)) for one in held] for uuid, held in holdings(seen, {}).items()}
+
+
+CHAT_1 = pod("chat-1", instances={"1g.10gb": 1})
+CODE_3 = pod("code-1", "code", instances={"3g.40gb": 1})
+
+
+def test_instances_without_a_name_go_to_the_line_that_asked_for_their_profile() -> None:
+    shares = [instance(1, "3g.40gb"), instance(7, "1g.10gb"), instance(8, "3g.40gb", "batch/train-1")]
+    found = lines_of([gpu(0, shares=shares)], [CHAT_1, CODE_3])
+    assert found == {"GPU-a": [(CODE_LINE, 3 / 7), (CHAT_LINE, 1 / 7), (BATCH, 3 / 7)]}
+
+
+def test_of_alike_instances_of_which_a_line_holds_some_it_has_as_many_and_the_rest_is_nobody_s() -> None:
+    found = lines_of([gpu(0, shares=[instance(7), instance(8), instance(9)])], [CHAT_1])
+    each = [(CHAT_LINE, 1 / 7 / 3), (FREE, 1 / 7 * 2 / 3)]
+    assert found == {"GPU-a": [*each, *each, *each, (FREE, 4 / 7)]}
+
+
+def test_instances_that_two_lines_may_hold_are_nobody_knows_whose() -> None:
+    other = pod("code-1", "code", instances={"1g.10gb": 1})
+    found = lines_of([gpu(0, shares=[instance(7), instance(8)])], [CHAT_1, other])
+    assert found == {"GPU-a": [(LOST, 1 / 7), (LOST, 1 / 7), (FREE, 5 / 7)]}
+
+
+def test_where_all_gpus_are_divided_alike_pods_ask_for_instances_as_if_they_were_gpus() -> None:
+    pods = [pod("chat-1", gpus=2), pod("code-1", "code")]
+    shares = [instance(1, "3g.40gb"), instance(2, "3g.40gb"), instance(3, "1g.10gb", "llm/code-1")]
+    assert lines_of([gpu(0, shares=shares)], pods) == {
+        "GPU-a": [(CHAT_LINE, 3 / 7), (CHAT_LINE, 3 / 7), (CODE_LINE, 1 / 7)]
+    }
+
+
+def test_a_whole_gpu_beside_divided_ones_is_asked_for_as_such() -> None:
+    gpus = [gpu(0, uuid="GPU-a"), gpu(0, uuid="GPU-b", shares=[instance(0, "7g.80gb")])]
+    assert lines_of(gpus, [pod("chat-1")]) == {"GPU-a": [(CHAT_LINE, 1)], "GPU-b": [(FREE, 1)]}
+
+
+def test_all_pods_on_a_node_s_only_gpu_share_it_though_labels_name_one() -> None:
+    pods = [pod("chat-1"), pod("code-1", "code"), pod("train-1", None, namespace="batch", copies=1)]
+    assert lines_of([gpu(0, holder="llm/code-1")], pods, in_turns=True) == {
+        "GPU-a": [(CODE_LINE, 1), (CHAT_LINE, 1), (BATCH, 1)]
+    }
+
+
+def test_on_several_gpus_in_turns_a_pod_without_a_name_puts_those_with_one_name_in_doubt() -> None:
+    gpus = [gpu(0, uuid="GPU-a", holder="llm/chat-1"), gpu(0, uuid="GPU-b", holder="llm/chat-2")]
+    named = [pod("chat-1"), pod("chat-2")]
+
+    def found(*hidden: Pod) -> dict[str, list[tuple[LineKey, float]]]:
+        return lines_of(gpus, [*named, *hidden], in_turns=True)
+
+    assert found(pod("code-1", "code")) == {"GPU-a": [(LOST, 1)], "GPU-b": [(LOST, 1)]}
+    certain = {"GPU-a": [(CHAT_LINE, 1)], "GPU-b": [(CHAT_LINE, 1)]}
+    assert found(pod("chat-3")) == certain
+    assert found(pod("code-1", "code", started=-30)) == certain
+
+
+def test_labels_that_list_sharers_are_believed_where_they_name_one() -> None:
+    gpus = [
+        gpu(0, uuid="GPU-a", shares=[turn("llm/chat-1"), turn("batch/train-1")]),
+        gpu(0, uuid="GPU-b", holder="llm/chat-2"),
+    ]
+    pods = [pod("chat-1"), pod("chat-2"), pod("train-1", None, namespace="batch"), pod("code-1", "code")]
+    assert lines_of(gpus, pods, in_turns=True) == {
+        "GPU-a": [(CHAT_LINE, 1), (BATCH, 1)],
+        "GPU-b": [(CHAT_LINE, 1)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "share"), [(["chat-1"], 0.5), (["chat-1", "chat-2"], 1.0), (["chat-1", "chat-2", "chat-3"], 1.0)]
+)
+def test_gpus_in_turns_without_any_name_go_to_the_only_line_as_far_as_its_pods_reach(
+    names: list[str], share: float
+) -> None:
+    gpus = [gpu(0, uuid="GPU-a"), gpu(0, uuid="GPU-b")]
+    line = [(CHAT_LINE, share)] + ([(FREE, 0.5)] if share < 1 else [])
+    found = lines_of(gpus, [pod(name, copies=1) for name in names], in_turns=True)
+    assert found == {"GPU-a": line, "GPU-b": line}
+
+
+def test_with_a_gpu_out_of_sight_nothing_is_certain_of_the_others() -> None:
+    assert lines_of([gpu(0)], [pod("chat-1")], physical=2) == {"GPU-a": [(CHAT_LINE, 1)]}
+    assert lines_of([gpu(0, uuid="GPU-a"), gpu(0, uuid="GPU-b")], [pod("chat-1")], physical=3) == {
+        "GPU-a": [(LOST, 1)],
+        "GPU-b": [(LOST, 1)],
+    }
+
+
+def test_a_sharer_that_is_gone_but_still_named_stays_on_its_line() -> None:
+    pods = [pod("chat-1"), pod("code-1", "code")]
+    shares = [turn("llm/chat-1", 0.5), turn("llm/code-1", 0.5)]
+    ledger = book(opened(), snapshot(0, [gpu(0, 0.0, shares=shares)], pods=pods))
+    ledger = book(ledger, snapshot(10, [gpu(10, 1000.0, shares=shares)], pods=pods[:1]))
+    assert booked(ledger) == {CHAT_LINE: pytest.approx(500), CODE_LINE: pytest.approx(500)}
