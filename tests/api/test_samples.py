@@ -9,6 +9,7 @@ from fallow.api.kinds import KINDS
 from fallow.api.model import ApiModel
 from fallow.domain.policies import Mode, Objective
 from fallow.domain.units import Grams, GramsPerKWh, Instant, LitresPerKWh, Seconds, Watts
+from fallow.domain.zones import IntensityKind
 from tests.api.samples import sample, sample_names
 
 READERS: dict[str, Any] = {
@@ -172,6 +173,18 @@ def test_static_zone_carries_its_bounds() -> None:
     assert zone.water_at_source is not None
     assert zone.water_at_source.high == LitresPerKWh(3.0)
     assert (zone.price_per_kwh, zone.currency) == (0.19, "EUR")
+
+
+def test_a_live_zone_has_its_fallbacks_its_marginal_signal_and_a_measured_pue() -> None:
+    zone = mapping.zone(reading.grid_zone(sample("gridzone-electricity-maps")))
+
+    assert zone.source.parameters == {"zone": "DE", "credential": "electricity-maps", "factorType": "lifecycle"}
+    assert [(part.kind, part.signal) for part in zone.fallbacks] == [("Dataset", IntensityKind.AVERAGE)]
+    assert zone.marginal is not None
+    assert (zone.marginal.kind, zone.marginal.signal) == ("WattTime", IntensityKind.MARGINAL)
+    assert zone.pue_query.startswith("sum(facility_power_watts")
+    assert zone.market is not None
+    assert zone.market.best == GramsPerKWh(32)
 
 
 def test_zone_without_figures_takes_the_documented_ones() -> None:

@@ -102,6 +102,18 @@ async def test_last_known_then_forecast_then_fallback_and_bounds_widen_with_each
     assert present(seen[3]).instead_of == DOWN
 
 
+async def test_what_was_expected_of_an_earlier_hour_gives_way_to_what_was_expected_of_this_one() -> None:
+    hours = (ForecastPoint(NOON, GramsPerKWh(100)), ForecastPoint(later(3600), GramsPerKWh(300)))
+    written = TieredSource(100, IntensityTier.FORECAST)
+    written.ahead = Forecast(hours, later(7200), "ahead")
+    zones, zone = Zones(CarbonRouter({"Live": written})), declared()
+    await read(zones, zone)
+    written.grams, written.ahead = DOWN, DOWN
+    reading = await read(zones, zone, 3600)
+    assert (present(reading).grams.best.value, present(reading).tier) == (300, IntensityTier.FORECAST)
+    assert reading.passed_over[0].why == DOWN
+
+
 async def test_recovery_takes_the_preferred_source_again() -> None:
     live, other = InMemoryCarbonSource(DOWN), InMemoryCarbonSource(200)
     zones = Zones(CarbonRouter({"Live": live, "Other": other}))

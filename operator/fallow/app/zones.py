@@ -119,7 +119,9 @@ def _best_of(
     errors: tuple[ForecastError, ...],
     now: Instant,
 ) -> Intensity | Missing:
-    """The source's value, else its forecast for now."""
-    if isinstance(present, Intensity) or isinstance(forecast, Missing) or forecast.kind is not source.signal:
+    """The source's value, else its forecast for now, which is better than what it expected of an earlier time too."""
+    failed = present if isinstance(present, Missing) else present.instead_of
+    measured = isinstance(present, Intensity) and present.tier is not IntensityTier.FORECAST
+    if failed is None or measured or isinstance(forecast, Missing) or forecast.kind is not source.signal:
         return present
-    return expected_now(forecast, errors, now, present) or present
+    return expected_now(forecast, errors, now, failed) or present

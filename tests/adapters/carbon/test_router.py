@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from typing import get_args
 
 import pytest
 
 from fallow.adapters.carbon.router import Cadence, CarbonRouter, PueRouter
 from fallow.adapters.carbon.series import PrometheusSeries
 from fallow.adapters.carbon.sources import carbon_sources
+from fallow.api.intensity import SourceName
 from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Instant, Seconds
@@ -107,6 +109,7 @@ async def test_a_source_that_was_not_set_up_says_what_to_set(kind: str, what: st
 
 async def test_the_shipped_sources_answer_by_the_names_of_the_kind() -> None:
     sources = carbon_sources(PrometheusSeries("http://127.0.0.1:1"))
+    assert set(sources) == set(get_args(SourceName))
     answer = await CarbonRouter(sources).intensity(NOON, IntensitySource("Dataset", {"zone": "FR"}))
     assert isinstance(answer, Intensity)
 

@@ -131,7 +131,8 @@ class CarbonRouter:
             good,
             grams=good.grams.spread(INTENSITY_BOUNDS.low, 1.0, INTENSITY_BOUNDS.high),
             source=f"last known, {answer.reason}: {good.source}",
-            tier=IntensityTier.CACHED,
+            # what was only ever expected is not called a value that is known
+            tier=good.tier if good.tier is IntensityTier.FORECAST else IntensityTier.CACHED,
             instead_of=answer,
         )
 
