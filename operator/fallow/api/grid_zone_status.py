@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fallow.api.conditions import Conditions, Figure, Time
-from fallow.api.footprint import Footprint
+from fallow.api.footprint import ZoneFootprint
 from fallow.api.formats import Line, Word
 from fallow.api.intensity import Signal
 from fallow.api.model import StatusModel
@@ -128,7 +128,7 @@ class GridZoneStatus(StatusModel):
     pue: PueReading | None = Field(default=None, description="The power usage effectiveness in use.")
     nodes: int = Field(default=0, ge=0, description="Nodes in the zone.")
     gpus: int = Field(default=0, ge=0, description="GPUs on them.")
-    unallocated: Footprint | None = Field(
-        default=None, description="Footprint since the start of the GPUs that no pod holds."
+    footprint: ZoneFootprint | None = Field(
+        default=None, description="Footprint of all GPUs of the zone, and who used it. Absent: nothing is booked yet."
     )
     summary: ZoneSummary | None = Field(default=None, description="Figures as short texts, for kubectl get.")

@@ -22,6 +22,7 @@ from fallow.api.formats import (
 from fallow.api.inference_service_status import InferenceServiceStatus
 from fallow.api.model import ApiModel, ChangeRule, Rule
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta, Scale
+from fallow.api.overhead import Overhead
 from fallow.api.variants import Variant
 
 
@@ -188,6 +189,11 @@ class InferenceServiceSpec(ApiModel):
         description="Overlay for the pod template of the created Deployments (metadata and spec), laid over "
         "Fallow's own by strategic merge; the engine's container is named vllm. "
         "Absent: no overlay. Not with targetRef.",
+    )
+    overhead: Overhead | None = Field(
+        default=None,
+        description="Training and tuning of the model. Shown per token beside the footprint and never in it. "
+        "Absent: not shown.",
     )
     replicas: int | None = Field(
         default=None,

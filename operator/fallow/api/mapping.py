@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from fallow.api import amounts, energy_policy, engine, grid_zone, inference_service, model_profile, variants
+from fallow.api import (
+    amounts,
+    energy_policy,
+    engine,
+    grid_zone,
+    inference_service,
+    model_profile,
+    overhead,
+    variants,
+)
 from fallow.api.conditions import instant
 from fallow.api.durations import seconds
 from fallow.api.engine import EnvVar
@@ -26,8 +35,17 @@ from fallow.domain.policies import (
     Tier,
 )
 from fallow.domain.profiles import Profile, ProfilePoint, ProfileSource
-from fallow.domain.units import GramsPerKWh, Instant, Joules, LitresPerKWh, Seconds, Watts
-from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, Variant, Wake
+from fallow.domain.units import (
+    GramsPerKWh,
+    Instant,
+    Joules,
+    LitresPerKWh,
+    Seconds,
+    Watts,
+    from_kilograms,
+    from_kilowatt_hours,
+)
+from fallow.domain.workloads import Engine, Objectives, Overhead, Scaling, Service, ServiceKey, Variant, Wake
 from fallow.domain.zones import IntensitySource, Ratio, Zone
 
 WAKE_ANNOTATION = "fallow.dev/wake"
@@ -58,6 +76,7 @@ def service(declared: InferenceService, namespace_labels: Mapping[str, str]) -> 
         labels=metadata.labels,
         namespace_labels=namespace_labels,
         wake_annotation=metadata.annotations.get(WAKE_ANNOTATION, ""),
+        overhead=_overhead(spec.overhead) if spec.overhead else None,
     )
 
 
@@ -193,6 +212,21 @@ def _engine(declared: engine.Engine) -> Engine:
         sleep_mode=declared.sleep_mode,
         termination_grace=seconds(declared.termination_grace),
         shared_memory=declared.shared_memory,
+    )
+
+
+def _overhead(declared: overhead.Overhead) -> Overhead:
+    """Of what is declared: a stage without energy or without emissions adds nothing to that sum."""
+    stages = [stage for stage in (declared.training, declared.tuning) if stage is not None]
+    energies = [stage.energy_kwh for stage in stages if stage.energy_kwh is not None]
+    emitted = [stage.carbon_kg for stage in stages if stage.carbon_kg is not None]
+    likely = declared.lifetime_tokens
+    return Overhead(
+        lifetime_tokens=(declared.bounds.low, likely, declared.bounds.high)
+        if declared.bounds
+        else (likely, likely, likely),
+        energy=from_kilowatt_hours(sum(energies)) if energies else None,
+        carbon=from_kilograms(sum(emitted)) if emitted else None,
     )
 
 

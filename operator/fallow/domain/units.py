@@ -137,3 +137,7 @@ def from_kilowatt_hours(value: float) -> Joules:
 def from_pounds_per_megawatt_hour(value: float) -> GramsPerKWh:
     """US grids and WattTime count emissions in lb/MWh."""
     return GramsPerKWh(value * GRAMS_PER_POUND / 1e3)
+
+
+def from_kilograms(value: float) -> Grams:
+    return Grams(value * 1e3)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from fallow.domain.units import Instant, Joules, Seconds
+from fallow.domain.figures import Figure
+from fallow.domain.units import Grams, Instant, Joules, Quantity, Seconds
+
+Q = TypeVar("Q", bound=Quantity)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +74,28 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class Overhead:
+    """What training and tuning took in all, None where it is not declared, and the tokens that share it."""
+
+    lifetime_tokens: tuple[float, float, float]
+    energy: Joules | None = None
+    carbon: Grams | None = None
+
+    @property
+    def energy_per_token(self) -> Figure[Joules] | None:
+        return None if self.energy is None else self._shared(self.energy)
+
+    @property
+    def carbon_per_token(self) -> Figure[Grams] | None:
+        return None if self.carbon is None else self._shared(self.carbon)
+
+    def _shared(self, amount: Q) -> Figure[Q]:
+        """O1: the more tokens the less of it falls on each."""
+        fewest, likely, most = self.lifetime_tokens
+        return Figure(amount * (1 / most), amount * (1 / likely), amount * (1 / fewest))
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """An InferenceService as declared. `target` names an adopted Deployment (None: Fallow creates its own).
 
@@ -94,6 +119,7 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     wake_annotation: str = ""
+    overhead: Overhead | None = None
 
     @property
     def reference(self) -> Variant:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fallow.adapters.reports import standing
 from fallow.adapters.reports.footprints import footprints, today
+from fallow.adapters.reports.sources import sources
 from fallow.adapters.reports.texts import grams, line, significant, watts
 from fallow.api.conditions import moment
 from fallow.api.inference_service_status import (
@@ -23,7 +24,7 @@ from fallow.api.inference_service_status import (
 from fallow.api.memory import remembered
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.figures import Missing
-from fallow.domain.ledger import Account
+from fallow.domain.ledger import Account, Ledger
 from fallow.domain.plans import Condition, Decision, ServicePlan
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
@@ -59,7 +60,7 @@ def service_status(
         decision=_decisions(before, news),
         footprint=known.footprint
         if report.ledger is None
-        else footprints(report.ledger, plan.key, estimate.intensity, report.snapshot.at),
+        else footprints(report.ledger, service, estimate.intensity, _sources(report, report.ledger, estimate)),
         summary=_summary(report, plan, estimate, ready),
     )
     return remembered(status.model_copy(update={"wake": known.wake}), plan.memory, _evidence(estimate)).as_json()
@@ -71,6 +72,11 @@ def invalid_status(invalid: Invalid, before: JSON, generation: int, now: Instant
     ready = [part.as_json() for part in standing.shown(told, before, generation, now)]
     others = [part for part in before.get("conditions") or () if part.get("type") != "Ready"]
     return {**before, "conditions": ready + others, "observedGeneration": generation}
+
+
+def _sources(report: CycleReport, ledger: Ledger, estimate: ServiceEstimate) -> list[str]:
+    zone = report.snapshot.zones.get(estimate.zone)
+    return sources(report.snapshot, ledger, estimate.key, estimate.intensity, zone)
 
 
 def _active(service: Service, plan: ServicePlan, pods: list[Pod]) -> list[ActiveVariant]:

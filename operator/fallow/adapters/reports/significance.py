@@ -54,10 +54,10 @@ POLICY = Grading(
 ZONE = Grading(
     settling=frozenset({"intensity", "summary.intensity", "conditions.IntensityFresh", "conditions.ForecastFresh"}),
     figures=frozenset(
-        {"intensity.at", "intensity.passedOver", "marginal", "forecast", "pue", "unallocated"}
+        {"intensity.at", "intensity.passedOver", "marginal", "forecast", "pue", "footprint"}
         | {"summary.marginal", "summary.unallocated"}
     ),
-    shown=frozenset({"summary", "forecast", "pue"}),
+    shown=frozenset({"summary", "forecast", "pue", "footprint.total"}),
 )
 PROFILE = Grading()
 

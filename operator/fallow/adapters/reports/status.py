@@ -1,4 +1,7 @@
-"""Writes the statuses of our kinds: at once what cannot wait, figures at intervals, nothing where nothing differs."""
+"""Writes the statuses of our kinds: at once what cannot wait, figures at intervals, nothing where nothing differs.
+
+The books are shown as of the last turn of the interval, in all statuses alike, so that services and zones add up.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,20 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fallow.adapters.reports import significance
 from fallow.adapters.reports.changes import DecisionWatch
 from fallow.adapters.reports.cluster_status import policy_status, profile_status
+from fallow.adapters.reports.footprints import zone_footprints
 from fallow.adapters.reports.objects import Held, Sender
 from fallow.adapters.reports.service_status import invalid_status, service_status
 from fallow.adapters.reports.significance import Grade, Grading
 from fallow.adapters.reports.zone_status import zone_status
+from fallow.api.footprint import ZoneFootprint
 from fallow.domain.errors import WriteError
+from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Decision
 from fallow.domain.reports import CycleReport
 from fallow.domain.units import Instant, Seconds
@@ -44,7 +50,7 @@ REFRESH = Seconds(300)
 # once in each refresh interval.
 STANDS = 2
 FLICKERS = 3.0
-# objects are refreshed up to this share later than asked, so that a thousand of them do not come at once
+# figures are written within this share of the interval after its turn, so that a thousand do not come at once
 SPREAD = 0.25
 MANAGER = "fallow"
 
@@ -108,13 +114,25 @@ class StatusReporter:
         self._news: dict[ServiceKey, Decision] = {}
         self._paces: dict[str, Pace] = {}
         self._complaints: dict[str, str] = {}
+        self._turned = Instant(0)
+        self._books: Ledger | None = None
+        self._zones: Mapping[str, ZoneFootprint] = {}
 
     async def report(self, report: CycleReport) -> None:
         """Write what is due. A status that cannot be written is tried again next cycle."""
         self._news |= {plan.key: decision for plan, decision in self._decisions.new(report.plan)}
-        drafts = list(self._drafts(report))
+        self._turn(report)
+        drafts = list(self._drafts(replace(report, ledger=self._books if report.ledger else None)))
         await asyncio.gather(*(self._deliver(draft, report.snapshot.at) for draft in drafts))
         self._forget_all_but({draft.uid for draft in drafts}, report)
+
+    def _turn(self, report: CycleReport) -> None:
+        """Take over the books at each turn of the interval, and the first ones at once."""
+        turned = Instant(report.snapshot.at // self._refresh * self._refresh)
+        if report.ledger is None or (self._books is not None and turned == self._turned):
+            return
+        self._books, self._turned = report.ledger, turned
+        self._zones = zone_footprints(report.ledger)
 
     def _drafts(self, report: CycleReport) -> Iterator[Draft]:
         yield from self._services(report)
@@ -140,7 +158,8 @@ class StatusReporter:
                 yield Draft("EnergyPolicy", body, policy_status(report, policy, _status(body)))
         for name, reading in report.snapshot.zones.items():
             if (body := self._body("GridZone", "", name)) is not None:
-                yield Draft("GridZone", body, zone_status(report, reading, _status(body)))
+                footprint = self._zones.get(name) if report.ledger else None
+                yield Draft("GridZone", body, zone_status(report, reading, _status(body), footprint))
         for profile in view.profiles:
             if (body := self._body("ModelProfile", "", profile.name)) is not None:
                 yield Draft("ModelProfile", body, profile_status(profile, _status(body), _generation(body), now))
@@ -178,7 +197,8 @@ class StatusReporter:
         if grade is Grade.SETTLING:
             return pace.settling >= STANDS and pace.spend(now, self._refresh)
         if grade is Grade.FIGURES:
-            return now - pace.written >= self._refresh * _spread(draft.uid)
+            turned = Instant(now // self._refresh * self._refresh)
+            return pace.written < turned and now >= turned + self._refresh * _spread(draft.uid)
         return grade is Grade.URGENT
 
     def _complain(self, draft: Draft, error: str) -> None:
@@ -213,5 +233,5 @@ def _generation(body: JSON) -> int:
 
 
 def _spread(uid: str) -> float:
-    """A factor between 1 and 1 + SPREAD that is each object's own."""
-    return 1 + SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000
+    """A share of the interval, up to SPREAD, that is each object's own."""
+    return SPREAD * (zlib.crc32(uid.encode()) % 1000) / 1000

@@ -13,6 +13,7 @@ from fallow.adapters.reports.texts import line, significant, watts
 from fallow.api import grid_zone_status as api
 from fallow.api.conditions import Figure as Shown
 from fallow.api.conditions import moment
+from fallow.api.footprint import ZoneFootprint
 from fallow.api.intensity import Signal
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.plans import Condition
@@ -36,14 +37,17 @@ JSON = Mapping[str, Any]
 SLOT, AHEAD, MOST_POINTS = 1800, 86_400, 48
 
 
-def zone_status(report: CycleReport, reading: ZoneReading, before: JSON) -> dict[str, Any]:
+def zone_status(
+    report: CycleReport, reading: ZoneReading, before: JSON, footprint: ZoneFootprint | None = None
+) -> dict[str, Any]:
+    """`footprint` is what the books say of the zone; None keeps what the status says."""
     snapshot, zone = report.snapshot, reading.zone
     nodes = [node for node in snapshot.cluster.nodes.values() if _zone_of(node, snapshot) == zone.name]
     unallocated = _unallocated(snapshot, nodes)
     known, marginal = _known(reading.intensity), _known(reading.marginal)
     forecast = reading.forecast if isinstance(reading.forecast, Forecast) else None
     conditions = tuple(_conditions(reading, snapshot.at))
-    return api.GridZoneStatus(
+    status = api.GridZoneStatus(
         observed_generation=zone.generation,
         conditions=standing.shown(conditions, before, zone.generation, snapshot.at),
         intensity=None if known is None else _intensity(known, zone.source, reading.passed_over),
@@ -57,7 +61,10 @@ def zone_status(report: CycleReport, reading: ZoneReading, before: JSON) -> dict
             marginal=_grams(marginal),
             unallocated="" if unallocated is None else watts(unallocated),
         ),
+        footprint=footprint,
     ).as_json()
+    kept = {"footprint": before["footprint"]} if footprint is None and "footprint" in before else {}
+    return {**status, **kept}
 
 
 def _known(value: Intensity | Missing | None) -> Intensity | None:
