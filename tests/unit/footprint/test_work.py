@@ -6,7 +6,7 @@ from fallow.domain.ledger import Account, Ledger
 from fallow.domain.readings import EngineReading
 from fallow.domain.snapshots import Pod
 from fallow.footprint.bookkeeping import book
-from tests.support.metered import CHAT_LINE, engine, gpu, later, opened, pod, snapshot
+from tests.support.metered import CHAT_LINE, engine, gpu, later, opened, pod, snapshot, zone
 
 
 def run(*steps: tuple[float, EngineReading | None], pods: tuple[Pod, ...] = (pod("chat-1"),)) -> Ledger:
@@ -79,6 +79,15 @@ def test_a_pod_of_nobody_under_the_name_of_a_gone_one_books_nothing_on_it() -> N
     other = (pod("chat-1", None, uid="another"),)
     ledger = book(ledger, snapshot(20, pods=other, engines={"chat-1": engine(20, 900)}))
     assert account(ledger).generated_tokens == 30
+
+
+def test_a_pod_whose_node_nobody_knows_any_more_stays_on_its_line() -> None:
+    ledger = opened()
+    for seconds, tokens, where in ((0, 100, "node-a"), (10, 130, "node-a"), (20, 150, "")):
+        pods, engines = (pod("chat-1", node=where),), {"chat-1": engine(seconds, tokens)}
+        ledger = book(ledger, snapshot(seconds, pods=pods, engines=engines, zones=[zone(region="north")]))
+    tokens_by_zone = {line.zone: book.total.account.generated_tokens for line, book in ledger.books.items()}
+    assert tokens_by_zone == {"north": 50}
 
 
 def test_a_sample_that_is_not_newer_counts_nothing() -> None:
