@@ -17,6 +17,7 @@ pytestmark = pytest.mark.cluster
 NAMESPACE = "rights"
 # so small a part makes the ledger of a few GPUs continue in further ConfigMaps
 SETTINGS = {
+    "leader_election": True,
     "cycle_interval": 1,
     "status_interval": 2,
     "ledger_interval": 2,

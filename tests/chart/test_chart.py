@@ -10,6 +10,7 @@ import yaml
 from typer.main import get_group
 
 from fallow import __version__
+from fallow.adapters.cluster import lease
 from fallow.api.crds import crd
 from fallow.api.kinds import KINDS
 from fallow.api.metric_names import BOOKS, LINE, RECORDED
@@ -64,7 +65,29 @@ def test_every_value_has_a_description() -> None:
     check(schema, values, "")
 
 
-def test_one_operator_at_a_time(plain: Objects) -> None:
+def test_one_replica_leads_and_others_may_stand_by(plain: Objects) -> None:
+    assert plain.env["FALLOW_LEADER_ELECTION"] == "true"
+    assert plain.one("Deployment")["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert render("replicas=2").one("Deployment")["spec"]["replicas"] == 2
+
+
+def test_the_lease_may_be_made_renewed_and_nothing_else(plain: Objects) -> None:
+    role = [rule for rule in rules(plain, "Role") if "leases" in rule["resources"]]
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role] == [
+        (None, ["create"]),
+        ([lease.NAME], ["get", "update"]),
+    ]
+    without = render("leaderElection.enabled=false")
+    assert not [rule for rule in rules(without, "Role") if "leases" in rule["resources"]]
+
+
+def test_without_an_election_there_is_one_replica() -> None:
+    said = refusal("leaderElection.enabled=false", "replicas=2")
+    assert "replicas above 1 need leaderElection.enabled: true" in said
+
+
+def test_without_an_election_one_operator_runs_at_a_time() -> None:
+    plain = render("leaderElection.enabled=false")
     spec = plain.one("Deployment")["spec"]
 
     assert (spec["replicas"], spec["strategy"]["type"]) == (1, "Recreate")
@@ -87,10 +110,41 @@ def test_every_variable_is_a_setting_of_the_operator() -> None:
         'prometheus.matchers:={"cluster":"west"}',
         'prometheus.tokenSecret:={"name":"prometheus"}',
         'prometheus.caConfigMap:={"name":"trust"}',
+        "credentials.existingSecret=carbon",
+        'intensityFiles:={"configMap":{"name":"grid"}}',
+        'carbonUrls:={"WattTime":"https://proxy/watttime"}',
     )
     known = {f"FALLOW_{name.upper()}" for name in Settings.model_fields}
 
     assert set(objects.env) | set(render('gateways:=["http://gw"]').env) <= known
+
+
+def test_keys_of_providers_are_mounted_as_files_and_nothing_is_granted_for_them(plain: Objects) -> None:
+    objects = render("credentials.existingSecret=carbon")
+    mounts = {mount["name"]: mount for mount in objects.container["volumeMounts"]}
+    volume = next(part for part in objects.pod["volumes"] if part["name"] == "credentials")
+
+    assert volume["secret"] == {"secretName": "carbon", "defaultMode": 0o440}
+    assert mounts["credentials"]["mountPath"] == objects.env["FALLOW_CREDENTIALS_DIR"]
+    # a part of a volume that is mounted by its path is never renewed
+    assert (mounts["credentials"]["readOnly"], "subPath" in mounts["credentials"]) == (True, False)
+    assert rules(objects) + rules(objects, "Role") == rules(plain) + rules(plain, "Role")
+    assert "FALLOW_CREDENTIALS_DIR" not in plain.env
+
+
+def test_files_with_intensities_come_from_a_volume_of_any_kind() -> None:
+    objects = render('intensityFiles:={"persistentVolumeClaim":{"claimName":"grid"}}')
+    volume = next(part for part in objects.pod["volumes"] if part["name"] == "intensity")
+
+    assert volume["persistentVolumeClaim"] == {"claimName": "grid"}
+    assert objects.env["FALLOW_INTENSITY_DIR"] == "/etc/fallow/intensity"
+
+
+def test_a_proxy_before_a_provider_is_passed_on_and_others_are_refused() -> None:
+    objects = render('carbonUrls:={"WattTime":"https://proxy/watttime"}')
+
+    assert json.loads(objects.env["FALLOW_CARBON_URLS"]) == {"WattTime": "https://proxy/watttime"}
+    assert "carbonUrls" in refusal('carbonUrls:={"Guess":"https://proxy"}')
 
 
 def test_the_settings_can_be_read_by_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +216,10 @@ def test_every_kind_can_be_watched_and_its_status_written(plain: Objects) -> Non
 
 def test_only_configmaps_of_the_own_namespace_hold_the_ledger(plain: Objects) -> None:
     role = plain.one("Role")
+    kept = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]
 
     assert role["metadata"]["namespace"] == "fallow-system"
-    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]] == [
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in kept] == [
         (None, ["create", "delete", "get", "list"]),
         (["fallow-ledger"], ["update"]),
     ]
@@ -274,7 +329,7 @@ def test_names_can_be_chosen() -> None:
         "metrics.port=0",
         "defaults.energyPolicy.mode=Act",
         "cycleSeconds=0",
-        "replicas=2",
+        "replicas=0",
     ],
 )
 def test_wrong_values_are_refused_by_name(setting: str) -> None:

@@ -73,6 +73,24 @@ async def api(server: Server) -> AsyncIterator[KubernetesApi]:
     await client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
 
 
+async def test_a_replica_that_does_not_lead_reads_and_writes_nothing(server: Server) -> None:
+    client = ApiClient(Configuration(host=server.url))
+    standby = KubernetesApi(client, may_write=lambda: False)
+
+    assert await standby.get(PATH) is not None
+    for write in (
+        standby.create(PATH, {}),
+        standby.replace(PATH, {}),
+        standby.apply(PATH, {}, "fallow"),
+        standby.patch(PATH, {}, PatchType.MERGE, "fallow"),
+        standby.delete(PATH),
+    ):
+        with pytest.raises(Refused, match="this replica does not lead"):
+            await write
+    assert [method for method, *_ in server.requests] == ["GET"]
+    await client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
+
+
 async def test_apply_is_a_forced_server_side_apply(server: Server, api: KubernetesApi) -> None:
     answer = await api.apply(PATH, {"spec": {"replicas": 1}}, "fallow")
 

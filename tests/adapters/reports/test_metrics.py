@@ -47,6 +47,25 @@ async def test_before_the_first_cycle_there_are_no_figures() -> None:
     assert not any(name.startswith(("fallow_service", "fallow_gpu", "fallow_cycle_age")) for name in Page().names)
 
 
+async def test_a_standby_says_that_it_is_one_and_shows_no_totals_a_second_time() -> None:
+    leads = True
+    reporter = MetricsReporter(clock=lambda: NOW, leads=lambda: leads)
+    await reporter.report(report(books=ledger()))
+    assert reporter.registry.get_sample_value("fallow_leader") == 1
+
+    leads = False
+    assert reporter.registry.get_sample_value("fallow_leader") == 0
+    assert "fallow_gpu_energy" not in generate_latest(reporter.registry).decode()
+
+
+async def test_after_a_change_of_leader_nothing_old_is_shown() -> None:
+    page = Page()
+    await page.tell(books=ledger())
+    page.reporter.forget()
+
+    assert not any(name.startswith("fallow_gpu") for name in page.names)
+
+
 async def test_totals_of_the_books_are_counters_with_bounds() -> None:
     page = Page()
     await page.tell(books=ledger())
