@@ -29,6 +29,8 @@ QUERIES_AT_MOST = 25
 STEADY = 120.0
 # So long without a write means that everything that was to be told has been told.
 SETTLED = 10.0
+# Figures are renewed in all statuses at each turn of the status interval; between two turns nothing is written.
+TURN = 300.0
 WAKE = {"metric": "gateway_requests_waiting", "selector": {"service": "nobody"}}
 
 
@@ -78,8 +80,16 @@ def calm(scene: Scene, with_one: Cost) -> Cost:
         scene.stack.traffic(NAMESPACE, name, steady(4))
     scene.until(lambda: scene.status(NAMESPACE, RESTING).get("idle", {}).get("resting"), "one service to rest")
     scene.until(lambda: len(told(scene)) == SERVICES, "a status of every service")
-    scene.until(lambda: time.time() - last_write(scene) > SETTLED, "the last write", limit=150)
+    scene.until(
+        lambda: time.time() - last_write(scene) > SETTLED and left_to_the_turn() > STEADY + SETTLED,
+        "the last write, and two minutes before figures are renewed",
+        limit=150 + TURN,
+    )
     return counted(scene, seconds=STEADY)
+
+
+def left_to_the_turn() -> float:
+    return TURN - time.time() % TURN
 
 
 def told(scene: Scene) -> list[str]:
