@@ -128,6 +128,8 @@ class ControlPlane:
             "--bind-address=127.0.0.1",
             f"--secure-port={self._port}",
             f"--advertise-address={ADVERTISED}",
+            # As kubeadm sets it: nodes are proxied to by address, and their names resolve nowhere.
+            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
             f"--cert-dir={self.authority.parent}",
             f"--token-auth-file={self._folder / 'tokens.csv'}",
             "--authorization-mode=RBAC",
