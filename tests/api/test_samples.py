@@ -112,6 +112,17 @@ def test_large_service_passes_template_and_secrets_through() -> None:
     assert service.scaling.target_concurrency == 64
 
 
+def test_training_is_shared_out_to_the_tokens_of_a_lifetime() -> None:
+    """Llama 3.1 70B by its model card: 4.9 GWh and 2,040 t, here over 10 to 1,000 times 10^12 tokens."""
+    overhead = mapping.service(reading.inference_service(sample("inferenceservice-large")), {}).overhead
+    assert overhead is not None
+    energy, carbon = overhead.energy_per_token, overhead.carbon_per_token
+    assert energy is not None
+    assert carbon is not None
+    assert (energy.low.value, energy.best.value, energy.high.value) == pytest.approx((0.01764, 0.1764, 1.764))
+    assert carbon.best.value == pytest.approx(2.04e9 / 1e14)
+
+
 def test_enforcing_policy_maps_its_times_and_selectors() -> None:
     policy = mapping.policy(reading.energy_policy(sample("energypolicy-enforce")))
 

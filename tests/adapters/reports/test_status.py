@@ -243,6 +243,30 @@ async def test_totals_stay_in_the_status_while_the_ledger_is_not_read() -> None:
     assert desk.status()["footprint"]["total"]["energyWh"]["best"] == 2
 
 
+async def test_all_statuses_show_the_books_of_the_same_moment() -> None:
+    """So that an auditor can add them up: a status that is written later shows no later books."""
+    desk = Desk()
+    await desk.tell(books=ledger(energy=7200))
+    await desk.tell(NOW + 60, books=ledger(energy=14_400), decision=GROW)
+    early = desk.status()["footprint"]
+    await desk.tell(NOW + 1.25 * REFRESH, books=ledger(energy=21_600))
+
+    assert early["total"]["energyWh"]["best"] == 2
+    assert desk.status()["footprint"]["total"]["energyWh"]["best"] == 6
+
+
+async def test_a_zone_s_lines_are_in_its_status_and_stay_while_the_ledger_is_not_read() -> None:
+    desk = Desk()
+    placed = {replace(line, zone="north"): book for line, book in ledger().books.items()}
+    await desk.tell(books=replace(ledger(), books=placed))
+    await desk.tell(NOW + 15, books=None, grams=Missing(Reason.SOURCE_UNREACHABLE, "refused"))
+    footprint = desk.status("gridzones", "", "north")["footprint"]
+
+    assert footprint["total"]["energyWh"]["best"] == 2
+    assert footprint["lines"]["services"]["energyWh"] == footprint["total"]["energyWh"]
+    assert "foreign" not in footprint["lines"]
+
+
 async def test_the_selector_of_an_adopted_deployment_is_its_own() -> None:
     held = mirror()
     held.put(SERVICES, raw.adopting(resourceVersion="200"))
