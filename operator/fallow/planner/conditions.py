@@ -93,7 +93,7 @@ def _objectives(context: Context) -> Condition:
 def _fresh(context: Context) -> Condition:
     faults = [context.estimate.demand, *context.estimate.evidence.missing, context.estimate.waiting_outside]
     for fault in faults:
-        if isinstance(fault, Missing) and fault.reason is not Reason.NO_HISTORY:
+        if isinstance(fault, Missing) and fault.reason not in {Reason.NO_HISTORY, Reason.NOT_IDENTIFIABLE}:
             return Condition("MetricsFresh", status=False, reason=fault.reason, message=fault.detail)
     return Condition("MetricsFresh", status=True, reason=Reason.FRESH, message="all signals are fresh")
 

@@ -9,10 +9,13 @@ from fallow.planner.demand import covers
 
 
 def freshness(context: Context) -> Veto | None:
-    """Load that is not known is not small: every signal must be there."""
+    """Load that is not known is not small: every signal must be there.
+
+    Work on a shared GPU that may be a neighbour's keeps a service from being idle, but its requests are known.
+    """
     estimate = context.estimate
     for signal in (estimate.demand, estimate.waiting_outside, *estimate.evidence.missing):
-        if isinstance(signal, Missing):
+        if isinstance(signal, Missing) and signal.reason is not Reason.NOT_IDENTIFIABLE:
             return Veto("freshness", Reason.DATA_MISSING, str(signal))
     return None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fallow.domain.estimates import IdleEvidence
 from fallow.domain.figures import Missing
-from fallow.domain.readings import GpuReading
+from fallow.domain.readings import Activity, GpuReading, Share
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Pod, Snapshot
 from fallow.domain.units import Instant, Joules, Seconds, Watts
@@ -14,6 +14,29 @@ from fallow.planner.demand import advanced, is_stale, not_seen_yet, serving_pods
 
 # A health check or a keep-alive kernel shows as a per cent or two; a single decode stream as tens.
 BUSY_ACTIVITY = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A GPU of a pod, or the share of one that others may use as well: then its meters tell of all of them together."""
+
+    gpu: GpuReading
+    share: Share | None = None
+
+    @property
+    def activity(self) -> Activity | Missing:
+        """The share's own, else the GPU's."""
+        if self.share is None or isinstance(self.share.activity, Missing):
+            return self.gpu.activity
+        return self.share.activity
+
+    def of_others(self, what: str) -> Missing | None:
+        """Why a sign of work on a shared GPU may be that of others; None where the GPU is the pod's own."""
+        if self.share is None:
+            return None
+        return Missing(
+            Reason.NOT_IDENTIFIABLE, f"GPU {self.gpu.uuid} is shared, and {what}: whose work it is, is not measured"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +87,20 @@ def _verdict(signals: Sequence[Signal], missing: Sequence[Missing]) -> IdleState
     return IdleState.STANDBY
 
 
-def _gpus_of(snapshot: Snapshot, pods: Sequence[Pod], max_age: Seconds) -> tuple[GpuReading, ...] | Missing:
+def _gpus_of(snapshot: Snapshot, pods: Sequence[Pod], max_age: Seconds) -> tuple[Held, ...] | Missing:
     if snapshot.readings.gpu_fault is not None and not snapshot.readings.gpus:
         return snapshot.readings.gpu_fault
-    found: list[GpuReading] = []
+    found: list[Held] = []
     for pod in pods:
-        held = snapshot.readings.gpus_by_holder.get(pod.ref, ())
-        if len(held) < max(pod.gpus, 1):
+        whole = snapshot.readings.gpus_by_holder.get(pod.ref, ())
+        held = [Held(gpu, share) for gpu, share in snapshot.readings.shares_by_holder.get(pod.ref, ())]
+        held += [Held(gpu) for gpu in whole]
+        named = len(held) + sum(max(len(gpu.shares) - 1, 0) for gpu in whole)
+        if named < max(pod.gpus, 1):
             fault = snapshot.readings.gpu_fault
             if fault is not None and all(gpu.node != pod.node for gpu in snapshot.readings.gpus.values()):
                 return fault
-            words = f"dcgm-exporter names {len(held)} of {max(pod.gpus, 1)} GPUs of pod {pod.ref}"
+            words = f"dcgm-exporter names {named} of {max(pod.gpus, 1)} GPUs of pod {pod.ref}"
             return not_seen_yet(snapshot, pod, Missing(Reason.NO_SERIES, words), max_age)
         found.extend(held)
     return tuple(found)
@@ -100,36 +126,45 @@ def _requests(snapshot: Snapshot, pods: Sequence[Pod], demand: DemandPoint | Mis
     return Signal(words + ", counters still", busy=False)
 
 
-def _activity(snapshot: Snapshot, gpus: tuple[GpuReading, ...] | Missing, max_age: Seconds) -> Signal:
+def _activity(snapshot: Snapshot, gpus: tuple[Held, ...] | Missing, max_age: Seconds) -> Signal:
     if isinstance(gpus, Missing):
         return Signal(str(gpus), None, gpus)
     highest = 0.0
-    for gpu in gpus:
-        if isinstance(gpu.activity, Missing):
-            return Signal(f"GPU {gpu.uuid}: {gpu.activity}", None, gpu.activity)
-        stale = _stale(snapshot, "activity", gpu, gpu.activity.at, max_age)
+    for held in gpus:
+        activity = held.activity
+        if isinstance(activity, Missing):
+            return Signal(f"GPU {held.gpu.uuid}: {activity}", None, activity)
+        stale = _stale(snapshot, "activity", held.gpu, activity.at, max_age)
         if stale:
             return Signal(str(stale), None, stale)
-        highest = max(highest, gpu.activity.ratio)
+        if activity.ratio > BUSY_ACTIVITY and activity is held.gpu.activity:
+            doubt = held.of_others(f"active {activity.ratio:.0%} of the time")
+            if doubt:
+                return Signal(str(doubt), None, doubt)
+        highest = max(highest, activity.ratio)
     return Signal(f"GPU active {highest:.0%} of the time", busy=highest > BUSY_ACTIVITY)
 
 
 def _watts(
     snapshot: Snapshot,
-    gpus: tuple[GpuReading, ...] | Missing,
+    gpus: tuple[Held, ...] | Missing,
     max_age: Seconds,
     idle_ceiling: Callable[[str], Watts],
 ) -> Signal:
     if isinstance(gpus, Missing):
         return Signal(str(gpus), None, gpus)
     total, ceilings, busy = Watts(0), Watts(0), False
-    for gpu in gpus:
+    for held in gpus:
+        gpu = held.gpu
         if isinstance(gpu.power, Missing):
             return Signal(f"GPU {gpu.uuid}: {gpu.power}", None, gpu.power)
         stale = _stale(snapshot, "power", gpu, gpu.power.at, max_age)
         if stale:
             return Signal(str(stale), None, stale)
         ceiling = idle_ceiling(gpu.model_name)
+        doubt = held.of_others(f"draws {gpu.power.watts.value:.0f} W") if gpu.power.watts > ceiling else None
+        if doubt:
+            return Signal(str(doubt), None, doubt)
         total, ceilings = total + gpu.power.watts, ceilings + ceiling
         busy = busy or gpu.power.watts > ceiling
     return Signal(f"{total.value:.0f} W against an idle ceiling of {ceilings.value:.0f} W", busy=busy)

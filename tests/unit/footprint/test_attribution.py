@@ -1,5 +1,7 @@
 """Whose energy it is: by the named holders, by what the node's pods asked for where none is named, in succession."""
 
+from typing import Any
+
 import pytest
 
 from fallow.domain.ledger import LineKey, LineKind
@@ -132,7 +134,7 @@ def test_another_pod_of_the_same_line_changes_nothing() -> None:
 
 def lines_of(
     gpus: list[GpuReading], pods: list[Pod], *, in_turns: bool = False, physical: int = 0, seconds: float = 0
-) -> dict[str, list[tuple[LineKey, float]]]:
+) -> dict[str, list[tuple[LineKey, Any]]]:
     """By GPU: its lines with the part of the GPU that each has."""
     seen = snapshot(seconds, gpus, pods=pods, nodes=[node(gpus=physical or len(gpus), in_turns=in_turns)])
     return {uuid: [(one.line, pytest.approx(one.share)) for one in held] for uuid, held in holdings(seen, {}).items()}

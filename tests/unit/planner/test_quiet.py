@@ -7,7 +7,7 @@ import pytest
 
 from fallow.domain.estimates import IdleEvidence
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Readings
+from fallow.domain.readings import Activity, ActivitySource, Readings, Share, Sharing
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import IdleState
@@ -20,6 +20,7 @@ MAX_AGE = Seconds(90)
 OLD = Instant(NOW - 300)
 POD = ref("bf16-0")
 ABSENT = Missing(Reason.NO_SERIES, "not exported")
+ENGINE = ActivitySource.ENGINE_ACTIVE
 
 
 def evidence(scene: Scene, *, previous: Readings | None = None) -> IdleEvidence:
@@ -160,6 +161,62 @@ def test_a_counter_that_stands_still(seconds: float, joules: float, watts: float
     found = evidence(Scene(readings=now, earlier=before))
     assert found.state is state
     assert all("stands still" in fault.detail for fault in found.missing)
+
+
+OTHER = ref("notebook-0", "lab")
+
+
+def shared(own: float | None, other: float | None, whole: float, watts: float) -> Readings:
+    """The pod's GPU is a MIG instance of one that another pod works on as well; activities of each, and of the GPU."""
+    parts = tuple(
+        Share(name, Sharing.MIG, pod, 3, ABSENT if active is None else Activity(active, ENGINE, NOW), "3g.40gb")
+        for name, pod, active in (("1", POD, own), ("2", OTHER, other))
+    )
+    held = replace(gpu("GPU-0", None, active=whole, watts=watts), shares=parts)
+    return Readings(at=NOW, engines={POD: engine(NOW)}, gpus={"GPU-0": held})
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "whole", "watts", "state"),
+    [
+        (0.0, 0.0, 0.0, 122.0, IdleState.STANDBY),
+        (None, None, 0.0, 122.0, IdleState.STANDBY),
+        (0.6, 0.0, 0.6, 400.0, IdleState.ACTIVE),
+        (0.0, 0.6, 0.6, 400.0, IdleState.UNKNOWN),
+        (None, None, 0.6, 400.0, IdleState.UNKNOWN),
+        (None, None, 0.6, 122.0, IdleState.UNKNOWN),
+    ],
+    ids=[
+        "all quiet",
+        "the whole GPU quiet, parts not measured",
+        "its own part busy",
+        "only the neighbour's busy",
+        "the whole GPU busy, parts not measured",
+        "active, though it draws little",
+    ],
+)
+def test_on_a_shared_gpu_a_pod_is_quiet_only_by_its_own_meters_or_where_the_whole_gpu_is(
+    own: float | None, other: float | None, whole: float, watts: float, state: IdleState
+) -> None:
+    found = evidence(Scene(readings=shared(own, other, whole, watts)))
+    assert found.state is state
+    reasons = {fault.reason for fault in found.missing}
+    assert reasons == ({Reason.NOT_IDENTIFIABLE} if state is IdleState.UNKNOWN else set()) or state is IdleState.ACTIVE
+
+
+def test_a_pod_with_two_instances_of_one_gpu_is_seen_whole() -> None:
+    scene = Scene(readings=shared(0.0, 0.0, 0.0, 122.0))
+    seen = scene.readings
+    assert seen is not None
+    mine = tuple(replace(share, holder=POD) for share in seen.gpus["GPU-0"].shares)
+    alone = replace(seen.gpus["GPU-0"], shares=mine, holder=POD)
+    scene = Scene(readings=replace(seen, gpus={"GPU-0": alone}))
+    snapshot = scene.snapshot()
+    pods = {ref: replace(pod, gpus=2, instances={"3g.40gb": 2}) for ref, pod in snapshot.cluster.pods.items()}
+    snapshot = replace(snapshot, cluster=replace(snapshot.cluster, pods=pods))
+    demand = demand_of(snapshot, scene.service, MAX_AGE)
+    found = idle_evidence(snapshot, scene.service, demand, max_age=MAX_AGE, idle_ceiling=idle_ceiling)
+    assert found.state is IdleState.STANDBY
 
 
 def test_an_exporter_that_does_not_answer_is_named_by_its_fault() -> None:

@@ -8,7 +8,7 @@ import pytest
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
 from fallow.domain.policies import ScalingRules
-from fallow.domain.readings import Histogram, Readings
+from fallow.domain.readings import Histogram, PodRef, Readings, Share, Sharing
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds, Watts
@@ -365,3 +365,24 @@ def test_an_engine_that_does_not_answer_keeps_no_help_away() -> None:
 
 def test_what_the_other_engines_carry_never_asks_for_less() -> None:
     assert told(planned(with_a_silent_engine(1))) == (2, Reason.DATA_MISSING)
+
+
+def test_on_shared_gpus_that_are_busy_a_service_with_little_to_do_shrinks_but_does_not_rest() -> None:
+    """Whose work it is, is not measured; how many requests the service has, is."""
+
+    def beside_a_neighbour(busy: float) -> Scene:
+        variants = serving(4, busy)
+        seen = readings(variants, active=0.9, watts=BUSY_WATTS)
+        shared = {
+            uuid: replace(one, holder=None, shares=(share_of(one.holder), share_of(ref("notebook-0", "lab"))))
+            for uuid, one in seen.gpus.items()
+        }
+        return Scene(variants=variants, readings=replace(seen, gpus=shared), service=service(minimum=0))
+
+    plan = planned(beside_a_neighbour(9))
+    assert told(plan)[0] < 4
+    assert planned(beside_a_neighbour(0)).total > 0
+
+
+def share_of(pod: PodRef | None) -> Share:
+    return Share(str(pod), Sharing.TURNS, pod, 0, MISSING)
