@@ -118,8 +118,9 @@ def test_the_carbon_intensity_of_the_software_adds_manufacture_and_names_its_uni
     assert shown["perRequest"]["low"] == pytest.approx(0.11)
 
 
-def test_without_known_emissions_there_is_no_carbon_intensity() -> None:
-    assert "sci" not in total(ledger(unpriced=7200 * 1.5))
+@pytest.mark.parametrize("unpriced", [1.0, 7200 * 1.5], ids=["a part", "all"])
+def test_while_emissions_are_not_known_in_full_there_is_no_carbon_intensity(unpriced: float) -> None:
+    assert "sci" not in total(ledger(unpriced=unpriced))
 
 
 def test_training_and_tuning_are_told_per_token_and_in_no_other_figure() -> None:

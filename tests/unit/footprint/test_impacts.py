@@ -1,6 +1,10 @@
 """Host, facility, carbon, water and manufacture of a booked interval, and what is named as not known."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account
@@ -9,7 +13,8 @@ from fallow.domain.units import Grams, GramsPerKWh, Joules, LitresPerKWh, Second
 from fallow.domain.zones import IntensityKind, Ratio, ZoneReading
 from fallow.footprint.bookkeeping import book
 from fallow.footprint.hardware import UNKNOWN, hardware_of, idle_ceiling
-from fallow.footprint.impacts import carbon, embodied, facility_energy, host_energy, water_used
+from fallow.footprint.impacts import Held, carbon, embodied, facility_energy, host_energy, impacts, water_used
+from fallow.footprint.split import Parts
 from fallow.footprint.zones import node_zone, zone_of
 from tests.support.metered import CHAT, gpu, node, opened, pod, snapshot, zone
 
@@ -64,6 +69,71 @@ def test_energy_without_an_average_intensity_is_named_as_unpriced(zones: list[Zo
     assert account.carbon.best.value == 0
     assert account.unpriced == account.facility.best
     assert account.unpriced.value == pytest.approx(1.56 * KWH)
+
+
+def test_contracts_give_emissions_of_their_own_beside_the_grid_s() -> None:
+    green = zone(grams=400)
+    bought = replace(green, zone=replace(green.zone, market=Figure.exact(GramsPerKWh(10))))
+    account = kilowatt_hour(bought)
+    assert account.market_carbon.best.value == pytest.approx(1.56 * 10)
+    assert account.carbon.best.value == pytest.approx(1.56 * 400)
+    assert account.unmarketed.value == 0
+
+
+def test_without_a_contract_the_energy_is_named_and_not_counted_at_the_grid_s_intensity() -> None:
+    account = kilowatt_hour(zone(grams=400))
+    assert account.market_carbon.high.value == 0
+    assert account.unmarketed == account.facility.best
+
+
+def test_the_facility_s_energy_is_paid_for_in_the_zone_s_currency() -> None:
+    sold = zone()
+    account = kilowatt_hour(replace(sold, zone=replace(sold.zone, price_per_kwh=0.25, currency="EUR")))
+    assert account.costs["EUR"].best.value == pytest.approx(1.56 * 0.25)
+    assert account.costs["EUR"].low < account.costs["EUR"].best < account.costs["EUR"].high
+    assert account.uncosted.value == 0
+
+
+def test_without_a_price_there_is_no_cost_and_the_energy_is_named() -> None:
+    account = kilowatt_hour(zone())
+    assert account.costs == {}
+    assert account.uncosted == account.facility.best
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [(Ratio(1.3, 1.4, 1.5), 1.4), (Missing(Reason.STALE_SERIES), 1.2), (None, 1.2)],
+    ids=["measured", "not known now", "not measured"],
+)
+def test_a_measured_pue_goes_before_the_declared_one(live: Ratio | Missing | None, expected: float) -> None:
+    account = kilowatt_hour(replace(zone(), live_pue=live))
+    assert account.facility.best.value == pytest.approx(1.3 * expected * KWH)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0, 1e9), st.floats(1, 1e6), st.floats(0, 5000), st.floats(0, 1000), st.floats(0, 5), st.floats(0, 20))
+def test_every_figure_that_follows_keeps_low_best_and_high_in_order(
+    joules: float, seconds: float, grams: float, market: float, price: float, water: float
+) -> None:
+    place = zone(grams=grams, at_source=water)
+    place = replace(
+        place,
+        zone=replace(place.zone, market=Figure.exact(GramsPerKWh(market)), price_per_kwh=price, currency="EUR"),
+    )
+    held = Held(
+        energy=Figure(Joules(joules * 0.95), Joules(joules), Joules(joules * 1.05)),
+        parts=Parts(bare=joules / 2),
+        duration=Seconds(seconds),
+        host=Figure.exact(Joules(joules / 10)),
+        unmetered=Seconds(seconds),
+        hardware=UNKNOWN,
+        zone=place,
+    )
+    account = impacts(held)
+    figures = [account.host, account.facility, account.carbon, account.market_carbon, account.water]
+    for figure in (*figures, account.embodied, account.costs["EUR"]):
+        assert figure.low.value <= figure.best.value <= figure.high.value  # type: ignore[attr-defined]
+    assert account.energy.best.value + account.host.best.value <= account.facility.best.value * (1 + 1e-9)
 
 
 def test_water_on_site_follows_the_computers_and_at_the_source_the_facility() -> None:

@@ -164,8 +164,8 @@ def _per(account: Account, count: float) -> api.PerUnit | None:
 
 
 def _sci(account: Account, hours: float) -> api.Sci | None:
-    """S1: operational emissions and manufacture per unit; absent where the emissions are not known."""
-    if _carbon(account) is None:
+    """S2: operational emissions and manufacture per unit; absent while any of it is unpriced."""
+    if account.unpriced.value > 0:
         return None
     everything = account.carbon + account.embodied
 
