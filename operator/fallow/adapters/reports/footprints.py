@@ -164,7 +164,7 @@ def _per(account: Account, count: float) -> api.PerUnit | None:
 
 
 def _sci(account: Account, hours: float) -> api.Sci | None:
-    """S2: operational emissions and manufacture per unit; absent while any of it is unpriced."""
+    """R3: operational emissions and manufacture per unit (SCI); absent while any of it is unpriced."""
     if account.unpriced.value > 0:
         return None
     everything = account.carbon + account.embodied
