@@ -162,7 +162,7 @@ def run_audit(kubeconfig: Path, *arguments: str) -> str:
     program = Path(sys.executable).with_name("fallow")
     command = [str(program), "audit", "--kubeconfig", str(kubeconfig), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
     return done.stdout
 
 

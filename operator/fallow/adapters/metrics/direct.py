@@ -41,7 +41,9 @@ class ScrapeLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class Page:
+    """A metrics page, the names of the samples that are wanted of it, and the labels that its target adds."""
+
     url: str
     names: Collection[str]
     labels: Mapping[str, str]
@@ -125,6 +127,11 @@ class DirectSource:
     async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:  # noqa: ARG002
         return Missing(Reason.NO_HISTORY, "a direct scrape sees the present only; a Prometheus keeps the past")
 
+    async def pages(self, now: Instant, wanted: Sequence[Page]) -> list[list[Sample] | Missing]:
+        """What each of these pages shows now."""
+        clock = _Clock.starting(now, self._limits.deadline)
+        return list(await asyncio.gather(*(self._scrape(page, clock) for page in wanted)))
+
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
@@ -133,7 +140,7 @@ class DirectSource:
     async def _read_engines(
         self, targets: Sequence[EngineTarget], clock: _Clock
     ) -> tuple[vllm.Engines, dict[PodRef, Missing]]:
-        pages = [_Page(_url(target.address, target.port), vllm.READ_NAMES, {}) for target in targets]
+        pages = [Page(page_url(target.address, target.port), vllm.READ_NAMES, {}) for target in targets]
         answers = await asyncio.gather(*(self._scrape(page, clock) for page in pages))
         faults: dict[PodRef, Missing] = {}
         samples: list[tuple[PodRef, Sample]] = []
@@ -180,17 +187,17 @@ class DirectSource:
                 f"nowhere to read {listed(wanted)} from: name the gateways' metrics pages, or read through Prometheus"
             )
             return (), Missing(Reason.NO_SERIES, text)
-        answers = await asyncio.gather(*(self._scrape(_Page(url, wanted, {}), clock) for url in self._gateways))
+        answers = await asyncio.gather(*(self._scrape(Page(url, wanted, {}), clock) for url in self._gateways))
         fault = next((answer for answer in answers if isinstance(answer, Missing)), None)
         found = [sample for answer in answers if not isinstance(answer, Missing) for sample in answer]
         series, doubtful = read_waiting(found)
         return series, fault or doubtful
 
-    def _node_page(self, node: str, address: str, port: int) -> _Page:
+    def _node_page(self, node: str, address: str, port: int) -> Page:
         labels = {"instance": f"{_host(address)}:{port}", "node": node}
-        return _Page(_url(address, port), dcgm.READ_NAMES, labels)
+        return Page(page_url(address, port), dcgm.READ_NAMES, labels)
 
-    async def _scrape(self, page: _Page, clock: _Clock) -> list[Sample] | Missing:
+    async def _scrape(self, page: Page, clock: _Clock) -> list[Sample] | Missing:
         if not page.url:
             return Missing(Reason.SOURCE_UNREACHABLE, "no address yet")
         shown, limits = without_credentials(page.url), self._limits
@@ -248,5 +255,5 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _url(address: str, port: int) -> str:
+def page_url(address: str, port: int) -> str:
     return f"http://{_host(address)}:{port}/metrics" if address else ""

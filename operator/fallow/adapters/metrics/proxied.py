@@ -19,10 +19,9 @@ Fetch = Callable[[str], Awaitable[str]]
 class ProxiedSource(DirectSource):
     """`places` are API paths by address: that of a pod or of a node, without the port."""
 
-    def __init__(self, fetch: Fetch, places: Mapping[str, str], *, exporter_port: int = 9400) -> None:
+    def __init__(self, fetch: Fetch, places: Mapping[str, str]) -> None:
         # An API server has more to do than to hand on pages: few at once, and the more time for all of them.
-        limits = ScrapeLimits(timeout=Seconds(10), deadline=Seconds(120), at_once=16)
-        super().__init__(limits, exporter_port=exporter_port)
+        super().__init__(ScrapeLimits(timeout=Seconds(10), deadline=Seconds(120), at_once=16))
         self._by_proxy = fetch
         self._paths = places
 

@@ -1,114 +1,137 @@
-"""From readings taken one after another to a window: what is left to a cluster without a history of metrics.
+"""A window of the present, for clusters without a history of metrics: the same pages, looked at a few times.
 
-A slot lies between two readings: energy and tokens are differences of counters, all else is as it was at its end.
+A slot lies between two looks: energy and tokens are differences of counters, all else is as it was at its end.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from itertools import pairwise
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from urllib.parse import urlsplit
 
+from fallow.adapters.metrics import dcgm
+from fallow.adapters.metrics.direct import DirectSource, Page, page_url
+from fallow.adapters.metrics.engine_window import EngineSeries, EngineSignal, engine_slots
+from fallow.adapters.metrics.faults import listed
+from fallow.adapters.metrics.gpu_window import GpuSeries, Signal, gpu_windows
+from fallow.adapters.metrics.samples import Sample
 from fallow.domain.figures import Missing
-from fallow.domain.readings import EngineReading, GpuReading, PodRef, Readings, Sharing
-from fallow.domain.units import Joules, Seconds, energy
-from fallow.domain.windows import EnergyMethod, EngineSlot, GpuSlot, GpuWindow, Tenure, Window
+from fallow.domain.readings import PodRef
+from fallow.domain.units import Instant
+from fallow.domain.windows import Window
+from fallow.ports import ReadScope
+
+_GPU_SIGNALS = {
+    Signal.ENERGY: Signal.ENERGY.value,
+    Signal.WATTS: Signal.WATTS.value,
+    Signal.PEAK: Signal.WATTS.value,
+    Signal.ACTIVE: Signal.ACTIVE.value,
+    Signal.UTIL: Signal.UTIL.value,
+    Signal.SM: Signal.SM.value,
+    Signal.TENSOR: Signal.TENSOR.value,
+    Signal.MEMORY: Signal.MEMORY.value,
+}
+_GPU_NAMES = frozenset(_GPU_SIGNALS.values())
+_ENGINE_SIGNALS = {
+    EngineSignal.REQUESTS.value: EngineSignal.REQUESTS,
+    EngineSignal.PROMPT.value: EngineSignal.PROMPT,
+    EngineSignal.GENERATED.value: EngineSignal.GENERATED,
+    EngineSignal.RUNNING.value: EngineSignal.RUNNING,
+    EngineSignal.WAITING.value: EngineSignal.WAITING,
+    EngineSignal.KV_USAGE.value: EngineSignal.KV_USAGE,
+    "vllm:gpu_cache_usage_perc": EngineSignal.KV_USAGE,
+}
+
+_Key = tuple[tuple[str, str], ...]
 
 
-def watched(readings: Sequence[Readings], source: str) -> Window:
-    """Raises ValueError for fewer than two readings."""
-    if len(readings) < 2:
-        raise ValueError("a window needs two readings")
-    gpus: dict[str, dict[int, GpuSlot]] = {}
-    engines: dict[PodRef, dict[int, EngineSlot]] = {}
-    last: dict[str, GpuReading] = {}
-    for number, (before, after) in enumerate(pairwise(readings)):
-        for uuid, reading in after.gpus.items():
-            slot = _gpu_slot(before.gpus.get(uuid), reading)
-            if slot is not None:
-                gpus.setdefault(uuid, {})[number] = slot
-                last[uuid] = reading
-        for pod, engine in after.engines.items():
-            known = before.engines.get(pod)
-            if known is not None:
-                engines.setdefault(pod, {})[number] = _engine_slot(known, engine)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything that the pages showed at one time, exporters' and, by pod, engines'."""
+
+    at: Instant
+    gpus: tuple[Sample, ...]
+    engines: Mapping[PodRef, tuple[Sample, ...]]
+    fault: Missing | None
+
+
+async def look(source: DirectSource, now: Instant, scope: ReadScope, *, exporter_port: int) -> Look:
+    """An engine that shows no page is left out; nodes that show none are named in the fault."""
+    nodes = sorted(scope.nodes)
+    exporters = [_exporter_page(name, scope.nodes[name], exporter_port) for name in nodes]
+    engines = [Page(page_url(one.address, one.port), frozenset(_ENGINE_SIGNALS), {}) for one in scope.engines]
+    answers = await source.pages(now, [*exporters, *engines])
+    faults = {node: one for node, one in zip(nodes, answers, strict=False) if isinstance(one, Missing)}
+    shown = zip(scope.engines, answers[len(nodes) :], strict=True)
+    return Look(
+        at=now,
+        gpus=tuple(one for page in answers[: len(nodes)] if not isinstance(page, Missing) for one in page),
+        engines={one.pod: tuple(page) for one, page in shown if not isinstance(page, Missing) and page},
+        fault=_fault(faults),
+    )
+
+
+def watched(looks: Sequence[Look], nodes: Mapping[str, str], source: str) -> Window:
+    """`nodes` are addresses by name. Raises ValueError for fewer than two looks."""
+    if len(looks) < 2:
+        raise ValueError("a window needs two looks")
+    edges = tuple(one.at for one in looks)
+    exporters = dcgm.Exporters(node_names={address: name for name, address in nodes.items()})
     return Window(
-        edges=tuple(reading.at for reading in readings),
-        gpus=tuple(
-            GpuWindow(uuid, last[uuid].node, last[uuid].model_name, "", _one_method(slots))
-            for uuid, slots in sorted(gpus.items())
-        ),
-        engines=engines,
+        edges=edges,
+        gpus=gpu_windows(_gpu_signals(looks), edges, labels=dcgm.DcgmLabels(), exporters=exporters),
+        engines=engine_slots(_engine_signals(looks)),
         source=source,
-        faults=tuple(dict.fromkeys(fault for one in readings for fault in _faults(one))),
+        faults=tuple(dict.fromkeys(one.fault for one in looks if one.fault is not None)),
     )
 
 
-def _gpu_slot(before: GpuReading | None, after: GpuReading) -> GpuSlot | None:
-    if before is None:
+def _gpu_signals(looks: Sequence[Look]) -> dict[Signal, list[GpuSeries]]:
+    return {
+        **{signal: _series(looks, name) for signal, name in _GPU_SIGNALS.items()},
+        Signal.ENERGY_TIME: _series(looks, Signal.ENERGY.value, times=True),
+    }
+
+
+def _series(looks: Sequence[Look], name: str, *, times: bool = False) -> list[GpuSeries]:
+    by_labels: defaultdict[_Key, dict[int, float]] = defaultdict(dict)
+    for edge, one in enumerate(looks):
+        for sample in one.gpus:
+            if sample.name == name and isfinite(sample.value):
+                by_labels[tuple(sorted(sample.labels.items()))][edge] = sample.at if times else sample.value
+    return [GpuSeries(dict(labels), values) for labels, values in by_labels.items()]
+
+
+def _engine_signals(looks: Sequence[Look]) -> dict[EngineSignal, list[EngineSeries]]:
+    """Several series of one engine under one signal (reasons for a request's end) are added."""
+    found: defaultdict[EngineSignal, defaultdict[tuple[PodRef, tuple[str, str]], defaultdict[int, float]]]
+    found = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
+    for edge, one in enumerate(looks):
+        for pod, sample in _finite(one):
+            engine = (pod, (sample.labels.get("engine", "0"), sample.labels.get("model_name", "")))
+            signal = _ENGINE_SIGNALS[sample.name]
+            found[signal][engine][edge] += sample.value
+            if signal is EngineSignal.RUNNING:
+                found[EngineSignal.BUSY][engine][edge] = float(sample.value > 0)
+    return {
+        signal: [EngineSeries(pod, engine, dict(values)) for (pod, engine), values in engines.items()]
+        for signal, engines in found.items()
+    }
+
+
+def _finite(one: Look) -> Iterable[tuple[PodRef, Sample]]:
+    return ((pod, sample) for pod, page in one.engines.items() for sample in page if isfinite(sample.value))
+
+
+def _exporter_page(node: str, address: str, port: int) -> Page:
+    url = page_url(address, port)
+    return Page(url, _GPU_NAMES, {"instance": urlsplit(url).netloc, "node": node})
+
+
+def _fault(faults: Mapping[str, Missing]) -> Missing | None:
+    if not faults:
         return None
-    watts = None if isinstance(after.power, Missing) else after.power.watts
-    method, seconds, used = EnergyMethod.COUNTER, Seconds(0), Joules(0)
-    if not isinstance(before.counter, Missing) and not isinstance(after.counter, Missing):
-        seconds = Seconds(after.counter.at - before.counter.at)
-        used = after.counter.joules - before.counter.joules
-    if seconds <= 0 or used.value < 0:
-        if isinstance(before.power, Missing) or isinstance(after.power, Missing):
-            return None
-        seconds = Seconds(after.power.at - before.power.at)
-        method, used = EnergyMethod.POWER, energy((before.power.watts + after.power.watts) * 0.5, seconds)
-    if seconds <= 0:
-        return None
-    return GpuSlot(seconds, used, method, watts, watts, _tenures(after))
-
-
-def _one_method(slots: dict[int, GpuSlot]) -> dict[int, GpuSlot]:
-    """By the counter alone where it was there once; a slot that only power knows would double what it counts later."""
-    counted = {number: slot for number, slot in slots.items() if slot.method is EnergyMethod.COUNTER}
-    return counted or slots
-
-
-def _tenures(reading: GpuReading) -> tuple[Tenure, ...]:
-    if not reading.shares:
-        return (_tenure(reading.holder, "", 1.0, reading),)
-    copies = Counter(share.name for share in reading.shares)
-    weights = [max(share.slices, 1) / copies[share.name] for share in reading.shares]
-    return tuple(
-        Tenure(
-            holder=share.holder,
-            part=f"{share.profile or 'MIG'} #{share.name}" if share.sharing is Sharing.MIG else "",
-            weight=weight / sum(weights),
-            activity=None if isinstance(share.activity, Missing) else share.activity.ratio,
-            activity_source=None if isinstance(share.activity, Missing) else share.activity.source,
-        )
-        for share, weight in zip(reading.shares, weights, strict=True)
-    )
-
-
-def _tenure(holder: PodRef | None, part: str, weight: float, reading: GpuReading) -> Tenure:
-    activity = reading.activity
-    if isinstance(activity, Missing):
-        return Tenure(holder, part, weight)
-    return Tenure(holder, part, weight, activity.ratio, activity.source)
-
-
-def _engine_slot(before: EngineReading, after: EngineReading) -> EngineSlot:
-    running = (before.running + after.running) / 2
-    return EngineSlot(
-        requests=_rise(before.requests, after.requests),
-        tokens=_rise(before.prompt_tokens, after.prompt_tokens)
-        + _rise(before.generated_tokens, after.generated_tokens),
-        running=running,
-        waiting=(before.waiting + after.waiting) / 2,
-        busy=((before.running > 0) + (after.running > 0)) / 2,
-        kv_usage=after.kv_usage,
-    )
-
-
-def _rise(before: float, after: float) -> float:
-    """A counter that fell began anew at zero."""
-    return after - before if after >= before else after
-
-
-def _faults(readings: Readings) -> Sequence[Missing]:
-    return [fault for fault in (readings.gpu_fault, readings.engine_fault) if fault is not None]
+    first = faults[min(faults)]
+    return Missing(first.reason, f"no GPU readings from {listed(faults)}: {first.detail}")

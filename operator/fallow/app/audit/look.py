@@ -18,13 +18,13 @@ from fallow.adapters.cluster.survey import survey
 from fallow.adapters.metrics.direct import DirectSource
 from fallow.adapters.metrics.prometheus_api import Access
 from fallow.adapters.metrics.proxied import ProxiedSource
-from fallow.adapters.metrics.watched import watched
+from fallow.adapters.metrics.watched import look, watched
 from fallow.adapters.metrics.window import PrometheusWindow
 from fallow.app.audit.options import Way
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.windows import Survey, Window
 from fallow.footprint.audit.report import Audit, Rates, audit
-from fallow.ports import EngineTarget, MetricSource, ReadScope
+from fallow.ports import EngineTarget, ReadScope
 
 KUBERNETES_TIMEOUT = 30.0
 # dcgm-exporter measures every 30 s: a counter read more often shows the same value twice
@@ -115,28 +115,28 @@ async def _watch(
         f"no Prometheus given: watching {len(scope.nodes)} GPU nodes and {len(scope.engines)} engines"
         f" for {where.watch:g} s, {way}"
     )
-    readings = []
+    seen = []
     try:
-        for look in range(looks):
-            if look:
+        for number in range(looks):
+            if number:
                 await pause(where.watch / (looks - 1))
-                told(f"look {look + 1} of {looks}")
-            readings.append(await source.read(Instant(clock()), scope))
+                told(f"look {number + 1} of {looks}")
+            seen.append(await look(source, Instant(clock()), scope, exporter_port=where.dcgm_port))
     finally:
         await source.close()
-    return watched(readings, f"{looks} looks {where.watch / (looks - 1):g} s apart, {way}")
+    return watched(seen, scope.nodes, f"{looks} looks {where.watch / (looks - 1):g} s apart, {way}")
 
 
-def _source(where: Where, api: KubernetesApi, found: Survey) -> tuple[MetricSource, str]:
+def _source(where: Where, api: KubernetesApi, found: Survey) -> tuple[DirectSource, str]:
     if where.way is Way.DIRECT or (where.way is Way.AUTO and _in_a_pod(where)):
-        return DirectSource(exporter_port=where.dcgm_port), "at pods' and nodes' own addresses"
+        return DirectSource(), "at pods' and nodes' own addresses"
     places = {node.address: f"/api/v1/nodes/{name}" for name, node in found.nodes.items() if node.address}
     for exporter in found.exporters.values():
         places[exporter.address] = f"/api/v1/namespaces/{exporter.ref.namespace}/pods/{exporter.ref.name}"
     for pod in found.pods.values():
         if pod.address:
             places[pod.address] = f"/api/v1/namespaces/{pod.ref.namespace}/pods/{pod.ref.name}"
-    return ProxiedSource(api.text, places, exporter_port=where.dcgm_port), "by way of the API server"
+    return ProxiedSource(api.text, places), "by way of the API server"
 
 
 def _engines(found: Survey) -> tuple[EngineTarget, ...]:

@@ -27,7 +27,7 @@ class Hidden:
 
 
 def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
-    """By node; a node without such pods is absent."""
+    """By node; a node without such pods, or of which no GPU was seen, is absent."""
     named: Counter[PodRef] = Counter()
     unnamed: Counter[str] = Counter()
     for gpu in window.gpus:
@@ -36,7 +36,7 @@ def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
         unnamed[gpu.node] += not any(holders)
     by_node: defaultdict[str, list[HoldingPod]] = defaultdict(list)
     for pod in survey.pods.values():
-        if pod.node and pod.gpus > named[pod.ref]:
+        if pod.node in unnamed and pod.gpus > named[pod.ref]:
             by_node[pod.node].append(pod)
     return {node: _resolved(pods, named, unnamed[node]) for node, pods in by_node.items()}
 

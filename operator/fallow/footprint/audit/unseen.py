@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fallow.domain.readings import ActivitySource
+from fallow.domain.reasons import Reason
 from fallow.domain.windows import EnergyMethod, Survey, Window
 from fallow.footprint.audit.holders import hidden_holders
 from fallow.footprint.audit.rows import Row
@@ -14,6 +15,11 @@ from fallow.footprint.hardware import UNKNOWN, hardware_of
 # a GPU seen for less of the window than this is told
 COVERED = 0.9
 _COUNT = "nvidia.com/gpu.count"
+_REMEDIES = {
+    Reason.SOURCE_UNREACHABLE: "let it be reached, or read through Prometheus: --prometheus-url",
+    Reason.BAD_ANSWER: "check address and rights",
+    Reason.NO_SERIES: "let what is missing be exported and scraped",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ def unseen(window: Window, survey: Survey, rows: Sequence[Row]) -> tuple[Unseen,
 
 def _faults(window: Window, survey: Survey) -> Iterable[Unseen]:
     for fault in dict.fromkeys((*window.faults, *survey.faults)):
-        yield Unseen(fault.detail or str(fault.reason), (), f"{fault.reason}: see the text")
+        yield Unseen(fault.detail or str(fault.reason), (), _REMEDIES.get(fault.reason, str(fault.reason)))
 
 
 def _nodes(window: Window, survey: Survey) -> Iterable[Unseen]:
