@@ -53,6 +53,11 @@ PARTED: Mapping[str, Parted] = {
         },
         "Energy that an amount leaves out: without a counter (at the GPU), intensity, water factor, contract or price.",
     ),
+    "fallow_shared_energy_joules": Parted(
+        "split",
+        {"measured": "weighed", "rule": "apportioned"},
+        "Energy at the GPU, of GPUs that several lines shared: split by measured activity of the parts, or by a rule.",
+    ),
     "fallow_tokens": Parted(
         "kind",
         {"prompt": "prompt_tokens", "cached": "cached_prompt_tokens", "generated": "generated_tokens"},

@@ -50,13 +50,14 @@ class ServiceEstimate:
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """`energies` are by service and variant, `phases` by service and period. `rebounds` are the growth of demand since
-    each service's baseline, as a share.
+    each service's baseline, as a share. `unallocated` is what GPUs draw that nobody holds, by zone, where there are
+    any.
     """
 
     services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
     ledger: Ledger | None = None
     cluster_watts: Watts | Missing = Watts(0)
-    unallocated_watts: Watts | Missing = Watts(0)
+    unallocated: Mapping[str, Watts | Missing] = field(default_factory=dict)
     energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
     phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
     rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)

@@ -21,10 +21,13 @@ _Drawn = Watts | Missing
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Each is Missing where one of its GPUs is not read. A service that holds no GPU is not among `services`."""
+    """Each is Missing where one of its GPUs is not read. A service that holds no GPU is not among `services`.
+
+    `unallocated` is by zone; a zone in which all GPUs are held is not among them.
+    """
 
     services: Mapping[ServiceKey, Watts | Missing]
-    unallocated: Watts | Missing
+    unallocated: Mapping[str, Watts | Missing]
     cluster: Watts | Missing
 
 
@@ -32,13 +35,13 @@ def draws(snapshot: Snapshot) -> Draws:
     """Who draws what: each GPU with its holder's line, a shared one in the parts in which its energy is booked."""
     held = holdings(snapshot, {})
     by_service: dict[ServiceKey, list[_Drawn]] = {}
-    free: list[_Drawn] = []
+    free: dict[str, list[_Drawn]] = {}
     for uuid, reading in snapshot.readings.gpus.items():
         for holding, watts in zip(held[uuid], _parts(reading, held[uuid]), strict=True):
             if holding.line.service is not None:
                 by_service.setdefault(holding.line.service, []).append(watts)
             elif holding.line.kind is LineKind.UNALLOCATED:
-                free.append(watts)
+                free.setdefault(holding.line.zone, []).append(watts)
     asked = {
         key: sum(pod.gpus for pod in pods if pod.scheduled) for key, pods in snapshot.cluster.pods_by_service.items()
     }
@@ -50,7 +53,7 @@ def draws(snapshot: Snapshot) -> Draws:
             for key, count in asked.items()
             if count or key in by_service
         },
-        unallocated=_drawn(free, len(free), fault),
+        unallocated={zone: _drawn(parts, len(parts), fault) for zone, parts in free.items()},
         cluster=_drawn([_watts(power) for power in everything], max(expected, len(everything)), fault),
     )
 

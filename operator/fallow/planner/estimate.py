@@ -34,7 +34,7 @@ def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
         },
         ledger=ledger,
         cluster_watts=draw.cluster,
-        unallocated_watts=draw.unallocated,
+        unallocated=draw.unallocated,
         energies=energies,
         phases=service_phases(ledger, energies) if ledger else {},
         rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()} if ledger else {},

@@ -43,7 +43,7 @@ def zone_status(
     """`footprint` is what the books say of the zone; None keeps what the status says."""
     snapshot, zone = report.snapshot, reading.zone
     nodes = [node for node in snapshot.cluster.nodes.values() if _zone_of(node, snapshot) == zone.name]
-    unallocated = _unallocated(snapshot, nodes)
+    unallocated = report.estimates.unallocated.get(zone.name)
     known, marginal = _known(reading.intensity), _known(reading.marginal)
     forecast = reading.forecast if isinstance(reading.forecast, Forecast) else None
     conditions = tuple(_conditions(reading, snapshot.at))
@@ -59,7 +59,7 @@ def zone_status(
         summary=api.ZoneSummary(
             intensity=_grams(known),
             marginal=_grams(marginal),
-            unallocated="" if unallocated is None else watts(unallocated),
+            unallocated=watts(unallocated) if isinstance(unallocated, Watts) else "",
         ),
         footprint=footprint,
     ).as_json()
@@ -207,11 +207,3 @@ def _zone_of(node: Node, snapshot: Snapshot) -> str | None:
         elif zone.nodes.matches(node.labels):
             return name
     return default
-
-
-def _unallocated(snapshot: Snapshot, nodes: list[Node]) -> Watts | None:
-    """The draw of GPUs that no pod holds; None where no such GPU reports its power."""
-    names = {node.name for node in nodes}
-    free = [gpu.power for gpu in snapshot.readings.gpus.values() if gpu.holder is None and gpu.node in names]
-    known = [power.watts for power in free if not isinstance(power, Missing)]
-    return sum(known, Watts(0)) if known else None
