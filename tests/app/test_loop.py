@@ -1,4 +1,4 @@
-"""The heartbeat of several replicas: who leads runs cycles, who stands by runs none, a new reign forgets the old one."""
+"""The heartbeat of several replicas: the leader runs cycles, a standby none, and a new reign forgets the old one."""
 
 from __future__ import annotations
 

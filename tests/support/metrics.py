@@ -29,7 +29,8 @@ UNSTAMPED = Instant(0)
 class FakeMetricSource:
     """Samples are as old as the read unless `stopped_at` says when the meters stopped.
 
-    `past` is what `history` gives: the newest of it at each time; without any it keeps no past. As with the real sources, a pod or node is read only where the scope asks for it, and only what was set exists.
+    As with the real sources, a pod or node is read only where the scope asks for it, and only what was set exists.
+    `past` is what `history` gives: the newest of it at each time; without any it keeps no past.
     """
 
     engines: dict[PodRef, EngineReading] = field(default_factory=dict)
