@@ -205,7 +205,7 @@ class Spell:
 
 # sources disagree by 3-20 % on annual means for the same grid and year (docs/methodology.md, carbon intensity)
 INTENSITY_BOUNDS = Bounds(0.9, 1.1)
-# 1.5 x the mean error of the simplest forecast, yesterday's value, which is 15 to 17 % of the mean in DE, FR and Texas
+# 1.5 x the mean error of the simplest forecast, yesterday's value: 15 % of the mean in DE, FR and Texas, rounded up
 FORECAST_BOUNDS = Bounds(0.75, 1.25)
 # most errors lie within 1.5 times their mean
 FORECAST_WIDTH = 1.5
