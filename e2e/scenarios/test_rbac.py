@@ -33,9 +33,12 @@ class Right(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def calls(cluster: Cluster) -> Iterator[list[AuditEvent]]:
+def calls(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[AuditEvent]]:
     """Everything that the operator asked of the API server while it did everything that it can do."""
-    with Stack(cluster, operator_settings=SETTINGS) as stack, Scene(stack, nodes=1) as scene:
+    keys = tmp_path_factory.mktemp("credentials")
+    (keys / "electricity-maps").write_text("key")
+    carbon = {"credentials_dir": str(keys), "carbon_urls": '{"ElectricityMaps": "http://127.0.0.1:1"}'}
+    with Stack(cluster, operator_settings={**SETTINGS, **carbon}) as stack, Scene(stack, nodes=1) as scene:
         live(scene)
         # the API server notes a watch when it ends
         stack.stop_operator()
@@ -61,6 +64,20 @@ def live(scene: Scene) -> None:
         "its request to be removed",
     )
     scene.until(lambda: scene.events(NAMESPACE, "chat"), "Events about it")
+    scene.put(keyed_zone())
+    scene.until(lambda: zone_says(scene, "SourceUnreachable"), "the zone to have used its key")
+
+
+def keyed_zone() -> dict[str, Any]:
+    """Of no node here: its provider wants a key, which the operator has as a file."""
+    source = {"source": "ElectricityMaps", "electricityMaps": {"zone": "DE"}}
+    spec = {"nodeSelector": {"matchLabels": {"region": "elsewhere"}}, "intensity": source}
+    return {"apiVersion": "fallow.dev/v1alpha1", "kind": "GridZone", "metadata": {"name": "keyed"}, "spec": spec}
+
+
+def zone_says(scene: Scene, reason: str) -> bool:
+    status = scene.cluster.get("gridzone", "keyed").get("status", {})
+    return any(condition["reason"] == reason for condition in status.get("conditions", ()))
 
 
 def existing(name: str, *, replicas: int) -> dict[str, Any]:
