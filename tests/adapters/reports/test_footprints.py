@@ -50,7 +50,8 @@ def more(books: Ledger, **amounts: Any) -> Ledger:
         return replace(period, account=replace(period.account, **amounts))
 
     def book(one: Book) -> Book:
-        return Book(*(changed(period) for period in (one.total, one.month, one.day, one.hour, one.last_hour)))
+        total, month, day, hour, last = map(changed, (one.total, one.month, one.day, one.hour, one.last_hour))
+        return Book(total, month, day, hour, last)
 
     return replace(books, books={line: book(one) for line, one in books.books.items()})
 
