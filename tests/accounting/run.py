@@ -12,17 +12,20 @@ from random import Random
 
 from fallow.adapters.cluster.ledger_codec import decode, encode
 from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.catching_up import CatchUp
 from fallow.domain.ledger import Account, Ledger, LineKey, LineKind
-from fallow.domain.readings import EngineReading, PodRef
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.readings import EngineReading, PodRef, Readings
+from fallow.domain.snapshots import ClusterView, Snapshot, Workload
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
 from fallow.domain.zones import ZoneReading
+from fallow.ports import ReadScope
 from fallow.twin.faults import DcgmFault
 from fallow.twin.pods import PodPhase
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulated import SimulatedPod
 from fallow.twin.traffic import GeneratedTraffic, Lengths
+from tests.accounting.source import Prometheus
 from tests.accounting.stage import JSON, Stage, node
 from tests.support.ledger import InMemoryLedgerStore
 from tests.support.metered import NOON, zone
@@ -31,7 +34,7 @@ CYCLE = 15.0
 HOURS = 2 * 3600.0
 GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
 MIG_1G, MIG_3G = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
-STORED_EVERY = Seconds(300)
+STORED_EVERY, MISSED = Seconds(300), Seconds(60)
 # All misfortune ends before the run does: what cannot be read yet is not booked yet.
 LONGEST_OUTAGE = 1200.0
 
@@ -66,8 +69,16 @@ class Deployment:
     load: float = 60.0
 
     @property
+    def name(self) -> str:
+        return f"{self.service}-{self.variant}"
+
+    @property
     def key(self) -> ServiceKey:
         return ServiceKey("llm", self.service)
+
+    @property
+    def workload(self) -> Workload:
+        return Workload("llm", self.name, self.key, self.variant, replicas=1, ready=1, generation=1)
 
 
 def waves(low: int, high: int, minutes: float) -> Callable[[float], int]:
@@ -106,36 +117,18 @@ class CodedStore(InMemoryLedgerStore):
 class Operator:
     """A bookkeeper that may be killed: what it remembers is lost, what it stored is not."""
 
+    source: Prometheus
     store: CodedStore = field(default_factory=CodedStore)
     kills: int = 0
     back_at: float = 0.0
-    seen: dict[str, tuple[LineKey, EngineReading]] = field(default_factory=dict)
     _keeper: Bookkeeper | None = None
 
     async def cycle(self, snapshot: Snapshot) -> None:
         if snapshot.at < self.back_at:
             return
-        self._see(snapshot)
         if self._keeper is None:
-            self._keeper = Bookkeeper(self.store, STORED_EVERY)
+            self._keeper = Bookkeeper(self.store, STORED_EVERY, CatchUp(self.source, MISSED))
         await self._keeper.book(snapshot)
-
-    def _see(self, snapshot: Snapshot) -> None:
-        """The last reading of each engine: more of it than this nobody can book."""
-        for ref, reading in snapshot.readings.engines.items():
-            pod = snapshot.cluster.pods[ref]
-            if pod.service is not None:
-                zone_name = snapshot.cluster.nodes[pod.node].labels["region"]
-                line = LineKey(LineKind.SERVICE, ref.namespace, pod.service.name, pod.variant or "", zone_name)
-                self.seen[pod.uid] = (line, reading)
-
-    def readable(self) -> dict[LineKey, Truth]:
-        lines: dict[LineKey, Truth] = {}
-        for line, reading in self.seen.values():
-            known = lines.setdefault(line, Truth())
-            known.prompt_tokens += reading.prompt_tokens
-            known.generated_tokens += reading.generated_tokens
-        return lines
 
     def kill(self, *, until: float) -> None:
         self._keeper, self.back_at = None, until
@@ -150,21 +143,21 @@ class Operator:
 
 @dataclass
 class Run:
-    """`calm` leaves out every fault; pods come and go as ever."""
+    """`calm` leaves out every fault; pods come and go as ever. `steady` is an operator that is never killed."""
 
     seed: int
     seconds: float = HOURS
     sample_seconds: float = 1.0
     calm: bool = False
-    operator: Operator = field(default_factory=Operator)
-    steady: Operator = field(default_factory=Operator)
     happened: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.stage = Stage(nodes(), started=NOON, sample_seconds=self.sample_seconds, slice_seconds=2.5)
         self.zones: Mapping[str, ZoneReading] = {name: zone(name, region=name) for name in ("north", "south")}
-        self.dark_until = 0.0
+        self.source = Prometheus(self._scrape)
+        self.operator, self.steady = Operator(self.source), Operator(self.source)
+        self.seen: dict[str, tuple[LineKey, EngineReading]] = {}
         self._order = count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -172,14 +165,38 @@ class Run:
         self._plan()
         for cycle in range(int(self.seconds / CYCLE) + 1):
             self._advance(NOON + cycle * CYCLE)
-            snapshot = self.look()
-            await self.steady.cycle(snapshot)
+            self.source.scrape(Instant(self.stage.now))
+            snapshot = await self.look()
             await self.operator.cycle(snapshot)
+            if not self.calm:
+                await self.steady.cycle(snapshot)
 
-    def look(self) -> Snapshot:
-        up = self.stage.now >= self.dark_until
-        readings = self.stage.read(source_is_up=up)
-        return Snapshot(at=Instant(self.stage.now), cluster=self.stage.view(), readings=readings, zones=self.zones)
+    async def look(self) -> Snapshot:
+        now = Instant(self.stage.now)
+        readings = await self.source.read(now, ReadScope())
+        return Snapshot(at=now, cluster=self._view(), readings=readings, zones=self.zones)
+
+    def readable(self) -> dict[LineKey, Truth]:
+        """What the last scrape of each engine told: more of it than this nobody can book."""
+        lines: dict[LineKey, Truth] = {}
+        for line, reading in self.seen.values():
+            known = lines.setdefault(line, Truth())
+            known.prompt_tokens += reading.prompt_tokens
+            known.generated_tokens += reading.generated_tokens
+        return lines
+
+    def _scrape(self) -> Readings:
+        readings, view = self.stage.scrape(), self._view()
+        for ref, reading in readings.engines.items():
+            pod = view.pods[ref]
+            if pod.service is not None:
+                zone_name = view.nodes[pod.node].labels["region"]
+                line = LineKey(LineKind.SERVICE, ref.namespace, pod.service.name, pod.variant or "", zone_name)
+                self.seen[pod.uid] = (line, reading)
+        return readings
+
+    def _view(self) -> ClusterView:
+        return self.stage.view(tuple(deployment.workload for deployment in DEPLOYMENTS))
 
     def _advance(self, until: float) -> None:
         while self._agenda and self._agenda[0][0] <= until:
@@ -212,7 +229,7 @@ class Run:
 
     def _steer(self, deployment: Deployment) -> None:
         """Once a minute, as many pods as the hour asks for."""
-        have = self.stage.pods(deployment.service)
+        have = self.stage.pods(deployment.name)
         want = deployment.replicas((self.stage.now - NOON) / 60.0)
         if len(have) < want:
             self._scale_up(deployment)
@@ -232,7 +249,7 @@ class Run:
         }
         args = ["--model", deployment.model, "--served-model-name", deployment.service]
         ref = self.stage.create(
-            "llm", deployment.service, where, deployment.resource, deployment.gpus, labels=labels, args=args
+            "llm", deployment.name, where, deployment.resource, deployment.gpus, labels=labels, args=args
         )
         self._begin(ref, load=self.random.uniform(0.5, 1.5) * deployment.load)
 
@@ -265,7 +282,8 @@ class Run:
 
     def _misfortunes(self) -> Iterator[tuple[Callable[[], None], int]]:
         yield self._kill, 8
-        yield self._darken, 2
+        yield self._lose_prometheus, 1
+        yield self._cut_off, 1
         yield self._reset_gpu, 3
         yield self._reset_node, 1
         yield lambda: self._fail(DcgmFault.NO_POD_LABELS, 300, 900), 4
@@ -278,9 +296,13 @@ class Run:
         self._note("operator kills")
         self.operator.kill(until=self.stage.now + self.random.choice((0, 0, 30, 90, 240)))
 
-    def _darken(self) -> None:
-        self._note("outages of the source")
-        self.dark_until = self.stage.now + self.random.uniform(LONGEST_OUTAGE / 4, LONGEST_OUTAGE)
+    def _lose_prometheus(self) -> None:
+        self._note("times Prometheus was down")
+        self.source.down_until = self.stage.now + self.random.uniform(LONGEST_OUTAGE / 4, LONGEST_OUTAGE)
+
+    def _cut_off(self) -> None:
+        self._note("times Prometheus could not be asked")
+        self.source.mute_until = self.stage.now + self.random.uniform(LONGEST_OUTAGE / 4, LONGEST_OUTAGE)
 
     def _reset_gpu(self) -> None:
         self._note("counters reset")

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
 from fallow.adapters.cluster import parts
-from fallow.adapters.metrics import dcgm, vllm
+from fallow.adapters.metrics import dcgm, host, vllm
 from fallow.adapters.metrics.exposition import parse_page
 from fallow.adapters.metrics.samples import Sample
-from fallow.domain.figures import Missing
 from fallow.domain.readings import PodRef, Readings
-from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import ClusterView
+from fallow.domain.snapshots import ClusterView, Workload
 from fallow.domain.units import Instant
 from fallow.twin.agent_metrics import agent_metrics
 from fallow.twin.faults import DcgmFault, Faults
+from fallow.twin.host_metrics import rapl_metrics
 from fallow.twin.manifests import PodReader, node_from
 from fallow.twin.pods import NodeFacts, PodPhase
 from fallow.twin.server import dcgm_page
@@ -25,7 +25,6 @@ from fallow.twin.world import World
 
 JSON = dict[str, Any]
 
-OUTAGE = Missing(Reason.SOURCE_UNREACHABLE, "Prometheus does not answer")
 # The numbers that the accounting reads; the latencies of a page are most of its lines.
 ENGINE_NAMES = frozenset(vllm.STATE_NAMES)
 
@@ -93,9 +92,9 @@ class Stage:
         ]
 
     def create(self, namespace: str, name: str, node_name: str, resource: str, count: int, **more: Any) -> PodRef:
-        """`labels`, `annotations` and `args` of the pod; it begins to pull its image now."""
+        """A pod of the Deployment `name` with `labels`, `annotations` and `args`; it begins to pull its image now."""
         self._made += 1
-        ref = PodRef(namespace, f"{name}-{self._made}")
+        ref = PodRef(namespace, f"{name}-{crc32(name.encode()):010x}-p{self._made:04d}")
         made = stamp(self.now)
         limits = {resource: str(count)}
         self._pods[ref] = {
@@ -145,24 +144,24 @@ class Stage:
         return [
             ref
             for ref in self._pods
-            if ref.name.rsplit("-", 1)[0] == prefix
+            if ref.name.rsplit("-", 2)[0] == prefix
             and (known[ref].facts.phase is phase if phase else known[ref].facts.phase is not PodPhase.DRAINING)
         ]
 
-    def view(self) -> ClusterView:
+    def view(self, workloads: tuple[Workload, ...] = ()) -> ClusterView:
         pods = [parts.read_pod(body) for body in self._pods.values()]
         return ClusterView(
             nodes={name: parts.read_node(body) for name, body in self._nodes.items()},
             pods={pod.ref: pod for pod in pods if pod is not None},
+            workloads=workloads,
         )
 
-    def read(self, *, source_is_up: bool = True) -> Readings:
+    def scrape(self) -> Readings:
         """What exporters write now, through the adapters' own parsers."""
         now = Instant(self.now)
-        if not source_is_up:
-            return Readings(at=now, engine_fault=OUTAGE, gpu_fault=OUTAGE)
         addresses: dict[str, str] = {}
         samples: list[Sample] = []
+        hosts: list[Sample] = []
         for name, facts in self.world.fleet.nodes.items():
             addresses[facts.address] = name
             fault = self.faults.of_node(name)
@@ -173,11 +172,15 @@ class Stage:
                 labels = {"instance": f"{facts.address}:9401", "node": name}
                 page = agent_metrics(self.world.fleet.gpus_of(name))
                 samples += parse_page(page, dcgm.READ_NAMES, labels, now)
+            if facts.host_meter.rapl:
+                labels = {"instance": f"{facts.address}:9100", "node": name}
+                hosts += parse_page(rapl_metrics(self.world.fleet.hosts[name]), host.READ_NAMES, labels, now)
         engines = vllm.read_engines(self._engine_samples(now))
         return Readings(
             at=now,
             gpus=dcgm.read_gpus(samples, exporters=dcgm.Exporters(node_names=addresses)),
             engines=engines.readings,
+            hosts=host.read_hosts(hosts, addresses),
             pod_faults=engines.faults,
         )
 
@@ -188,7 +191,7 @@ class Stage:
     def _engine_samples(self, now: Instant) -> list[tuple[PodRef, Sample]]:
         found: list[tuple[PodRef, Sample]] = []
         for ref, pod in self.world.fleet.pods.items():
-            if pod.engine is not None and pod.facts.engine is not None:
+            if pod.engine is not None and pod.facts.engine is not None and pod.facts.service is not None:
                 page = vllm_metrics(pod.facts.engine, pod.engine, started=pod.ready_at or 0.0)
                 found += [(ref, sample) for sample in parse_page(page, ENGINE_NAMES, {}, now)]
         return found

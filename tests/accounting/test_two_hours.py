@@ -15,15 +15,22 @@ from fallow.domain.figures import Figure
 from fallow.domain.ledger import LineKey, LineKind
 from fallow.domain.units import Joules
 from fallow.footprint.bookkeeping import book
+from fallow.twin.physics.constants import PACKAGE_RANGE_JOULES
 from tests.accounting.run import Run, Truth, booked, truth
 
 WH = 3600.0
 
-parts_of_gpus = pytest.mark.xfail(reason="GPUs that several pods share are booked as unattributed", strict=False)
-
 
 def energy(run: Run) -> Figure[Joules]:
     return reduce(add, (account.energy for account in booked(run.operator.ledger).values()))
+
+
+def host_energy(run: Run) -> Figure[Joules]:
+    return reduce(add, (account.host for account in booked(run.operator.ledger).values()))
+
+
+def true_host_joules(run: Run) -> float:
+    return sum(host.joules for host in run.stage.world.fleet.hosts.values())
 
 
 def true_joules(run: Run) -> float:
@@ -36,7 +43,7 @@ def table(run: Run) -> str:
     total, exact = energy(run), true_joules(run)
     happened = ", ".join(f"{count} {what}" for what, count in sorted(run.happened.items()))
     rows = [
-        f"\nseed {run.seed}, {run.seconds / 60:.0f} min, {len(run.operator.seen)} engines: {happened}",
+        f"\nseed {run.seed}, {run.seconds / 60:.0f} min, {len(run.seen)} engines: {happened}",
         f"{'line':42}{'true Wh':>10}{'low':>10}{'booked':>10}{'high':>10}{'true tokens':>13}{'booked':>10}",
     ]
     for line in sorted({*true, *books}):
@@ -67,7 +74,7 @@ def run() -> Run:
 
 def test_every_kind_of_misfortune_happened(run: Run) -> None:
     assert run.operator.kills == 8
-    assert run.happened["outages of the source"] == 2
+    assert run.happened["times Prometheus was down"] == run.happened["times Prometheus could not be asked"] == 1
     assert run.happened["counters reset"] + run.happened["drivers reloaded"] == 4
     assert run.happened["exporter no_pod_labels"] == 4
     assert run.happened["pods gone"] > 50
@@ -91,34 +98,36 @@ def test_the_bounds_of_each_zone_contain_the_truth(run: Run, zone: str) -> None:
     assert total.low.value <= true <= total.high.value
 
 
+def test_the_bounds_of_the_hosts_energy_contain_the_truth(run: Run) -> None:
+    """While nobody could read the meters, which run over every half hour, declared watts stood in."""
+    used = host_energy(run)
+    assert used.low.value <= true_host_joules(run) <= used.high.value
+    assert used.best.value == pytest.approx(true_host_joules(run), rel=0.1)
+
+
 def test_kills_cost_next_to_nothing(run: Run) -> None:
     """Another operator, that nobody killed, saw the same."""
     steady = sum(account.energy.best.value for account in booked(run.steady.ledger).values())
     assert energy(run).best.value == pytest.approx(steady, rel=0.005)
 
 
-def test_no_token_is_booked_twice_and_every_one_that_was_read_once(run: Run) -> None:
-    true, steady = truth(run), booked(run.steady.ledger)
-    for line, readable in run.steady.readable().items():
-        assert steady[line].generated_tokens == pytest.approx(readable.generated_tokens)
-        assert steady[line].prompt_tokens == pytest.approx(readable.prompt_tokens)
+@pytest.mark.parametrize("who", ["steady", "operator"])
+def test_every_token_that_was_scraped_is_booked_once_and_none_twice(run: Run, who: str) -> None:
+    """An outage is read back every half minute: the last words of a pod that went meanwhile may be missed."""
+    true, books = truth(run), booked(getattr(run, who).ledger)
+    for line, readable in run.readable().items():
         assert readable.generated_tokens <= true[line].generated_tokens
-
-
-def test_a_killed_operator_books_no_token_twice_and_loses_few(run: Run) -> None:
-    """What it loses are the last tokens of pods that went while it was down."""
-    true, books, steady = truth(run), booked(run.operator.ledger), booked(run.steady.ledger)
-    tokens = {line: account.generated_tokens for line, account in books.items() if account.generated_tokens}
-    assert all(count <= true[line].generated_tokens + 1e-6 for line, count in tokens.items())
-    assert sum(tokens.values()) >= 0.97 * sum(account.generated_tokens for account in steady.values())
+        for counted in ("generated_tokens", "prompt_tokens"):
+            most = getattr(readable, counted)
+            assert 0.99 * most <= getattr(books[line], counted) <= most + 1e-6
+    assert {line for line, account in books.items() if account.generated_tokens} == set(run.readable())
 
 
 def test_the_same_readings_again_add_nothing(run: Run) -> None:
-    again = book(run.operator.ledger, run.look())
+    again = book(run.operator.ledger, asyncio.run(run.look()))
     assert booked(again) == booked(run.operator.ledger)
 
 
-@parts_of_gpus
 def test_no_line_is_charged_more_than_its_truth_and_what_nobody_can_tell_is_told(run: Run) -> None:
     """Where labels were lost, a line may lack what is unattributed in its zone; it must not have more than it used."""
     true, books = truth(run), booked(run.operator.ledger)
@@ -145,7 +154,7 @@ SHARED = [
 @pytest.fixture(scope="module")
 def calm() -> Run:
     """Pods come and go and nothing fails."""
-    run = Run(seed=3, seconds=2400, calm=True)
+    run = Run(seed=3, seconds=1800, calm=True)
     asyncio.run(run.live())
     print(table(run))  # noqa: T201 -- the table that -s shows
     return run
@@ -159,7 +168,12 @@ def test_without_misfortune_the_total_is_exact_and_every_token_is_booked(calm: R
             assert books[line].generated_tokens == known.generated_tokens
 
 
-@parts_of_gpus
+def test_without_misfortune_the_hosts_energy_is_exact_over_the_end_of_rapls_registers(calm: Run) -> None:
+    assert host_energy(calm).best.value == pytest.approx(true_host_joules(calm), rel=1e-4)
+    per_package = max(host.package_joules for host in calm.stage.world.fleet.hosts.values())
+    assert per_package > PACKAGE_RANGE_JOULES
+
+
 def test_without_misfortune_the_bounds_of_every_line_contain_its_truth(calm: Run) -> None:
     true, books = truth(calm), booked(calm.operator.ledger)
     outside = {
@@ -170,7 +184,6 @@ def test_without_misfortune_the_bounds_of_every_line_contain_its_truth(calm: Run
     assert outside == {}
 
 
-@parts_of_gpus
 @pytest.mark.parametrize("line", SHARED, ids=lambda line: f"{line.name} {line.zone}")
 def test_a_part_of_a_gpu_is_charged_what_it_used_within_its_bounds(calm: Run, line: LineKey) -> None:
     known, used = truth(calm)[line], booked(calm.operator.ledger)[line].energy

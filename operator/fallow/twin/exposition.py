@@ -34,6 +34,13 @@ def rendered(labels: Labels) -> str:
     return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels) + "}"
 
 
+@lru_cache(maxsize=4096)
+def _bucket_heads(name: str, labels: Labels, bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """What stands before the counts; always the same, and most of a page."""
+    limits = (*bounds, float("inf"))
+    return tuple(f"{name}_bucket{rendered(labelled(labels, le=number(bound)))} " for bound in limits)
+
+
 def escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
@@ -67,10 +74,10 @@ class Page:
     def histogram(self, name: str, explanation: str, samples: Mapping[Labels, Histogram]) -> None:
         self._head(name, explanation, "histogram")
         for labels, histogram in samples.items():
-            counts = histogram.cumulative()
-            for bound, count in zip((*histogram.bounds, float("inf")), counts, strict=True):
-                bucket = rendered(labelled(labels, le=number(bound)))
-                self._lines.append(f"{name}_bucket{bucket} {number(count)}\n")
+            heads = _bucket_heads(name, labels, histogram.bounds)
+            self._lines.extend(
+                f"{head}{number(count)}\n" for head, count in zip(heads, histogram.cumulative(), strict=True)
+            )
             self._lines.append(f"{name}_count{rendered(labels)} {number(histogram.count)}\n")
             self._lines.append(f"{name}_sum{rendered(labels)} {number(histogram.total)}\n")
         self._created_gauge(name, explanation, list(samples))
