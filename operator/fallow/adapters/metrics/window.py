@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from fallow.adapters.metrics import dcgm, promql
@@ -24,8 +26,11 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.windows import Survey, Window
 
 SLOTS = 96
-# of a window under three hours: dcgm-exporter measures every 30 s, and a slot wants a few samples
+# of a window under three hours
 SHORT_SLOT, FEWEST_SLOTS = 120.0, 12
+SAMPLES_PER_SLOT = 4
+# how far back is looked for the time between two samples
+INTERVAL_FROM = Seconds(300)
 AT_ONCE = 6
 # how finely "was a request in work?" is asked within a slot
 LOOKS_PER_SLOT = 30
@@ -33,9 +38,10 @@ LOOKS_PER_SLOT = 30
 Signals = Signal | EngineSignal
 
 
-def slot_length(window: Seconds) -> Seconds:
-    """Whole seconds: a hundredth of the window, of short ones two minutes or a twelfth."""
-    return Seconds(max(1, round(max(window / SLOTS, min(SHORT_SLOT, window / FEWEST_SLOTS)))))
+def slot_length(window: Seconds, interval: Seconds) -> Seconds:
+    """Whole seconds: a hundredth of the window, of short ones two minutes or a twelfth; but some samples at least."""
+    length = max(window / SLOTS, min(SHORT_SLOT, window / FEWEST_SLOTS), SAMPLES_PER_SLOT * interval)
+    return Seconds(max(1, round(min(length, window))))
 
 
 class PrometheusWindow:
@@ -59,7 +65,7 @@ class PrometheusWindow:
 
     async def read(self, end: Instant, length: Seconds, survey: Survey) -> Window:
         """The window that ends at `end`, shortened to whole slots. What could not be read is in its faults."""
-        step = slot_length(length)
+        step = slot_length(length, await self._interval(end))
         slots = max(1, int(length // step))
         edges = tuple(Instant(end - step * (slots - number)) for number in range(slots + 1))
         grid = Grid(edges[0], end, step)
@@ -97,6 +103,17 @@ class PrometheusWindow:
 
     async def close(self) -> None:
         await self._api.close()
+
+    async def _interval(self, end: Instant) -> Seconds:
+        """The median time between two samples of a GPU; 0 where that cannot be seen."""
+        query = promql.raw([Signal.WATTS.value, Signal.ENERGY.value], INTERVAL_FROM, self._matchers)
+        found = await self._api.ask(Question("samples of the last minutes", query, promql.matrix_series), end)
+        gaps = [
+            later - earlier
+            for one in (() if isinstance(found, Missing) else found)
+            for earlier, later in pairwise(sorted(one.values))
+        ]
+        return Seconds(median(gaps)) if gaps else Seconds(0)
 
     def _targets(self) -> str:
         return promql.targets_of([Signal.WATTS.value, Signal.ENERGY.value], self._matchers)

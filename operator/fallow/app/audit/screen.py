@@ -152,12 +152,12 @@ def _gpus(lines: Sequence[Line], top: int) -> RenderableType:
 
 
 _SHORT = {
-    Use.USEFUL: "useful",
+    Use.USEFUL: "use",
     Use.UNDER_FILLED: "under",
     Use.LOADED_IDLE: "idle",
     Use.SPINNING: "spin",
     Use.UNALLOCATED: "free",
-    Use.STANDBY: "stand-by",
+    Use.STANDBY: "stby",
     Use.UNKNOWN: "?",
 }
 

@@ -16,14 +16,16 @@ from fallow.domain.windows import GpuWindow, HoldingPod, Survey, Window
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """Pods of a node that hold more GPUs than the meter names them for. `must` hold all that are unnamed, from `since`.
+    """Pods of a node that hold more GPUs than the meter names them for, since a time.
 
-    Where it is None nobody can tell which of them holds which GPU.
+    `must` holds all that are unnamed; None: nobody can tell which pod holds which GPU. `meters_name`: the cluster's
+    meters name pods, so that a GPU without a name before that time was nobody's.
     """
 
     pods: tuple[PodRef, ...]
-    must: PodRef | None = None
-    since: Instant | None = None
+    must: PodRef | None
+    since: Instant
+    meters_name: bool
 
 
 def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
@@ -38,15 +40,23 @@ def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
     for pod in survey.pods.values():
         if pod.node in unnamed and pod.gpus > named[pod.ref]:
             by_node[pod.node].append(pod)
-    return {node: _resolved(pods, named, unnamed[node]) for node, pods in by_node.items()}
+    meters_name = any(tenure.holder for gpu in window.gpus for slot in gpu.slots.values() for tenure in slot.tenures)
+    return {
+        node: Hidden(
+            tuple(sorted(pod.ref for pod in pods)),
+            _must(pods, named, unnamed[node]),
+            min(pod.started for pod in pods),
+            meters_name,
+        )
+        for node, pods in by_node.items()
+    }
 
 
-def _resolved(pods: Sequence[HoldingPod], named: Mapping[PodRef, int], unnamed: int) -> Hidden:
-    refs = tuple(sorted(pod.ref for pod in pods))
+def _must(pods: Sequence[HoldingPod], named: Mapping[PodRef, int], unnamed: int) -> PodRef | None:
     missing = sum(pod.gpus - named.get(pod.ref, 0) for pod in pods)
     if missing != unnamed or len({pod.workload for pod in pods}) > 1:
-        return Hidden(refs)
-    return Hidden(refs, refs[0], max(pod.started for pod in pods))
+        return None
+    return min(pod.ref for pod in pods)
 
 
 def _last_holders(gpu: GpuWindow) -> set[PodRef | None]:

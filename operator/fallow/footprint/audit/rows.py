@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fallow.domain.readings import ActivitySource, PodRef
-from fallow.domain.units import Instant, Joules, Seconds
+from fallow.domain.units import Joules, Seconds
 from fallow.domain.windows import (
     EnergyMethod,
     EngineSlot,
@@ -157,8 +157,10 @@ class _Reckoning:
             return tenure.holder, self._survey.workload_of(tenure.holder)
         if hidden is None:
             return None, None
-        begins: Instant = self._window.edges[number]
-        if hidden.must is None or hidden.since is None or begins < hidden.since:
+        # a pod that took the GPU within the slot has the rest of it only: the next slot is its first
+        if self._window.edges[number] < hidden.since:
+            return None, None if hidden.meters_name else UNNAMED
+        if hidden.must is None:
             return None, UNNAMED
         return hidden.must, self._survey.workload_of(hidden.must)
 

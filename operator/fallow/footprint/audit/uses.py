@@ -145,7 +145,7 @@ def working_split(joules: float, seconds: Seconds, context: Watts, holder: Holde
     still = baseline * (1 - busy)
     fill = filled(engine, holder.capacity)
     room = baseline * busy * (1 - fill) if fill < FILLED else 0.0
-    return {Use.STANDBY: still, Use.UNDER_FILLED: room, Use.USEFUL: joules - still - room}
+    return {Use.STANDBY: still, Use.UNDER_FILLED: room, Use.USEFUL: max(joules - still - room, 0.0)}
 
 
 def filled(engine: EngineSlot, capacity: float) -> float:
