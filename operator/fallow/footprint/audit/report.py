@@ -138,7 +138,7 @@ def _line(row: Row, window: Window, survey: Survey, rates: Rates) -> Line:
     daily = DAY / row.gpu_seconds if row.gpu_seconds else 0.0
     energy, seconds = _metered(row), max(tally.seconds, 1e-9)
     wasted = sum(tally.uses.get(use, 0.0) for use in WASTE)
-    accused = tuple(use for use in WASTE if total > 0 and tally.uses.get(use, 0.0) >= MATERIAL * total)
+    accused = tuple(use for use in WASTE if total > 0 and tally.uses.get(use, 0.0) / total >= MATERIAL)
     worst = max(accused, key=lambda use: tally.uses[use], default=None)
     coverage = min(row.gpu_seconds / window.seconds, 1.0)
     return Line(
