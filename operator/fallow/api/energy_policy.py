@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Power
+from fallow.api.baseline import Baseline
 from fallow.api.conditions import Conditions
 from fallow.api.durations import Duration, PositiveDuration
 from fallow.api.formats import Distinct, Word
@@ -15,7 +16,7 @@ from fallow.api.model import ApiModel, Rule, StatusModel
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
 from fallow.api.selectors import LabelSelector
 from fallow.api.variants import Precision
-from fallow.api.windows import Month, Window
+from fallow.api.windows import Month, TimeZone, Window
 
 Rung = Literal["Throttle", "Sleep", "Release"]
 Remedy = Literal["Precision", "CapReplicas", "Throttle", "Defer"]
@@ -259,6 +260,16 @@ class EnergyPolicySpec(ApiModel):
     )
     consolidation: Consolidation | None = Field(
         default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
+    )
+    baseline: Baseline | None = Field(
+        default=None,
+        description="What savings are reckoned against. Absent: ReferenceAutoscaler where mode is Enforce; otherwise "
+        "Fallow changes nothing and no savings are kept.",
+    )
+    time_zone: TimeZone = Field(
+        default="UTC",
+        description="Time zone by whose midnight the days and months of the matched services end, such as "
+        "Europe/Berlin. A change starts their hour, day and month anew; totals go on.",
     )
     guards: Guards = Field(default=Guards(), description="What must hold before anything is changed.")
     targets: Annotated[list[Target], Field(max_length=8)] = Field(

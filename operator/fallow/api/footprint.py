@@ -3,12 +3,13 @@
 A figure that is not known is absent, and `missing` says why; it is never zero.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fallow.api.conditions import Figure, Time
-from fallow.api.formats import Line, Word
+from fallow.api.energy_model import EnergyModels, PhasesJoules, PhasesWattHours
+from fallow.api.formats import Keyed, Line, Word
 from fallow.api.model import StatusModel
 
 Remarks = Annotated[list[Line], Field(max_length=16)]
@@ -58,6 +59,9 @@ class PerUnit(StatusModel):
     water_millilitres: Figure | None = Field(
         default=None, description="Water consumed, millilitres. Absent without water factors."
     )
+    phases: PhasesJoules | None = Field(
+        default=None, description="energyJoules by what it went into. Absent without a model; models says why."
+    )
 
 
 class Sci(StatusModel):
@@ -79,12 +83,42 @@ class Overhead(StatusModel):
     )
 
 
+class AvoidedPart(StatusModel):
+    """One cause of a difference. The parts add up to the whole, each replaced after the one before it."""
+
+    cause: Literal["Replicas", "Rest", "Precision", "Other"] = Field(
+        description="Replicas: fewer of them. Rest: none at all. Precision: another variant. Other: only the total is "
+        "known, as with a baseline of joules per token."
+    )
+    energy_wh: Figure = Field(description="GPU energy avoided by it, Wh; negative where it cost more.")
+
+
 class Avoided(StatusModel):
-    """What was saved against a baseline that was fixed beforehand; negative where Fallow cost more."""
+    """What was saved against a baseline that was fixed beforehand; negative where Fallow cost more.
+
+    It is the difference between two figures and in no other figure of the footprint.
+    """
 
     energy_wh: Figure | None = Field(default=None, description="GPU energy avoided, Wh.")
-    carbon_grams: Figure | None = Field(default=None, description="Operational emissions avoided, gCO2e.")
-    baseline: Line = Field(default="", description="What was compared with, and since when.")
+    carbon_grams: Figure | None = Field(
+        default=None, description="Operational emissions avoided, gCO2e. Absent without an intensity."
+    )
+    baseline: Line = Field(default="", description="What was compared with, its version, and since when.")
+    compared_energy_wh: float | None = Field(
+        default=None,
+        description="Part of energyWh.best of which the baseline's energy is known, Wh; the rest avoids nothing.",
+    )
+    baseline_energy_wh: Figure | None = Field(
+        default=None, description="What the baseline would have used instead, Wh: comparedEnergyWh and energyWh."
+    )
+    parts: Annotated[list[AvoidedPart], Field(max_length=4), Keyed("cause")] = Field(
+        default=[], description="energyWh by what made the difference; causes without any are left out."
+    )
+    demand_growth: float | None = Field(
+        default=None,
+        description="Growth of generated tokens per second since the baseline's first week, as a share: the rebound to "
+        "read beside the savings. Absent in that week.",
+    )
 
 
 class Amounts(StatusModel):
@@ -167,7 +201,11 @@ class Footprint(Amounts):
         default=None, description="Footprint per finished request. Absent where none was finished."
     )
     sci: Sci | None = Field(
-        default=None, description="Software Carbon Intensity of the period. Absent where emissions are not known."
+        default=None,
+        description="Software Carbon Intensity of the period. Absent where unpricedEnergyWh is above zero.",
+    )
+    phases: PhasesWattHours | None = Field(
+        default=None, description="energyWh by what it went into. Absent without a model; models says why."
     )
     avoided: Avoided | None = Field(
         default=None, description="Savings against a baseline. Absent as long as none is recorded."
@@ -193,6 +231,7 @@ class Footprints(StatusModel):
     overhead: Overhead | None = Field(
         default=None, description="Training and tuning per token. Absent where spec.overhead declares none."
     )
+    models: EnergyModels = Field(default=[], description="What the energy of each variant follows, as learned here.")
     method: Line = Field(default="", description="Method and its version; docs/methodology.md has every formula.")
     sources: Remarks = Field(default=[], description="Where energy, intensity and factors came from, one per line.")
     missing: Remarks = Field(default=[], description="Figures that are absent or incomplete, each with the reason.")

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from fallow.api import (
     amounts,
+    baseline,
     energy_policy,
     engine,
     grid_zone,
@@ -22,6 +23,7 @@ from fallow.api.intensity import Source
 from fallow.api.model_profile import ModelProfile
 from fallow.api.selectors import selector
 from fallow.api.variants import Precision
+from fallow.domain.counterfactual import BaselineKind, BaselineRule
 from fallow.domain.figures import Figure
 from fallow.domain.goals import Budget, BudgetPeriod, Measure, Target
 from fallow.domain.policies import (
@@ -108,8 +110,20 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             metrics_max_age=seconds(spec.guards.metrics_max_age),
             objective_veto=spec.guards.objective_veto,
         ),
+        time_zone=spec.time_zone,
         targets=tuple(_target(declared.metadata.name, part) for part in spec.targets),
         budgets=tuple(_budget(declared.metadata.name, part) for part in spec.budgets),
+        baseline=None if spec.baseline is None else _baseline(spec.baseline),
+    )
+
+
+def _baseline(declared: baseline.Baseline) -> BaselineRule:
+    joules, bounds = declared.joules_per_token, declared.bounds
+    return BaselineRule(
+        kind=BaselineKind(declared.kind),
+        replicas=declared.replicas,
+        joules_per_token=None if joules is None else Figure(*(Joules(value) for value in _bounded(joules, bounds))),
+        note=declared.note,
     )
 
 

@@ -362,7 +362,8 @@ class Ledger:
     """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
 
     `hosts` are by node, `baselines` and `watches` by GPU, `openings` by pod uid; watches and openings are not stored.
-    `resets` counts the intervals in which a GPU's energy counter started anew.
+    `resets` counts the intervals in which a GPU's energy counter started anew. `at` is when it was last booked on,
+    `booked_until` the time of the newest sample in it.
     """
 
     since: Instant
@@ -380,6 +381,7 @@ class Ledger:
     gaps: tuple[Gap, ...] = ()
     version: str = ""
     books_by_service: Mapping[ServiceKey, tuple[Book, ...]] = field(init=False, repr=False, compare=False)
+    booked_until: Instant = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         found: dict[ServiceKey, list[Book]] = {}
@@ -387,6 +389,8 @@ class Ledger:
             if line.service is not None:
                 found.setdefault(line.service, []).append(book)
         object.__setattr__(self, "books_by_service", {key: tuple(books) for key, books in found.items()})
+        newest = max((mark.at for mark in self.gpus.values()), default=self.at)
+        object.__setattr__(self, "booked_until", min(newest, self.at))
 
     def service_books(self, key: ServiceKey) -> tuple[Book, ...]:
         """One book for each variant that ever ran."""

@@ -17,6 +17,9 @@ from fallow.domain.ledger import (
     Account,
     Baseline,
     Book,
+    Filling,
+    Gap,
+    GpuMark,
     HostMark,
     Ledger,
     Level,
@@ -67,6 +70,38 @@ def test_amounts_carry_bounds_and_units() -> None:
     assert (shown["idleEnergyWh"], shown["idleShare"]) == (0.5, 0.25)
 
 
+def remarks(*gaps: Gap) -> list[str]:
+    shown = footprints(replace(ledger(), gaps=gaps), SERVICE, intensity(300))
+    assert shown is not None
+    return shown.missing
+
+
+def gap(start: float, end: float, filled: Filling) -> Gap:
+    """In seconds before 08:00."""
+    return Gap(Instant(NOW - start), Instant(NOW - end), filled)
+
+
+def test_times_of_which_nothing_was_read_are_told_with_how_they_were_filled() -> None:
+    assert remarks(gap(3600, 1800, Filling.READ_BACK)) == [
+        "nothing was read for 30 min since midnight (once): read back from the source afterwards"
+    ]
+    by_counters, *more = remarks(gap(20_000, 9200, Filling.COUNTERS), gap(8000, 4400, Filling.COUNTERS))
+    assert by_counters.startswith("nothing was read for 4.0 h since midnight (2 times): booked by the counters")
+    assert not more
+
+
+def test_of_a_gap_across_midnight_today_s_part_is_told_and_of_an_older_one_nothing() -> None:
+    assert "for 60 min since midnight" in remarks(gap(9 * 3600, 7 * 3600, Filling.READ_BACK))[0]
+    assert remarks(gap(30 * 3600, 20 * 3600, Filling.COUNTERS)) == []
+
+
+def test_figures_are_as_old_as_the_newest_sample_in_them() -> None:
+    mark = GpuMark(Instant(NOW - 42), Joules(5), LineKey(LineKind.UNALLOCATED))
+    shown = footprints(replace(ledger(), gpus={"GPU-a": mark}), SERVICE, intensity(300))
+    assert shown is not None
+    assert shown.as_of.timestamp() == NOW - 42
+
+
 def test_the_parts_say_what_the_energy_was_for() -> None:
     parts = {"bare": Joules(720), "parked": Joules(1440), "underfilled": Joules(360), "starting": Joules(1080)}
     shown = total(more(ledger(), **parts))["partsWh"]
@@ -81,7 +116,7 @@ def test_what_no_counter_measured_lowers_the_measured_share() -> None:
     assert shown is not None
     assert shown.total is not None
     assert shown.total.measured_share == 0.9
-    assert "0.2 Wh at the GPU are modelled: no counter was read at that time" in shown.missing
+    assert "0.2 Wh at the GPU are modelled: no counter measured them" in shown.missing
 
 
 def test_market_based_emissions_stand_beside_the_grid_s_and_are_absent_without_a_contract() -> None:

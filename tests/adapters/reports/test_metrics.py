@@ -13,7 +13,7 @@ from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
 from fallow.domain.plans import ClearRequest, Outcome, RunVariant
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Money
+from fallow.domain.units import Instant, Money
 from tests.adapters.reports.scenes import GROW, ledger, report
 from tests.support.builders import NOW, service
 
@@ -99,6 +99,25 @@ async def test_every_amount_of_an_account_is_told() -> None:
     told = {sample.value for family in text_string_to_metric_families(page.text) for sample in family.samples}
 
     assert {name for name, number in numbers.items() if number not in told} == set()
+
+
+async def test_a_service_shows_its_calendar_periods_in_its_own_time() -> None:
+    page = Page()
+    await page.tell(books=ledger(energy=7200))
+
+    assert page.value("fallow_service_period_energy_joules", **CHAT, period="today") == 7200
+    assert page.value("fallow_service_period_carbon_grams", **CHAT, period="thisMonth") == 1
+    assert page.value("fallow_service_period_tokens", **CHAT, period="lastHour") == 3600
+    assert page.value("fallow_booked_until_timestamp_seconds") == NOW
+
+
+async def test_a_period_before_the_service_was_seen_and_an_unpriced_one_have_no_series() -> None:
+    page = Page()
+    await page.tell(books=ledger(energy=7200, unpriced=10_800, since=Instant(NOW - 60)))
+
+    assert page.value("fallow_service_period_energy_joules", **CHAT, period="lastMonth") is None
+    assert page.value("fallow_service_period_energy_joules", **CHAT, period="thisMonth") == 7200
+    assert page.value("fallow_service_period_carbon_grams", **CHAT, period="thisMonth") is None
 
 
 async def test_without_the_ledger_there_are_no_totals() -> None:

@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from fallow.adapters.reports.books import book_families
 from fallow.adapters.reports.declared import declared_families
 from fallow.adapters.reports.learned import learned_families
+from fallow.adapters.reports.periods import period_families
 from fallow.api.metric_names import AT_WORK
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.reports import CycleReport
@@ -26,6 +27,7 @@ VARIANT = (*SERVICE, "variant")
 def families(report: CycleReport) -> Iterator[Metric]:
     if report.ledger is not None:
         yield from book_families(report.ledger)
+        yield from period_families(report.ledger)
     yield from declared_families(report)
     yield from learned_families(report)
     yield from _services(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fallow.adapters.reports import gaps
 from fallow.adapters.reports.texts import line
 from fallow.api import footprint as api
 from fallow.api.conditions import Figure as Shown
@@ -31,7 +32,7 @@ def footprints(
     if not books:
         return None
     periods = {span: together(books, span) for span in Span}
-    began, now = periods[Span.TOTAL].start, ledger.at
+    began, now = periods[Span.TOTAL].start, ledger.booked_until
 
     def closed(span: Span, following: Span) -> api.Footprint | None:
         """A period that ended before the service was first seen is not a period without energy."""
@@ -51,7 +52,7 @@ def footprints(
         overhead=None if service.overhead is None else _overhead(service.overhead),
         method=METHOD,
         sources=list(sources)[:16],
-        missing=_missing(total.account, intensity),
+        missing=[*_missing(total.account, intensity), *gaps.told(ledger.gaps, periods[Span.TODAY].start)][:16],
     )
 
 
@@ -65,7 +66,7 @@ def zone_footprints(ledger: Ledger) -> Mapping[str, api.ZoneFootprint]:
     lines: dict[str, dict[LineKind, list[Book]]] = {}
     for key, book in ledger.books.items():
         lines.setdefault(key.zone, {}).setdefault(key.kind, []).append(book)
-    return {zone: _zone_footprint(ledger.at, kinds) for zone, kinds in lines.items()}
+    return {zone: _zone_footprint(ledger.booked_until, kinds) for zone, kinds in lines.items()}
 
 
 def _zone_footprint(now: Instant, kinds: Mapping[LineKind, Sequence[Book]]) -> api.ZoneFootprint:
@@ -222,7 +223,7 @@ def _missing(total: Account, intensity: Intensity | Missing) -> list[str]:
     if total.costs and total.uncosted.value > 0:
         remarks.append(f"cost leaves out {total.uncosted.watt_hours:.1f} Wh for which no price was known")
     if total.modelled.value > 0:
-        remarks.append(f"{total.modelled.watt_hours:.1f} Wh at the GPU are modelled: no counter was read at that time")
+        remarks.append(f"{total.modelled.watt_hours:.1f} Wh at the GPU are modelled: no counter measured them")
     if total.apportioned.value > 0:
         remarks.append(
             f"{total.apportioned.watt_hours:.1f} Wh of shared GPUs were split by a rule, for want of a meter"
