@@ -81,10 +81,7 @@ class _Kind:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One GPU's piece: `share` of its time in the interval, `seconds` of it held.
-
-    `host` is what the node's own meter gives it; None: declared watts over the seconds.
-    """
+    """One GPU's piece: `share` of its time in the interval, `seconds` of it held."""
 
     piece: Piece
     energy: Figure[Joules]
@@ -94,7 +91,6 @@ class _Entry:
     hardware: Hardware
     node: str
     zone: ZoneReading | None
-    host: Figure[Joules] | None = None
     modelled: float = 0.0
     method: Method = Method.HELD
 
@@ -119,7 +115,8 @@ class _Journal:
             self.calendars[time_zone] = calendar(self.now, time_zone)
         return self.calendars[time_zone]
 
-    def enter(self, entry: _Entry) -> None:
+    def enter(self, entry: _Entry, host: Figure[Joules] | None) -> None:
+        """`host` is what the node's own meter gives to the GPU; None: declared watts over the time held."""
         piece, zone = entry.piece, entry.zone.zone.name if entry.zone else ""
         self.hardware[entry.hardware.name] = entry.hardware
         self.firsts[piece.line] = min(piece.start, self.firsts.get(piece.line, piece.start))
@@ -141,12 +138,13 @@ class _Journal:
             elif entry.method is Method.APPORTIONED:
                 total.apportioned += entry.energy.best.value * share
             total.seconds += entry.seconds * share
-            if entry.host is None:
+            if host is None:
                 total.unmetered += entry.seconds * share
             else:
-                total.host_low += entry.host.low.value * share
-                total.host_best += entry.host.best.value * share
-                total.host_high += entry.host.high.value * share
+                part = entry.share * share
+                total.host_low += host.low.value * part
+                total.host_best += host.best.value * part
+                total.host_high += host.high.value * part
 
     def serve(self, work: Work) -> None:
         for one in work.served:
@@ -252,8 +250,10 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
     gpus = {**waiting, **marks}
     booked = _by_node(snapshot, marks.keys() & ledger.gpus.keys())
     hosts = hosts_step(ledger, snapshot, booked, gpus, snapshot.readings.at)
-    for entry in (*(_hosted(entry, hosts) for entry in entries), *_unread(snapshot, hosts)):
-        journal.enter(entry)
+    for entry in entries:
+        journal.enter(entry, hosts.per_gpu.get(entry.node))
+    for entry, energy in _unread(snapshot, hosts):
+        journal.enter(entry, energy)
     return replace(
         ledger,
         at=now,
@@ -330,18 +330,12 @@ def _by_node(snapshot: Snapshot, booked: Iterable[str]) -> Mapping[str, set[str]
     return nodes
 
 
-def _hosted(entry: _Entry, hosts: Hosts) -> _Entry:
-    """With its share of what its node's meter gives to each GPU."""
-    metered = hosts.per_gpu.get(entry.node)
-    return entry if metered is None else replace(entry, host=metered * entry.share)
-
-
-def _unread(snapshot: Snapshot, hosts: Hosts) -> Iterator[_Entry]:
+def _unread(snapshot: Snapshot, hosts: Hosts) -> Iterator[tuple[_Entry, Figure[Joules]]]:
     """The host's part of GPUs that were not booked now; their own energy and time come with their next sample."""
     for one in hosts.unread:
         piece = Piece(one.line, one.start, one.end, present=False)
         zone = node_zone(snapshot, one.node)
-        yield _Entry(piece, NO_ENERGY, Parts(), 0.0, 0.0, UNKNOWN, one.node, zone, one.energy)
+        yield _Entry(piece, NO_ENERGY, Parts(), 1.0, 0.0, UNKNOWN, one.node, zone), one.energy
 
 
 def _books(ledger: Ledger, journal: _Journal) -> Mapping[LineKey, Book]:
