@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fallow.domain.figures import Missing
@@ -28,7 +29,8 @@ class Spells:
             while kept and kept[-1].since > now:  # noted before the clock was put back
                 kept.pop()
             if not kept or _priced_by(kept[-1].reading) != _priced_by(reading):
-                kept.append(Spell(now, reading))
+                # what nothing is priced by is not kept: a week of forecasts would fill tens of megabytes
+                kept.append(Spell(now, replace(reading, forecast=None, marginal=None, errors=(), passed_over=())))
                 self._shown[name] = tuple(kept)
         return dict(self._shown)
 
