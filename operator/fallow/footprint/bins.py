@@ -23,7 +23,7 @@ INTERPOLATED = Bounds(0.90, 1.10)
 
 def bin_of(window: Window) -> int | None:
     """The exponent of two below the window's tokens per step; None where nothing was generated or steps are unknown."""
-    if not window.iterations or window.generated_tokens <= 0:
+    if window.iterations is None or window.iterations < 1 or window.generated_tokens <= 0:
         return None
     return min(int(log2(max(window.generated_tokens / window.iterations, 1.0))), LAST_BIN)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Saving, Terms
-from fallow.domain.figures import Figure, Missing
+from fallow.domain.figures import Bounds, Figure, Missing
 from fallow.domain.learned import Learned, Placement, StepModel
 from fallow.domain.ledger import Account, Ledger, LineKey
 from fallow.domain.profiles import Profile
@@ -22,12 +22,14 @@ from fallow.footprint.autoscaler import followed
 from fallow.footprint.bins import INTERPOLATED, joules_per_token_at
 from fallow.footprint.hardware import hardware_of
 from fallow.footprint.impacts import average_intensity
-from fallow.footprint.steps import Work, idle_draw, step_model, work_energy
+from fallow.footprint.steps import Work, idle_draw, step_cost, step_model, work_energy
 
 # longer than this nobody watched the demand, so that what the baseline would have run is not known
 LONGEST = Seconds(120)
 WEEK = Seconds(7 * 86_400)
 DAY = Seconds(86_400)
+# the cost of a step at another load than it was learned at: 0.7 to 1.5 times in pairs of the twin's worlds
+OTHER_LOAD = Bounds(0.5, 2.0)
 NOTHING = Figure.exact(Joules(0))
 Parts = Mapping[Saving, Figure[Joules]]
 
@@ -59,6 +61,7 @@ class Variance:
     draw: Figure[Watts]
     standing: Figure[Watts]
     steps: StepModel | Missing
+    step: Figure[Joules] | Missing
     learned: Learned | None
     profile: Profile | None
 
@@ -262,6 +265,7 @@ def _variances(ledger: Ledger, known: Counterfactual, situation: Situation) -> M
             draw=draw,
             standing=Figure(Watts(low), Watts(best), Watts(max(draw.high.value, best))),
             steps=step_model(learned, placement),
+            step=step_cost(learned, placement),
             learned=learned,
             profile=situation.profiles.get(variant.name),
         )
@@ -271,17 +275,22 @@ def _variances(ledger: Ledger, known: Counterfactual, situation: Situation) -> M
 def _more_replicas(running: int, least: int, interval: Interval, reference: Variance) -> Figure[Joules]:
     """A2: what the baseline's replicas stand for, and the steps that the same work takes when it is spread wider.
 
-    Requests in flight are the demand's, so tokens per step fall as replicas grow, down to one.
+    Requests in flight are the demand's, so tokens per step fall as replicas grow, down to one. A step with fewer
+    tokens costs no more than the present ones did, which bounds the second part also where there is no model.
     """
-    part = _standing(running - least, interval.seconds, reference)
-    work, steps = interval.together, reference.steps
-    if isinstance(steps, Missing) or work.iterations <= 0 or interval.replicas <= 0:
+    part, work = _standing(running - least, interval.seconds, reference), interval.together
+    if work.iterations <= 0 or work.generated_tokens <= work.iterations or interval.replicas <= 0:
         return part
     batch = work.generated_tokens / work.iterations
-    spread = (
-        work.generated_tokens / max(batch * interval.replicas / max(running, 1), 1.0) if batch > 1 else work.iterations
-    )
-    return part + _times(steps.step, spread - work.iterations)
+    more = work.generated_tokens / max(batch * interval.replicas / max(running, 1), 1.0) - work.iterations
+    stood = reference.draw.low.value * interval.replicas * interval.seconds
+    most = max(interval.energy.high.value - stood, 0.0) / work.iterations
+    if isinstance(reference.step, Missing):
+        return part + _times(Figure(Joules(0), Joules(0), Joules(most)), more)
+    step = reference.step
+    best = min(step.best.value, most)
+    low, high = step.low.value * OTHER_LOAD.low, min(step.high.value * OTHER_LOAD.high, most)
+    return part + _times(Figure(Joules(min(low, best)), Joules(best), Joules(max(high, best))), more)
 
 
 def _started(interval: Interval, reference: Variance) -> Figure[Joules]:

@@ -38,6 +38,8 @@ IDLE_DOUBT = 0.15
 # of a table's idle draw: 14 loaded GPUs in service draw up to 28 % more than on the bench (docs/methodology.md)
 IDLE_LOW, IDLE_HIGH = 0.90, 1.40
 LEAST_WINDOWS = 20.0
+# mean power of a GPU between which a window is believed
+LEAST_WATTS, MOST_WATTS = 5.0, 3000.0
 LEAST_IDLE_WINDOWS = 3.0
 # of the mean draw of windows without work; it moves with the GPU's temperature
 IDLE_SCATTER = 0.02
@@ -47,6 +49,8 @@ CONFIDENCE = 0.95
 # the drift test (CUSUM): errors beyond `SLACK` standard deviations are summed up to `ALARM`; a standard deviation is
 # taken to be 5 % at least, and a bin has something usual after so many windows
 SLACK, ALARM, CLIP, NO_DRIFT, LEAST_IN_BIN = 0.75, 12.0, 4.0, 0.05, 5.0
+# added to a correlation matrix so that rounding leaves it positive
+JITTER = 1e-10
 # what a fit that drifted is still worth
 KEPT_AFTER_DRIFT = 0.02
 
@@ -68,7 +72,7 @@ class Work:
 def learned_from(before: Learned | None, window: Window) -> Learned:
     """S1: one window more."""
     known = before if before is not None and before.gpus == window.gpus else Learned(window.gpus, window.end)
-    if window.energy.value <= 0 or window.seconds <= 0:
+    if not _is_plausible(window):
         return known
     known = replace(known, at=max(known.at, window.end))
     if not window.works:
@@ -76,6 +80,13 @@ def learned_from(before: Learned | None, window: Window) -> Learned:
     if window.iterations is None:
         return replace(known, bins=binned(known.bins, window))
     return _stepped(known, window)
+
+
+def _is_plausible(window: Window) -> bool:
+    """No GPU draws less than the least at rest, or more than twice the most that any is designed for."""
+    if window.seconds <= 0:
+        return False
+    return LEAST_WATTS <= window.energy.value / (window.seconds * window.gpus) <= MOST_WATTS
 
 
 def idle_draw(learned: Learned | None, product: str, gpus: int) -> Figure[Watts]:
@@ -96,6 +107,35 @@ def _idle_doubt(learned: Learned, idle: Figure[Watts]) -> float:
 
 def step_model(learned: Learned | None, placement: Placement) -> StepModel | Missing:
     """The model of a placement; Missing says what is not known of it, and then only J/token is offered."""
+    found = _coefficients(learned, placement)
+    if isinstance(found, Missing) or learned is None or learned.steps is None:
+        return found if isinstance(found, Missing) else Missing(Reason.NO_HISTORY)
+    vague = [name for name, one in found.items() if one is None]
+    if vague:
+        words = "the load has varied too little to tell apart: " + ", ".join(vague)
+        return Missing(Reason.NOT_IDENTIFIABLE, words)
+    prefill, decode, step = (one for one in found.values() if one is not None)
+    return StepModel(
+        prefill=prefill,
+        decode=decode,
+        step=step,
+        idle=idle_draw(learned, placement.product, learned.gpus),
+        spread=float(np.sqrt(learned.steps.spread)),
+        windows=learned.steps.windows,
+        refits=learned.steps.refits,
+    )
+
+
+def step_cost(learned: Learned | None, placement: Placement) -> Figure[Joules] | Missing:
+    """J per iteration alone, which may be known where prompt and generated tokens cannot be told apart."""
+    found = _coefficients(learned, placement)
+    if isinstance(found, Missing):
+        return found
+    return found["steps"] or Missing(Reason.NOT_IDENTIFIABLE, "the load has varied too little to tell steps apart")
+
+
+def _coefficients(learned: Learned | None, placement: Placement) -> Mapping[str, Figure[Joules] | None] | Missing:
+    """By phase, with their intervals; None where the energy that one explains is not known to `KNOWN_SHARE`."""
     if learned is None or (learned.steps is None and not learned.bins):
         return Missing(Reason.NO_HISTORY, f"no measured window of {placement.variant} on {placement.product} yet")
     if learned.steps is None:
@@ -112,25 +152,12 @@ def step_model(learned: Learned | None, placement: Placement) -> StepModel | Mis
         sum(one.generated_tokens for one in learned.bins.values()),
         sum(one.iterations for one in learned.bins.values()),
     )
-    vague = [
-        name for name, half, amount in zip(PHASES, reach, seen, strict=True) if half * amount > KNOWN_SHARE * energy
-    ]
-    if vague or energy <= 0:
-        words = "the load has varied too little to tell apart: " + ", ".join(vague or PHASES)
-        return Missing(Reason.NOT_IDENTIFIABLE, words)
-    prefill, decode, step = (
-        Figure(Joules(max(one - half, 0.0)), Joules(one), Joules(one + half))
-        for one, half in zip(best, reach, strict=True)
-    )
-    return StepModel(
-        prefill=prefill,
-        decode=decode,
-        step=step,
-        idle=idle,
-        spread=float(np.sqrt(moments.spread)),
-        windows=moments.windows,
-        refits=moments.refits,
-    )
+    return {
+        name: Figure(Joules(max(value - half, 0.0)), Joules(value), Joules(value + half))
+        if half * amount <= KNOWN_SHARE * energy
+        else None
+        for name, value, half, amount in zip(PHASES, best, reach, seen, strict=True)
+    }
 
 
 def work_energy(model: StepModel, work: Work) -> Figure[Joules]:
@@ -180,7 +207,7 @@ def _stepped(known: Learned, window: Window) -> Learned:
     coefficients = np.array([*_fitted(old, idle.best.value, 0.0)[0], idle.best.value])
     expected = float(work @ coefficients)
     row, energy = work / expected, window.energy.value / expected
-    leverage = float(row @ np.linalg.solve(_square(old.information), row))
+    leverage = float(row @ _solved(_square(old.information), row))
     if leverage > 1.0:
         # nothing is expected yet that deserves the name, so the window is weighed by itself
         row, energy = work / window.energy.value, 1.0
@@ -193,7 +220,7 @@ def _stepped(known: Learned, window: Window) -> Learned:
     matrix, solution = _square(old.information), np.array(old.solution)
     along = matrix @ row
     matrix = matrix - np.outer(along, along) / (MEMORY * float(row @ along)) + weight * np.outer(row, row)
-    solution = solution + weight * np.linalg.solve(matrix, row) * (energy - float(row @ solution))
+    solution = solution + weight * _solved(matrix, row) * (energy - float(row @ solution))
     steps = replace(
         old,
         information=tuple(float(value) for value in matrix[np.triu_indices(4)]),
@@ -271,7 +298,7 @@ def _fitted(moments: StepMoments, idle: float, doubt: float) -> tuple[tuple[floa
     matrix, solution = _square(moments.information), np.array(moments.solution)
     inner, across = matrix[:3, :3], matrix[:3, 3]
     scale = np.sqrt(np.diag(inner))
-    factor = cholesky(inner / np.outer(scale, scale) + 1e-12 * np.eye(3), lower=True)
+    factor = cholesky(inner / np.outer(scale, scale) + JITTER * np.eye(3), lower=True)
     right = (inner @ solution[:3] + across * (solution[3] - idle)) / scale
     free = solve_triangular(factor, right, lower=True)
     best, _ = nnls(factor.T, free)
@@ -283,6 +310,15 @@ def _fitted(moments: StepMoments, idle: float, doubt: float) -> tuple[tuple[floa
     plain = inverse.T @ free
     half = np.maximum(half + np.abs(best - plain), 0.0)
     return tuple(float(value) for value in best / scale), tuple(float(value) for value in half / scale)
+
+
+def _solved(matrix: Vector, right: Vector) -> Vector:
+    """The solution with columns of one size; what is not determined at all stays near zero."""
+    scale = np.sqrt(np.diag(matrix))
+    factor = cholesky(matrix / np.outer(scale, scale) + JITTER * np.eye(len(scale)), lower=True)
+    inner = solve_triangular(factor, right / scale, lower=True)
+    answer: Vector = solve_triangular(factor.T, inner, lower=False) / scale
+    return answer
 
 
 def _square(triangle: tuple[float, ...]) -> Vector:

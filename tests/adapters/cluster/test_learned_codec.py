@@ -1,0 +1,94 @@
+"""What was learned and each service's baseline survive a restart, and take little room."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow.adapters.cluster.learned_codec import counterfactual_rows, counterfactuals, learned, learned_rows
+from fallow.adapters.cluster.ledger_codec import decode, encode
+from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Terms
+from fallow.domain.figures import Figure
+from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
+from fallow.domain.ledger import Ledger
+from fallow.domain.units import Instant, Joules
+from fallow.domain.workloads import ServiceKey
+from fallow.footprint.steps import step_model
+from tests.support import learning
+from tests.support.learning import PLACEMENT, Traffic, engine_windows
+from tests.support.metered import NOON
+
+words = st.text(min_size=1, max_size=8)
+keys = st.builds(ServiceKey, words, words)
+numbers = st.floats(0, 1e12, allow_subnormal=False)
+rules = st.builds(
+    BaselineRule,
+    st.sampled_from(BaselineKind),
+    st.none() | st.integers(1, 99),
+    st.none() | numbers.map(lambda value: Figure.exact(Joules(value))),
+    words,
+)
+terms = st.builds(Terms, rules, words, st.integers(0, 9), st.integers(1, 99), numbers, st.none() | numbers)
+followers = st.builds(
+    Counterfactual,
+    terms,
+    st.integers(1, 9),
+    numbers.map(Instant),
+    st.integers(0, 99),
+    words,
+    st.builds(Demand, numbers, numbers, numbers),
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(keys, followers, max_size=3))
+def test_baselines_return_as_they_were(known: dict[ServiceKey, Counterfactual]) -> None:
+    ledger = Ledger(NOON, NOON, counterfactuals=known)
+    assert counterfactuals(json.loads(json.dumps(counterfactual_rows(ledger)))) == known
+
+
+def test_a_model_is_the_same_after_a_restart() -> None:
+    known = learning.learned(engine_windows(Traffic(3.0, 0.5), hours=1.0))
+    again = decode(encode(Ledger(NOON, NOON, learned={PLACEMENT: known}))).learned[PLACEMENT]
+    before, after = step_model(known, PLACEMENT), step_model(again, PLACEMENT)
+    assert type(before) is type(after)
+    assert again.gpus == known.gpus
+    assert again.steps is not None
+    assert known.steps is not None
+    assert again.steps.information == pytest.approx(known.steps.information, rel=1e-8)
+    assert again.steps.solution == pytest.approx(known.steps.solution, rel=1e-6)
+    for index, one in known.bins.items():
+        assert again.bins[index].energy == pytest.approx(one.energy, rel=1e-5)
+
+
+def test_a_placement_that_only_idled_is_kept() -> None:
+    known = {PLACEMENT: Learned(2, Instant(60), idle_watts=243.2, idle_windows=7)}
+    assert learned(learned_rows(Ledger(NOON, NOON, learned=known))) == known
+
+
+def test_a_thousand_variants_and_services_take_little_room() -> None:
+    chance = random.Random(3)
+
+    def noise(size: float) -> float:
+        return chance.uniform(0.1, 1.0) * size
+
+    known, rules = {}, {}
+    for number in range(1000):
+        key = ServiceKey(f"team-{number % 50}", f"service-{number}")
+        moments = StepMoments(
+            information=tuple(noise(10.0**place) for place in range(-4, 6)),
+            solution=tuple(noise(1) for _ in range(4)),
+            windows=200,
+            spread=noise(0.01),
+            judged=200,
+            since=Instant(NOON + number),
+        )
+        bins = {index: LoadBin(*(noise(1e6) for _ in range(7))) for index in range(4)}
+        known[Placement(key, "bf16", "NVIDIA-H100-80GB-HBM3")] = Learned(1, NOON, noise(130), 50, moments, bins)
+        demand = Demand(noise(1e9), noise(6e5), noise(1e4))
+        rules[key] = Counterfactual(Terms(BaselineRule(), "bf16", 0, 8, noise(100)), 1, NOON, 3, "H100", demand)
+    size = len(encode(Ledger(NOON, NOON, learned=known, counterfactuals=rules)))
+    print(f"1,000 variants learned and 1,000 baselines: {size} bytes")  # noqa: T201 - quoted in docs/decisions/ledger.md
+    assert size < 400_000
