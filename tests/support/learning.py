@@ -67,7 +67,8 @@ class Traffic:
     seed: int = 1
 
     def arrivals(self, seconds: float) -> list[tuple[float, int, int]]:
-        chance, at, found = random.Random(self.seed), 0.0, []
+        chance, at = random.Random(self.seed), 0.0
+        found: list[tuple[float, int, int]] = []
         while True:
             rate = self.rate * (1 + self.swing * math.sin(2 * math.pi * at / 7200))
             at += chance.expovariate(max(rate, 1e-6))
@@ -100,7 +101,8 @@ def engine_windows(
     """Minutes of one engine of the twin under this traffic, by its own true energy."""
     engine = an_engine(model, precision, gpus=gpus, limits=EngineLimits(prefix_hit_share=cached))
     arrivals, minutes = traffic.arrivals(hours * 3600), int(hours * 60)
-    found, before, next_one = [], _counts(engine), 0
+    found: list[Window] = []
+    before, next_one = _counts(engine), 0
     for minute in range(1, minutes + 1):
         end = minute * 60.0
         first = next_one

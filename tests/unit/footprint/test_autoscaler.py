@@ -1,5 +1,7 @@
 """The reference autoscaler against what Kubernetes documents of its own."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def follower(running: int, *, minimum: int = 0, maximum: int = 100, kind: Baseli
     return Counterfactual(terms, 1, Instant(0), running)
 
 
-def course(one: Counterfactual, loads: list[float | Missing], every: float = 15.0) -> list[int]:
+def course(one: Counterfactual, loads: Sequence[float | Missing], every: float = 15.0) -> list[int]:
     found = []
     for index, load in enumerate(loads):
         one = followed(one, load, Instant(every * (index + 1)))
@@ -41,14 +43,14 @@ def test_up_at_once_but_no_faster_than_four_pods_or_twofold_in_15_s() -> None:
 
 
 def test_down_only_when_five_minutes_asked_for_less() -> None:
-    loads: list[float | Missing] = [50.0] * 2 + [10.0] * 25
+    loads = [50.0] * 2 + [10.0] * 25
     counts = course(follower(5), loads)
     assert counts[:21] == [5] * 21
     assert counts[-1] == 1
 
 
 def test_a_peak_within_five_minutes_holds_replicas() -> None:
-    loads: list[float | Missing] = [50.0] + [10.0] * 15 + [30.0] + [10.0] * 18
+    loads = [50.0] + [10.0] * 15 + [30.0] + [10.0] * 18
     counts = course(follower(5), loads)
     assert counts[-2:] == [3, 3]
 

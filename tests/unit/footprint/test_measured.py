@@ -7,6 +7,7 @@ import pytest
 
 from fallow.domain.learned import Opening
 from fallow.domain.snapshots import Node, Pod, Snapshot
+from fallow.domain.units import Seconds
 from fallow.footprint.measured import LONGEST, Window, observed
 from tests.support.metered import engine, gpu, node, pod, snapshot, turn
 
@@ -65,7 +66,7 @@ def steady(count: int, *, watts: float = 500.0, rate: float = 10.0, **more: obje
 
 def test_a_window_holds_a_minute_of_energy_and_of_work() -> None:
     (first, second) = watched(steady(10))
-    assert (first.seconds, second.seconds) == (60, 60)
+    assert {first.seconds, second.seconds} == {Seconds(60)}
     assert (first.energy.value, first.generated_tokens, first.iterations) == (30_000, 600, 150)
     assert (first.prompt_tokens, first.requests) == (1200, 6)
     assert second.start == first.end

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fallow.adapters.reports import standing
 from fallow.adapters.reports.footprints import footprints, today
+from fallow.adapters.reports.learned import with_learned
 from fallow.adapters.reports.sources import sources
 from fallow.adapters.reports.texts import grams, line, significant, watts
 from fallow.api.conditions import moment
@@ -60,7 +61,11 @@ def service_status(
         decision=_decisions(before, news),
         footprint=known.footprint
         if report.ledger is None
-        else footprints(report.ledger, service, estimate.intensity, _sources(report, report.ledger, estimate)),
+        else with_learned(
+            footprints(report.ledger, service, estimate.intensity, _sources(report, report.ledger, estimate)),
+            report,
+            plan.key,
+        ),
         summary=_summary(report, plan, estimate, ready),
     )
     return remembered(status.model_copy(update={"wake": known.wake}), plan.memory, _evidence(estimate)).as_json()
