@@ -210,7 +210,8 @@ def large(gpus: int, services: int, variants: int) -> Ledger:
 
     def book() -> Book:
         sizes = (1e10, 1e9, 1e8, 1e7, 1e7)
-        return Book(*(Period(NOON, account(chance.uniform(0.1, 1) * size)) for size in sizes))
+        total, month, day, hour, last = (Period(NOON, account(chance.uniform(0.1, 1) * size)) for size in sizes)
+        return Book(total, month, day, hour, last)
 
     marks = {
         f"GPU-{uuid.UUID(int=chance.getrandbits(128))}": GpuMark(
