@@ -80,6 +80,12 @@ def test_kepler_is_preferred_since_it_follows_the_registers_over_their_end() -> 
     assert (reading.meter, joules(reading)) == (HostMeter.KEPLER, 540_000)
 
 
+def test_the_zone_of_a_target_is_not_taken_for_the_counter_s() -> None:
+    own = kepler("package", 700)
+    labels = {**own.labels, "zone": "eu-central-1a", "exported_zone": "package"}
+    assert joules(read_hosts([Sample(own.name, labels, own.value, own.at)], NODES)["node-a"]) == 700
+
+
 def test_a_node_is_known_by_a_label_or_by_its_address_and_others_are_left_out() -> None:
     samples = [
         rapl("package_joules_total", "intel-rapl:0", 1, instance="exporter-7:9100", node="node-a"),

@@ -278,7 +278,7 @@ def test_sources_name_what_was_measured_and_learned() -> None:
     )
 
     assert "host: Kepler, packages and memory, on 1 of 1 nodes" in words
-    assert "loaded without work 141 W, learned on 1 of 1 GPUs from 12 samples" in words
+    assert "loaded without work 141 W, learned on 1 of 1 GPUs from 12 samples since 2027-01-15" in words
     assert "against 25.6 for bf16 requests in flight a replica" in words
 
 

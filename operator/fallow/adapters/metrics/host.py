@@ -27,6 +27,7 @@ READ_NAMES = frozenset(name for spec in READ_METRICS for name in spec.names)
 PACKAGE, DRAM = "package", "dram"
 # the same registers a second time, read through memory: node-exporter shows the package twice (its issue 2147)
 MMIO = "intel-rapl-mmio"
+ZONE_LABELS = ("rapl_zone", "exported_zone", "zone")
 NODE_LABELS = ("node_name", "node", "kubernetes_node", "nodename", "Hostname", "hostname")
 
 
@@ -68,9 +69,12 @@ def _reading(node: str, meter: HostMeter, samples: Sequence[Sample]) -> HostRead
 
 
 def _zone(sample: Sample) -> str:
-    """The zone without its number: package-0 and package are the package."""
+    """The zone without its number: package-0 and package are the package.
+
+    Where targets carry a zone of their own, such as a cloud's, Prometheus calls Kepler's exported_zone.
+    """
     by_name = {RAPL_PACKAGE.sample: PACKAGE, RAPL_DRAM.sample: DRAM}
-    label = sample.labels.get("rapl_zone") or sample.labels.get("zone", "")
+    label = next((sample.labels[name] for name in ZONE_LABELS if sample.labels.get(name)), "")
     return by_name.get(sample.name) or label.split("-")[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fallow.adapters.reports.texts import line, significant
+from fallow.api.conditions import moment
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Baseline, Ledger
 from fallow.domain.snapshots import Snapshot
@@ -52,7 +53,9 @@ def _levels(known: list[Baseline | None]) -> str:
     watts = [level.watts.value for level in learned]
     samples = sum(level.samples for level in learned)
     between = f"{min(watts):.0f} W" if len(watts) == 1 else f"{min(watts):.0f} to {max(watts):.0f} W"
-    return f"loaded without work {between}, learned on {len(learned)} of {len(known)} GPUs from {samples} samples"
+    since = moment(min(level.since for level in learned))
+    words = f"loaded without work {between}, learned on {len(learned)} of {len(known)} GPUs"
+    return f"{words} from {samples} samples since {since:%Y-%m-%d}, with the constants as prior"
 
 
 def _targets(snapshot: Snapshot, key: ServiceKey) -> str:
