@@ -1,6 +1,7 @@
 """Keeps the ledger: loaded once, booked every cycle, stored when hands change, pods go, at intervals and at the end.
 
-What is booked but not stored is booked again after a crash, from the stored marks: nothing is lost or doubled.
+What is booked but not stored is booked again after a crash, from the stored marks: nothing is lost or doubled. What
+changed hands meanwhile may then be shared out otherwise, so only what is stored is told, and no total ever falls.
 """
 
 import logging
@@ -18,20 +19,37 @@ from fallow.ports import LedgerStore
 
 log = logging.getLogger(__name__)
 
+# a small ledger is stored in every cycle, so that what is told is fresh, and one of a megabyte every five minutes
+WRITE_RATE = 3000.0
+# bytes in the store of a GPU's mark, an engine's mark and a line's book
+_PER_GPU, _PER_ENGINE, _PER_LINE = 90, 90, 600
+
 
 class Bookkeeper:
-    """`catch_up` books what was missed before the present is booked; without it the counters alone cover a gap."""
+    """`catch_up` books what was missed before the present is booked; without it the counters alone cover a gap.
 
-    def __init__(self, store: LedgerStore, interval: Seconds, catch_up: CatchUp | None = None) -> None:
+    The ledger is stored every `interval` at the latest, and as often as `write_rate` bytes a second allow.
+    """
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        interval: Seconds,
+        catch_up: CatchUp | None = None,
+        *,
+        write_rate: float = WRITE_RATE,
+    ) -> None:
         self._store = store
         self._interval = interval
+        self._write_rate = write_rate
         self._catch_up = catch_up
+        self._told: Ledger | None = None
         self._now = Instant(0)
         self._ledger: Ledger | None = None
         self._reload = True
         self._trouble = ""
         self._stored_at: Instant | None = None
-        self._stored_holders: dict[str, LineKey] = {}
+        self._stored_holders: dict[str, tuple[LineKey, ...]] = {}
         self._pods: frozenset[tuple[str, bool]] = frozenset()
         self._parted = False
 
@@ -39,6 +57,11 @@ class Bookkeeper:
     def ledger(self) -> Ledger | None:
         """The books as of the last cycle; None before the store was read."""
         return self._ledger
+
+    @property
+    def told(self) -> Ledger | None:
+        """The books as they were last stored: what may be shown, since no restart will take it back."""
+        return self._told
 
     async def book(self, snapshot: Snapshot) -> Ledger | None:
         """Book the snapshot. While the store cannot be read nothing is booked: the marks keep the interval."""
@@ -103,16 +126,22 @@ class Bookkeeper:
 
     def _remember(self, stored: Ledger) -> None:
         self._trouble = ""
-        self._ledger = stored
+        self._ledger = self._told = stored
         self._stored_at = stored.at
         self._stored_holders = _holders(stored)
         self._parted = False
 
     def _due(self, ledger: Ledger, now: Instant) -> bool:
-        if self._parted or self._stored_at is None or now - self._stored_at >= self._interval:
+        pause = min(self._interval, _size(ledger) / self._write_rate)
+        if self._parted or self._stored_at is None or now - self._stored_at >= pause:
             return True
         return _holders(ledger) != self._stored_holders
 
 
-def _holders(ledger: Ledger) -> dict[str, LineKey]:
-    return {uuid: mark.line for uuid, mark in ledger.gpus.items()}
+def _holders(ledger: Ledger) -> dict[str, tuple[LineKey, ...]]:
+    return {uuid: tuple(part.line for part in mark.held) for uuid, mark in ledger.gpus.items()}
+
+
+def _size(ledger: Ledger) -> float:
+    """About how many bytes it takes in the store."""
+    return _PER_GPU * len(ledger.gpus) + _PER_ENGINE * len(ledger.engines) + _PER_LINE * len(ledger.books)

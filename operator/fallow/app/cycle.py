@@ -104,7 +104,7 @@ class Cycle:
             estimates=estimates,
             plan=_as_carried_out(snapshot, plan, outcomes),
             outcomes=outcomes,
-            ledger=self._bookkeeper.ledger,
+            ledger=self._bookkeeper.told,
             took=Seconds(self._now() - snapshot.readings.at),
             queries=self._sources.metrics.queries,
         )
