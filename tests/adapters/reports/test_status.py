@@ -87,6 +87,16 @@ async def test_figures_are_renewed_at_the_refresh() -> None:
     assert desk.status()["summary"]["watts"] == "500 W"
 
 
+async def test_figures_are_renewed_though_cycles_are_as_long_as_the_interval() -> None:
+    desk = Desk()
+    await desk.tell(watts=400)
+    written = [
+        body for cycle in range(1, 4) for body in await desk.tell(NOW + cycle * REFRESH, watts=400 + 100 * cycle)
+    ]
+
+    assert "InferenceService" in {body["kind"] for body in written}
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -198,7 +198,9 @@ class StatusReporter:
             return pace.settling >= STANDS and pace.spend(now, self._refresh)
         if grade is Grade.FIGURES:
             turned = Instant(now // self._refresh * self._refresh)
-            return pace.written < turned and now >= turned + self._refresh * _spread(draft.uid)
+            # cycles as long as the interval may always come before an object's place in it: then the next one will do
+            is_its_turn = now >= turned + self._refresh * _spread(draft.uid)
+            return pace.written < turned and (is_its_turn or pace.written < turned - self._refresh)
         return grade is Grade.URGENT
 
     def _complain(self, draft: Draft, error: str) -> None:
