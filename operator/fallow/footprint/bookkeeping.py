@@ -18,7 +18,7 @@ from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.attribution import Holding, Piece, holdings, sole
 from fallow.footprint.baseline import Rested, Stretch, levels
-from fallow.footprint.energy import SAMPLE_LAG, Sample, metered, sample_of
+from fallow.footprint.energy import CLOCK_FAULT, Sample, metered, sample_of
 from fallow.footprint.hardware import UNKNOWN, Hardware, hardware_of
 from fallow.footprint.host import NO_ENERGY, Hosts, hosts_step
 from fallow.footprint.impacts import Held, impacts
@@ -28,8 +28,6 @@ from fallow.footprint.split import Judge, Parts
 from fallow.footprint.work import Work, work_since
 from fallow.footprint.zones import changes_after, node_zone, reading_at
 
-# a ledger further ahead than this was written under a wrong clock; its periods start anew
-CLOCK_FAULT = Seconds(3600)
 # a sample dated further ahead than this was stamped by a wrong clock and is not used
 FUTURE = Seconds(60)
 # marks of GPUs that left with their node; nodes come and go, and the ledger must not grow without end
@@ -196,9 +194,8 @@ def book(ledger: Ledger, snapshot: Snapshot) -> Ledger:
     The readings may be older than the snapshot, as those that are read back after an outage: they are booked at their
     own time, into the periods in which they lie.
     """
-    if ledger.at > snapshot.at + CLOCK_FAULT:
-        ledger = _put_back(ledger, snapshot.at)
-    now = Instant(max(ledger.at, snapshot.at))
+    # a ledger further ahead than that was written under a wrong clock: its periods start anew
+    now = snapshot.at if ledger.at > snapshot.at + CLOCK_FAULT else Instant(max(ledger.at, snapshot.at))
     journal = _Journal(now, snapshot)
     work = work_since(ledger, snapshot)
     journal.serve(work)
@@ -291,18 +288,6 @@ def _seen_by(stretch: Stretch, portion: Portion) -> Stretch:
 
 def _part(one: Joules, whole: Joules, otherwise: float) -> float:
     return one / whole if whole.value > 0 else otherwise
-
-
-def _put_back(ledger: Ledger, now: Instant) -> Ledger:
-    """A ledger that was kept under a clock that ran ahead: its counters are right, its times are not."""
-    at = Instant(now - SAMPLE_LAG)
-    return replace(
-        ledger,
-        at=now,
-        gpus={uuid: replace(mark, at=at) if mark.at > now else mark for uuid, mark in ledger.gpus.items()},
-        engines={uid: replace(mark, at=at) if mark.at > now else mark for uid, mark in ledger.engines.items()},
-        hosts={node: replace(mark, at=at) if mark.at > now else mark for node, mark in ledger.hosts.items()},
-    )
 
 
 def _waiting(mark: GpuMark, idle: frozenset[PodRef], snapshot: Snapshot) -> GpuMark:

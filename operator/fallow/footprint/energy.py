@@ -26,6 +26,8 @@ POWER_GAP = Seconds(300)
 COUNTER_PATIENCE = Seconds(120)
 # a counter's value may be one exporter interval older than its sample's time
 SAMPLE_LAG = Seconds(60)
+# times that differ by more than this come from a clock that was wrong
+CLOCK_FAULT = Seconds(3600)
 # an interval of no length has no mean power and no place in the calendar
 SHORTEST = Seconds(1)
 # what nobody measured for this long is not modelled either: the GPU starts from a new mark
@@ -79,6 +81,8 @@ def sample_of(reading: GpuReading) -> Sample | None:
 def metered(mark: GpuMark, sample: Sample, hardware: Hardware) -> Metered | None:
     """What was used from the mark to the sample. None: nothing can be booked yet and the mark stays where it is."""
     duration = Seconds(sample.at - mark.at)
+    if duration < -CLOCK_FAULT:
+        return after_wrong_clock(mark, sample, hardware)
     if duration <= 0:
         return None
     if mark.joules is None:
@@ -105,6 +109,21 @@ def by_counter(mark: GpuMark, sample: Sample, used: Joules, hardware: Hardware) 
     slowest = hardware.bare * 0.5
     if duration > REST_LIMIT and used < energy(slowest, duration):
         start = Instant(sample.at - max(used.value / slowest.value, SHORTEST))
+    return Metered(start, sample.at, Figure.around(used, COUNTER_BOUNDS))
+
+
+def after_wrong_clock(mark: GpuMark, sample: Sample, hardware: Hardware) -> Metered | None:
+    """E1 where the mark lies in the future: which of the two is the later one is told by the counter alone.
+
+    A lower counter is an older sample, as a source gives it when it is asked by a clock that is behind.
+    """
+    if mark.joules is None or sample.joules is None:
+        return None
+    used = sample.joules - mark.joules
+    if not 0 < used.value <= energy(GPU_LIMIT, MODEL_LIMIT).value:
+        return None
+    watts = sample.watts if sample.watts is not None and sample.watts.value > 0 else hardware.bare
+    start = Instant(sample.at - max(used.value / watts.value, SHORTEST))
     return Metered(start, sample.at, Figure.around(used, COUNTER_BOUNDS))
 
 

@@ -11,6 +11,7 @@ from fallow.domain.readings import EngineReading, PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.footprint.attribution import line_of
+from fallow.footprint.energy import CLOCK_FAULT, SHORTEST
 from fallow.footprint.zones import zone_name
 
 # the API server stamps pods in whole seconds by its own clock; a pod cannot have served within this time
@@ -56,6 +57,8 @@ def work_since(ledger: Ledger, snapshot: Snapshot) -> Work:
             marks[pod.uid] = mark
         if reading is None or not _countable(reading):
             continue
+        if mark is not None and mark.at > reading.at + CLOCK_FAULT:
+            mark = _after_wrong_clock(mark, reading)
         if mark is None:
             marks[pod.uid] = _mark_of(reading, line, ref)
         elif reading.at <= mark.at:
@@ -86,6 +89,17 @@ def _last_served(marks: dict[str, EngineMark], snapshot: Snapshot) -> Iterator[S
         marks[uid] = _mark_of(reading, mark.line, mark.pod)
         if account.generated_tokens + account.prompt_tokens + account.requests > 0:
             yield Served(mark.line, mark.at, reading.at, account)
+
+
+def _after_wrong_clock(mark: EngineMark, reading: EngineReading) -> EngineMark:
+    """A mark from the future, put before the reading where the counters tell that it is the older of the two."""
+    steps = (
+        reading.prompt_tokens - mark.prompt_tokens,
+        reading.generated_tokens - mark.generated_tokens,
+        reading.requests - mark.requests,
+    )
+    is_older = min(steps) >= 0 and max(steps) > 0
+    return replace(mark, at=Instant(reading.at - SHORTEST)) if is_older else mark
 
 
 def counted(mark: EngineMark, reading: EngineReading) -> Account:

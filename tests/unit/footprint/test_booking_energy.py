@@ -203,6 +203,22 @@ def test_after_a_wrong_clock_the_counter_s_difference_is_booked_at_once() -> Non
     assert total(book(replace(ahead, at=later(90_000)), seen))[1] == pytest.approx(4500)
 
 
+def test_an_old_sample_that_is_asked_for_by_a_clock_that_is_behind_books_nothing() -> None:
+    """A source that remembers answers a wrong clock with the samples of then."""
+    ledger = after((0, 9_000_000.0, 300.0))
+    behind = book(ledger, snapshot(-100_000, [gpu(-100_005, 1_000_000.0, 300.0, holder=HELD)], pods=[pod("chat-1")]))
+    assert behind.books == {}
+    assert behind.gpus["GPU-a"].joules == Joules(9_000_000)
+    back = book(behind, snapshot(15, [gpu(15, 9_004_500.0, 300.0, holder=HELD)], pods=[pod("chat-1")]))
+    assert total(back)[1] == pytest.approx(4500)
+
+
+def test_a_gpu_without_a_counter_waits_until_a_wrong_clock_is_over() -> None:
+    ledger = replace(after((90_000, None, 300.0)), at=later(90_000))
+    seen = snapshot(0, [gpu(0, None, 300.0, holder=HELD)], pods=[pod("chat-1")])
+    assert book(ledger, seen).books == {}
+
+
 def test_marks_of_gpus_that_left_with_their_node_are_dropped_after_a_week() -> None:
     ledger = book(opened(), snapshot(0, [gpu(0, 1000.0)]))
     week = 7 * 86_400

@@ -54,6 +54,16 @@ def test_a_pod_adopted_long_after_its_start_counts_only_the_future() -> None:
     assert account(ledger).generated_tokens == 15
 
 
+def test_tokens_are_counted_on_after_a_clock_that_ran_ahead() -> None:
+    ledger = run((90_000, engine(90_000, 100)), (15, engine(15, 130)), (30, engine(30, 150)))
+    assert account(ledger).generated_tokens == 50
+
+
+def test_an_old_reading_that_is_asked_for_by_a_clock_that_is_behind_counts_nothing() -> None:
+    ledger = run((0, engine(0, 1000)), (-90_000, engine(-90_000, 400)), (15, engine(15, 1030)))
+    assert account(ledger).generated_tokens == 30
+
+
 def test_a_pod_replaced_under_the_same_name_is_another_engine() -> None:
     ledger = run((0, engine(0, 1000)))
     replaced = (pod("chat-1", uid="another", started=5),)
