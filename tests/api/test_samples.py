@@ -255,3 +255,31 @@ def test_amounts_of_a_complete_policy_have_units() -> None:
     assert amounts.watts(spec.power.cap_watts) == Watts(120_000)
     assert spec.budgets[0].carbon is not None
     assert amounts.grams(spec.budgets[0].carbon) == Grams(900_000)
+
+
+@pytest.mark.parametrize(
+    ("declared", "joules"),
+    [
+        ({"kind": "ReferenceAutoscaler"}, None),
+        ({"kind": "JoulesPerToken", "joulesPerToken": 0.45}, (0.45, 0.45, 0.45)),
+        ({"kind": "JoulesPerToken", "joulesPerToken": 0.45, "bounds": {"low": 0.4, "high": 0.6}}, (0.4, 0.45, 0.6)),
+    ],
+    ids=["autoscaler", "exact", "with bounds"],
+)
+def test_a_baseline_is_read_with_its_bounds(declared: dict[str, object], joules: tuple[float, ...] | None) -> None:
+    raw = sample("energypolicy-enforce")
+    raw["spec"]["baseline"] = declared
+
+    rule = mapping.policy(reading.energy_policy(raw)).baseline
+
+    assert rule is not None
+    assert rule.kind == declared["kind"]
+    figure = rule.joules_per_token
+    assert (None if figure is None else (figure.low.value, figure.best.value, figure.high.value)) == joules
+
+
+def test_a_policy_names_no_baseline_unless_it_declares_one() -> None:
+    assert mapping.policy(reading.energy_policy(sample("energypolicy-enforce"))).baseline is None
+    fixed = mapping.policy(reading.energy_policy(sample("energypolicy-complete"))).baseline
+    assert fixed is not None
+    assert fixed.replicas == 4
