@@ -94,10 +94,14 @@ def metered(mark: GpuMark, sample: Sample, hardware: Hardware) -> Metered | None
         if used > energy(ABSURD, Seconds(duration + SAMPLE_LAG)):
             return by_power(mark, sample, hardware, reset=True)
         return by_counter(mark, sample, used, hardware)
-    believable = energy(GPU_LIMIT, Seconds(duration + SAMPLE_LAG))
-    if sample.joules <= believable:
-        return across_reset(mark, sample, sample.joules, hardware)
-    if used * -1 <= energy(GPU_LIMIT, SAMPLE_LAG):
+    return after_fall(mark, sample, sample.joules, used * -1, hardware)
+
+
+def after_fall(mark: GpuMark, sample: Sample, since: Joules, fall: Joules, hardware: Hardware) -> Metered | None:
+    """A counter that is lower than before has begun anew, unless it claims more since than any GPU can draw."""
+    if since <= energy(GPU_LIMIT, Seconds(sample.at - mark.at + SAMPLE_LAG)):
+        return across_reset(mark, sample, since, hardware)
+    if fall <= energy(GPU_LIMIT, SAMPLE_LAG):
         # an older sample under a newer time, as replicas of one Prometheus give: the next difference covers it
         return None
     return by_power(mark, sample, hardware, reset=True)

@@ -57,8 +57,7 @@ def work_since(ledger: Ledger, snapshot: Snapshot) -> Work:
             marks[pod.uid] = mark
         if reading is None or not _countable(reading):
             continue
-        if mark is not None and mark.at > reading.at + CLOCK_FAULT:
-            mark = _after_wrong_clock(mark, reading)
+        mark = _set_right(mark, reading)
         if mark is None:
             marks[pod.uid] = _mark_of(reading, line, ref)
         elif reading.at <= mark.at:
@@ -91,8 +90,10 @@ def _last_served(marks: dict[str, EngineMark], snapshot: Snapshot) -> Iterator[S
             yield Served(mark.line, mark.at, reading.at, account)
 
 
-def _after_wrong_clock(mark: EngineMark, reading: EngineReading) -> EngineMark:
-    """A mark from the future, put before the reading where the counters tell that it is the older of the two."""
+def _set_right(mark: EngineMark | None, reading: EngineReading) -> EngineMark | None:
+    """A mark from the future, as a wrong clock left it, goes before the reading where its counters are the lower ones."""
+    if mark is None or mark.at <= reading.at + CLOCK_FAULT:
+        return mark
     steps = (
         reading.prompt_tokens - mark.prompt_tokens,
         reading.generated_tokens - mark.generated_tokens,
