@@ -52,6 +52,20 @@ async def test_energy_and_work_are_differences_between_looks(rig: DirectRig) -> 
     assert (second.worked, second.running, second.busy) == (False, 0, 0)
 
 
+async def test_engines_are_looked_at_more_often_and_averaged(rig: DirectRig) -> None:
+    looks = []
+    for number, running in enumerate((9, 4, 0, 2)):
+        scope = rig.show(world(joules=number * 3000, running=running, done=number))
+        whole = number in {0, 3}
+        at = Instant(NOW + number * 10)
+        looks.append(await look(rig.source, at, scope, exporter_port=rig.port, whole=whole))
+    window = watched(looks, scope.nodes, "four looks")
+    slot = window.engines[POD][0]
+    assert (slot.running, slot.requests) == (2, 3)
+    assert slot.busy == pytest.approx(2 / 3)
+    assert window.gpus[0].slots[0].energy.value == 9000
+
+
 async def test_holders_and_activity_are_those_of_the_later_look(rig: DirectRig) -> None:
     window = await watch(rig, world(), world(joules=9000, holder=("llm", "chat-0")))
     (tenure,) = window.gpus[0].slots[0].tenures

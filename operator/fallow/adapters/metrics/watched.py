@@ -1,6 +1,7 @@
 """A window of the present, for clusters without a history of metrics: the same pages, looked at a few times.
 
-A slot lies between two looks: energy and tokens are differences of counters, all else is as it was at its end.
+A slot lies between two looks at GPUs: energy and tokens are differences of counters, all else is as it was at its end.
+Engines are looked at more often, since how many requests are in work changes by the second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fallow.adapters.metrics import dcgm
 from fallow.adapters.metrics.direct import DirectSource, Page, page_url
-from fallow.adapters.metrics.engine_window import EngineSeries, EngineSignal, engine_slots
+from fallow.adapters.metrics.engine_window import COUNTERS, EngineSeries, EngineSignal, engine_slots
 from fallow.adapters.metrics.faults import listed
 from fallow.adapters.metrics.gpu_window import GpuSeries, Signal, gpu_windows
 from fallow.adapters.metrics.samples import Sample
@@ -45,21 +46,23 @@ _ENGINE_SIGNALS = {
 }
 
 _Key = tuple[tuple[str, str], ...]
+_Engine = tuple[PodRef, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Everything that the pages showed at one time, exporters' and, by pod, engines'."""
+    """Everything that the pages showed at one time, exporters' and, by pod, engines'; `whole` if GPUs were asked."""
 
     at: Instant
     gpus: tuple[Sample, ...]
     engines: Mapping[PodRef, tuple[Sample, ...]]
     fault: Missing | None
+    whole: bool = True
 
 
-async def look(source: DirectSource, now: Instant, scope: ReadScope, *, exporter_port: int) -> Look:
+async def look(source: DirectSource, now: Instant, scope: ReadScope, *, exporter_port: int, whole: bool = True) -> Look:
     """An engine that shows no page is left out; nodes that show none are named in the fault."""
-    nodes = sorted(scope.nodes)
+    nodes = sorted(scope.nodes) if whole else []
     exporters = [_exporter_page(name, scope.nodes[name], exporter_port) for name in nodes]
     engines = [Page(page_url(one.address, one.port), frozenset(_ENGINE_SIGNALS), {}) for one in scope.engines]
     answers = await source.pages(now, [*exporters, *engines])
@@ -70,18 +73,20 @@ async def look(source: DirectSource, now: Instant, scope: ReadScope, *, exporter
         gpus=tuple(one for page in answers[: len(nodes)] if not isinstance(page, Missing) for one in page),
         engines={one.pod: tuple(page) for one, page in shown if not isinstance(page, Missing) and page},
         fault=_fault(faults),
+        whole=whole,
     )
 
 
 def watched(looks: Sequence[Look], nodes: Mapping[str, str], source: str) -> Window:
-    """`nodes` are addresses by name. Raises ValueError for fewer than two looks."""
-    if len(looks) < 2:
+    """`nodes` are addresses by name. Raises ValueError for fewer than two looks at GPUs."""
+    ends = [one for one in looks if one.whole]
+    if len(ends) < 2:
         raise ValueError("a window needs two looks")
-    edges = tuple(one.at for one in looks)
+    edges = tuple(one.at for one in ends)
     exporters = dcgm.Exporters(node_names={address: name for name, address in nodes.items()})
     return Window(
         edges=edges,
-        gpus=gpu_windows(_gpu_signals(looks), edges, labels=dcgm.DcgmLabels(), exporters=exporters),
+        gpus=gpu_windows(_gpu_signals(ends), edges, labels=dcgm.DcgmLabels(), exporters=exporters),
         engines=engine_slots(_engine_signals(looks)),
         source=source,
         faults=tuple(dict.fromkeys(one.fault for one in looks if one.fault is not None)),
@@ -105,20 +110,36 @@ def _series(looks: Sequence[Look], name: str, *, times: bool = False) -> list[Gp
 
 
 def _engine_signals(looks: Sequence[Look]) -> dict[EngineSignal, list[EngineSeries]]:
-    """Several series of one engine under one signal (reasons for a request's end) are added."""
-    found: defaultdict[EngineSignal, defaultdict[tuple[PodRef, tuple[str, str]], defaultdict[int, float]]]
-    found = defaultdict(lambda: defaultdict(lambda: defaultdict(float)))
-    for edge, one in enumerate(looks):
-        for pod, sample in _finite(one):
-            engine = (pod, (sample.labels.get("engine", "0"), sample.labels.get("model_name", "")))
-            signal = _ENGINE_SIGNALS[sample.name]
-            found[signal][engine][edge] += sample.value
+    """By the edge at which a look's slot ends: of counters the last value, of all else the mean."""
+    found: defaultdict[EngineSignal, defaultdict[_Engine, defaultdict[int, list[float]]]]
+    found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    edge = 0
+    for one in looks:
+        for (signal, engine), value in _shown(one).items():
+            found[signal][engine][edge].append(value)
             if signal is EngineSignal.RUNNING:
-                found[EngineSignal.BUSY][engine][edge] = float(sample.value > 0)
+                found[EngineSignal.BUSY][engine][edge].append(float(value > 0))
+        edge += one.whole
     return {
-        signal: [EngineSeries(pod, engine, dict(values)) for (pod, engine), values in engines.items()]
+        signal: [
+            EngineSeries(
+                pod,
+                engine,
+                {edge: many[-1] if signal in COUNTERS else sum(many) / len(many) for edge, many in values.items()},
+            )
+            for (pod, engine), values in engines.items()
+        ]
         for signal, engines in found.items()
     }
+
+
+def _shown(one: Look) -> dict[tuple[EngineSignal, _Engine], float]:
+    """Several series of one engine under one signal (reasons for a request's end) are added."""
+    values: defaultdict[tuple[EngineSignal, _Engine], float] = defaultdict(float)
+    for pod, sample in _finite(one):
+        engine = (pod, (sample.labels.get("engine", "0"), sample.labels.get("model_name", "")))
+        values[_ENGINE_SIGNALS[sample.name], engine] += sample.value
+    return values
 
 
 def _finite(one: Look) -> Iterable[tuple[PodRef, Sample]]:

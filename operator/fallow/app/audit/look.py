@@ -29,6 +29,8 @@ from fallow.ports import EngineTarget, ReadScope
 KUBERNETES_TIMEOUT = 30.0
 # dcgm-exporter measures every 30 s: a counter read more often shows the same value twice
 LOOK_EVERY = Seconds(30)
+# engines show the present: more looks for less chance, but fewer where there are many
+ENGINES_EVERY, SECONDS_PER_ENGINE = 5.0, 0.05
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Told = Callable[[str], None]
@@ -107,24 +109,28 @@ def _in_a_pod(where: Where) -> bool:
 async def _watch(
     where: Where, api: KubernetesApi, found: Survey, told: Told, pause: Pause, clock: Callable[[], float]
 ) -> Window:
-    """Several reads, `LOOK_EVERY` or half the time apart."""
+    """Looks at GPUs every `LOOK_EVERY` at most, and at engines several times in between."""
     source, way = _source(where, api, found)
     scope = ReadScope(engines=_engines(found), nodes=_exporters(found))
-    looks = max(2, round(where.watch / LOOK_EVERY) + 1)
+    slots = max(1, round(where.watch / LOOK_EVERY))
+    between = max(1, round(where.watch / slots / max(ENGINES_EVERY, SECONDS_PER_ENGINE * len(scope.engines))))
+    every = where.watch / slots / between
     told(
         f"no Prometheus given: watching {len(scope.nodes)} GPU nodes and {len(scope.engines)} engines"
         f" for {where.watch:g} s, {way}"
     )
     seen = []
     try:
-        for number in range(looks):
+        for number in range(slots * between + 1):
             if number:
-                await pause(where.watch / (looks - 1))
-                told(f"look {number + 1} of {looks}")
-            seen.append(await look(source, Instant(clock()), scope, exporter_port=where.dcgm_port))
+                await pause(every)
+            whole = number % between == 0
+            if number and whole:
+                told(f"{number * every:.0f} of {where.watch:g} s")
+            seen.append(await look(source, Instant(clock()), scope, exporter_port=where.dcgm_port, whole=whole))
     finally:
         await source.close()
-    return watched(seen, scope.nodes, f"{looks} looks {where.watch / (looks - 1):g} s apart, {way}")
+    return watched(seen, scope.nodes, f"{slots + 1} looks {where.watch / slots:g} s apart, {way}")
 
 
 def _source(where: Where, api: KubernetesApi, found: Survey) -> tuple[DirectSource, str]:
