@@ -88,6 +88,14 @@ def holdings(snapshot: Snapshot, marks: Mapping[str, GpuMark]) -> Mapping[str, t
     return found
 
 
+def own_gpus(snapshot: Snapshot, pod: Pod) -> tuple[GpuReading, ...]:
+    """The GPUs whose meters tell of this pod alone. Where a node hands out copies, a name may be one of several."""
+    node = snapshot.cluster.nodes.get(pod.node)
+    if node is not None and node.in_turns:
+        return ()
+    return tuple(gpu for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ()) if not gpu.shares)
+
+
 def _placed(holding: Holding, zone: str) -> Holding:
     return holding if holding.line.zone == zone else replace(holding, line=replace(holding.line, zone=zone))
 

@@ -14,6 +14,7 @@ from fallow.domain.learned import Counts, Opening, Placement
 from fallow.domain.readings import EngineReading, GpuReading, PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Joules, Seconds
+from fallow.footprint.attribution import own_gpus
 
 # long against the 15 to 30 s by which energy and work may be out of step, short against changes of load
 SHORTEST = Seconds(60)
@@ -70,8 +71,8 @@ def observed(openings: Mapping[str, Opening], snapshot: Snapshot) -> tuple[tuple
 
 def _opening(snapshot: Snapshot, ref: PodRef, pod: Pod) -> Opening | None:
     """None unless every GPU of the pod is held whole and its counter has just moved."""
-    gpus, engine = snapshot.readings.gpus_by_holder.get(ref, ()), snapshot.readings.engines.get(ref)
-    if engine is None or len(gpus) != pod.gpus or snapshot.previous is None or any(gpu.shares for gpu in gpus):
+    gpus, engine = own_gpus(snapshot, pod), snapshot.readings.engines.get(ref)
+    if engine is None or len(gpus) != pod.gpus or snapshot.previous is None:
         return None
     joules: dict[str, float] = {}
     times: list[float] = []

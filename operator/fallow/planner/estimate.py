@@ -6,12 +6,13 @@ from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import Ledger, Span, together
 from fallow.domain.policies import GuardRules
-from fallow.domain.readings import EngineReading, Histogram, PodRef
+from fallow.domain.readings import EngineReading, Histogram
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import ZoneReading
+from fallow.footprint.attribution import own_gpus
 from fallow.footprint.draw import draws
 from fallow.footprint.hardware import idle_ceiling
 from fallow.footprint.savings import rebound
@@ -101,7 +102,7 @@ def _joules_per_token(snapshot: Snapshot, service: Service) -> float | Missing:
         now, before = snapshot.readings.engines.get(pod.ref), snapshot.earlier.engines.get(pod.ref)
         if now is None or before is None or now.generated_tokens < before.generated_tokens:
             continue
-        used = _energy_between(snapshot, pod.ref)
+        used = _energy_between(snapshot, pod)
         if isinstance(used, Missing):
             return used
         joules += used
@@ -111,9 +112,9 @@ def _joules_per_token(snapshot: Snapshot, service: Service) -> float | Missing:
     return joules / tokens
 
 
-def _energy_between(snapshot: Snapshot, pod: PodRef) -> float | Missing:
+def _energy_between(snapshot: Snapshot, pod: Pod) -> float | Missing:
     earlier = snapshot.earlier.gpus if snapshot.earlier else {}
-    held = snapshot.readings.gpus_by_holder.get(pod, ())
+    held = own_gpus(snapshot, pod)
     joules = 0.0
     for gpu in held:
         before = earlier.get(gpu.uuid)
@@ -122,4 +123,4 @@ def _energy_between(snapshot: Snapshot, pod: PodRef) -> float | Missing:
         if before is None or isinstance(before.counter, Missing) or before.counter.joules > gpu.counter.joules:
             return Missing(Reason.NO_HISTORY, f"GPU {gpu.uuid} has no earlier counter")
         joules += (gpu.counter.joules - before.counter.joules).value
-    return joules if held else Missing(Reason.NO_SERIES, f"no GPU series names pod {pod}")
+    return joules if held else Missing(Reason.NO_SERIES, f"no GPU series names pod {pod.ref} as its only holder")

@@ -7,7 +7,7 @@ import pytest
 from fallow.domain.ledger import LineKey, LineKind
 from fallow.domain.readings import GpuReading
 from fallow.domain.snapshots import Pod
-from fallow.footprint.attribution import holdings
+from fallow.footprint.attribution import holdings, own_gpus
 from fallow.footprint.bookkeeping import book
 from tests.support.metered import (
     CHAT_LINE,
@@ -233,3 +233,10 @@ def test_a_sharer_that_is_gone_but_still_named_stays_on_its_line() -> None:
     ledger = book(opened(), snapshot(0, [gpu(0, 0.0, shares=shares)], pods=pods))
     ledger = book(ledger, snapshot(10, [gpu(10, 1000.0, shares=shares)], pods=pods[:1]))
     assert booked(ledger) == {CHAT_LINE: pytest.approx(500), CODE_LINE: pytest.approx(500)}
+
+
+def test_where_copies_are_handed_out_a_pod_named_alone_may_not_be_alone() -> None:
+    chat = pod("chat-1")
+    readings = [gpu(0, 0.0, holder="llm/chat-1")]
+    assert own_gpus(snapshot(0, readings, pods=[chat]), chat) == tuple(readings)
+    assert own_gpus(snapshot(0, readings, pods=[chat], nodes=[node(in_turns=True)]), chat) == ()
