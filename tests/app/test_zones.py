@@ -6,9 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from kubernetes.aio.client import ApiClient
 
 from fallow.adapters.carbon.file import FileCarbon
 from fallow.adapters.carbon.router import CarbonRouter
+from fallow.app.settings import Settings
+from fallow.app.wiring import zone_sources
 from fallow.app.zones import Zones
 from fallow.domain.figures import Missing
 from fallow.domain.reasons import Reason
@@ -25,6 +28,7 @@ from fallow.domain.zones import (
     Zone,
     ZoneReading,
 )
+from tests.adapters.carbon.providers import FakeElectricityMaps, credentials
 from tests.support.builders import BF16, FP8, NOW, PRECISION, policy, service
 from tests.support.carbon import InMemoryCarbonSource
 from tests.support.metered import NOON, later
@@ -218,3 +222,22 @@ async def test_after_its_last_entry_a_forecast_moves_nothing() -> None:
     report = await plant.pass_time(40)
     assert plant.replicas == {"bf16": 0, "fp8": 2}
     assert isinstance(report.snapshot.zones["north"].intensity, Missing)
+
+
+async def test_the_settings_lead_a_zone_to_its_provider_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    credentials(tmp_path)
+    server = FakeElectricityMaps()
+    async with server.running(), ApiClient() as api:
+        settings = Settings(credentials_dir=tmp_path, carbon_urls={"ElectricityMaps": server.url})
+        carbon, pue = zone_sources(settings, api)
+        zone = declared(IntensitySource("ElectricityMaps", {"zone": "DE"}), pue_query="pue")
+        reading = await read(Zones(carbon, pue), zone)
+        await carbon.close()
+        await pue.close()
+    assert present(reading).grams.best.value == 250
+    assert isinstance(reading.forecast, Forecast)
+    assert isinstance(reading.live_pue, Missing)
+    assert "prometheus URL" in reading.live_pue.detail
