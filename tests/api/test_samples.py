@@ -278,6 +278,11 @@ def test_a_baseline_is_read_with_its_bounds(declared: dict[str, object], joules:
     assert (None if figure is None else (figure.low.value, figure.best.value, figure.high.value)) == joules
 
 
+def test_a_policy_s_days_end_in_its_time_zone_and_else_in_utc() -> None:
+    assert mapping.policy(reading.energy_policy(sample("energypolicy-complete"))).time_zone == "Europe/Berlin"
+    assert mapping.policy(reading.energy_policy(sample("energypolicy-enforce"))).time_zone == "UTC"
+
+
 def test_a_policy_names_no_baseline_unless_it_declares_one() -> None:
     assert mapping.policy(reading.energy_policy(sample("energypolicy-enforce"))).baseline is None
     fixed = mapping.policy(reading.energy_policy(sample("energypolicy-complete"))).baseline

@@ -91,7 +91,7 @@ def _last_served(marks: dict[str, EngineMark], snapshot: Snapshot) -> Iterator[S
 
 
 def _set_right(mark: EngineMark | None, reading: EngineReading) -> EngineMark | None:
-    """A mark from the future, as a wrong clock left it, goes before the reading where its counters are the lower ones."""
+    """A mark from the future, left by a wrong clock, goes before the reading where its counters are the lower ones."""
     if mark is None or mark.at <= reading.at + CLOCK_FAULT:
         return mark
     steps = (
