@@ -22,7 +22,7 @@ PODS_UP, FACTOR_UP = 4, 2
 
 
 def asked_for(running: int, in_flight: float, target: float) -> int:
-    """A1: replicas that the metric asks for: in flight / target rounded up, unless that is within the tolerance."""
+    """V1: replicas that the metric asks for: in flight / target rounded up, unless that is within the tolerance."""
     if running > 0 and abs(in_flight / (target * running) - 1.0) <= TOLERANCE:
         return running
     return ceil(in_flight / target - 1e-9)

@@ -48,12 +48,12 @@ def binned(bins: Mapping[int, LoadBin], window: Window) -> Mapping[int, LoadBin]
 
 
 def load_points(bins: Mapping[int, LoadBin]) -> tuple[LoadPoint, ...]:
-    """P1: E / tokens and E / requests of each bin that saw work, by rising concurrency."""
+    """J5: E / tokens and E / requests of each bin that saw work, by rising concurrency."""
     return tuple(_point(one) for _, one in sorted(bins.items()) if one.generated_tokens > 0 and one.iterations > 0)
 
 
 def joules_per_token_at(bins: Mapping[int, LoadBin], concurrency: float) -> Figure[Joules] | Missing:
-    """P2: between two bins on logarithmic axes, held flat within a factor of two outside them, Missing beyond."""
+    """J6: between two bins on logarithmic axes, held flat within a factor of two outside them, Missing beyond."""
     points = load_points(bins)
     if not points or not points[0].concurrency / 2 <= concurrency <= points[-1].concurrency * 2:
         return Missing(Reason.NO_HISTORY, f"no window was measured near {concurrency:.3g} requests a step")

@@ -132,7 +132,7 @@ def compared(
 
 
 def avoided(known: Counterfactual, interval: Interval, variances: Mapping[str, Variance]) -> Parts | Missing:
-    """A3: counterfactual less actual, by cause; each part may be negative."""
+    """V3: counterfactual less actual, by cause; each part may be negative."""
     rule = known.terms.rule
     if rule.kind is BaselineKind.JOULES_PER_TOKEN and rule.joules_per_token is not None:
         tokens = interval.together.generated_tokens
@@ -163,12 +163,12 @@ def total(parts: Mapping[Saving, Figure[Joules]]) -> Figure[Joules]:
 
 
 def counterfactual(account: Account) -> Figure[Joules]:
-    """A4: the baseline's energy over what was compared; actual and avoided add up to it exactly."""
+    """V4: the baseline's energy over what was compared; actual and avoided add up to it exactly."""
     return Figure.exact(account.compared) + total(account.avoided)
 
 
 def rebound(demand: Demand) -> float | Missing:
-    """A5: growth of tokens per second since the baseline's first week, as a share; negative where demand fell."""
+    """V6: growth of tokens per second since the baseline's first week, as a share; negative where demand fell."""
     if demand.first_seconds < WEEK:
         days = demand.first_seconds / DAY
         return Missing(Reason.NO_HISTORY, f"{days:.1f} of the 7 days that demand is compared with have passed")
@@ -273,7 +273,7 @@ def _variances(ledger: Ledger, known: Counterfactual, situation: Situation) -> M
 
 
 def _more_replicas(running: int, least: int, interval: Interval, reference: Variance) -> Figure[Joules]:
-    """A2: what the baseline's replicas stand for, and the steps that the same work takes when it is spread wider.
+    """V2: what the baseline's replicas stand for, and the steps that the same work takes when it is spread wider.
 
     Requests in flight are the demand's, so tokens per step fall as replicas grow, down to one. A step with fewer
     tokens costs no more than the present ones did, which bounds the second part also where there is no model.

@@ -70,7 +70,7 @@ class Work:
 
 
 def learned_from(before: Learned | None, window: Window) -> Learned:
-    """S1: one window more."""
+    """J1: one window more."""
     known = before if before is not None and before.gpus == window.gpus else Learned(window.gpus, window.end)
     if not _is_plausible(window):
         return known
@@ -161,7 +161,7 @@ def _coefficients(learned: Learned | None, placement: Placement) -> Mapping[str,
 
 
 def work_energy(model: StepModel, work: Work) -> Figure[Joules]:
-    """S2: what the work and the time take; the parts' bounds added up, and at least twice the spread of the whole."""
+    """J2: what the work and the time take; the parts' bounds added up, and at least twice the spread of the whole."""
     parts = (model.prefill, model.decode, model.step, model.idle)
     low, best, high = (
         sum(value * amount for value, amount in zip(bound, work.amounts, strict=True))
@@ -172,12 +172,12 @@ def work_energy(model: StepModel, work: Work) -> Figure[Joules]:
 
 
 def request_energy(model: StepModel, prompt: float, generated: float, running: float) -> Figure[Joules]:
-    """S4: what one request adds above loaded idle, while `running` requests share each of its steps."""
+    """J4: what one request adds above loaded idle, while `running` requests share each of its steps."""
     return work_energy(model, Work(prompt, generated, generated / max(running, 1.0), 0.0))
 
 
 def phases(model: StepModel, energy: Figure[Joules], done: Work) -> Phases:
-    """S3: an account's energy by phase. Work that would explain more than there was is scaled down to it."""
+    """J3: an account's energy by phase. Work that would explain more than there was is scaled down to it."""
     whole = energy.best.value
     parts = [
         (model.prefill, done.prompt_tokens),

@@ -41,7 +41,7 @@ def variant_energies(ledger: Ledger) -> Mapping[ServiceKey, Mapping[str, Variant
 def service_phases(
     ledger: Ledger, known: Mapping[ServiceKey, Mapping[str, VariantEnergy]]
 ) -> Mapping[ServiceKey, Mapping[Span, Phases | Missing]]:
-    """S3 by service and period: the sum over the variants that worked in it; Missing where one of them has no model."""
+    """J3 by service and period: the sum over the variants that worked in it; Missing where one of them has no model."""
     books: dict[ServiceKey, list[tuple[str, Book]]] = {}
     for line, book in ledger.books.items():
         if line.service is not None:
@@ -89,7 +89,7 @@ def _today(ledger: Ledger) -> Mapping[tuple[ServiceKey, str], Account]:
 
 
 def _request(model: StepModel | Missing, day: Account | None) -> Figure[Joules] | Missing:
-    """S4 for the mean request of the day, at the day's mean concurrency."""
+    """J4 for the mean request of the day, at the day's mean concurrency."""
     if isinstance(model, Missing):
         return model
     if day is None or day.requests <= 0 or day.iterations <= 0:
