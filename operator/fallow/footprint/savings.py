@@ -352,6 +352,7 @@ def _switched(reference: Variance, other: Variance, work: Work, seconds: Seconds
 
 
 def _account(parts: Parts, interval: Interval, zone: ZoneReading | None) -> Account:
+    """V5: what is booked, with the carbon of it."""
     intensity = average_intensity(zone)
     whole = total(parts)
     grams = Figure.exact(Grams(0))
