@@ -22,11 +22,6 @@ def metered(seconds: float, joules: float, holder: str | None = "llm/chat-1") ->
     return snapshot(seconds, [gpu(seconds, joules, holder=holder)], pods=[POD])
 
 
-def seldom(store: InMemoryLedgerStore) -> Bookkeeper:
-    """Stores as seldom as one does whose ledger is large."""
-    return Bookkeeper(store, INTERVAL, write_rate=1e-3)
-
-
 def total(keeper: Bookkeeper) -> float:
     assert keeper.ledger is not None
     return sum(booked(keeper.ledger).values())
@@ -34,7 +29,7 @@ def total(keeper: Bookkeeper) -> float:
 
 async def test_books_are_opened_when_nothing_was_ever_stored() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     assert keeper.ledger is None
     await keeper.book(metered(0, 0))
     await keeper.book(metered(15, 1500))
@@ -45,7 +40,7 @@ async def test_books_are_opened_when_nothing_was_ever_stored() -> None:
 
 async def test_nothing_is_stored_between_two_intervals_while_nobody_changes_hands() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     for second in range(0, 300, 15):
         await keeper.book(metered(second, second * 100))
     assert store.saves == 1
@@ -55,7 +50,7 @@ async def test_nothing_is_stored_between_two_intervals_while_nobody_changes_hand
 
 async def test_the_ledger_is_stored_at_once_when_a_gpu_changes_hands() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     await keeper.book(metered(15, 1500, holder="batch/train-1"))
     assert store.saves == 2
@@ -64,7 +59,7 @@ async def test_the_ledger_is_stored_at_once_when_a_gpu_changes_hands() -> None:
 async def test_what_a_pod_served_is_stored_when_it_begins_to_go_and_when_it_has_gone() -> None:
     """No GPU changes hands here: the meters name none."""
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     for second, pods in ((0, [POD]), (15, [POD]), (30, [replace(POD, deleting=True)]), (45, []), (60, [])):
         engines = {"chat-1": engine(second, second * 10)}
         await keeper.book(snapshot(second, [gpu(second, 0, holder=None)], pods=pods, engines=engines))
@@ -73,7 +68,7 @@ async def test_what_a_pod_served_is_stored_when_it_begins_to_go_and_when_it_has_
 
 async def test_a_departure_is_stored_later_when_the_store_fails() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(snapshot(0, pods=[POD]))
     store.fault = Unreachable("the API server does not answer")
     await keeper.book(snapshot(15))
@@ -86,19 +81,19 @@ async def test_a_departure_is_stored_later_when_the_store_fails() -> None:
 @pytest.mark.parametrize("stored_until", [0, 150, 285], ids=["at the start", "in the middle", "just before"])
 async def test_a_killed_operator_books_again_from_the_stored_marks(stored_until: int) -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     for second in range(0, 300, 15):
         await keeper.book(metered(second, second * 100))
         if second == stored_until:
             await keeper.store()
-    after = seldom(store)
+    after = Bookkeeper(store, INTERVAL)
     await after.book(metered(600, 60_000))
     assert total(after) == pytest.approx(60_000)
 
 
 async def test_an_end_in_good_order_stores_everything() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     await keeper.book(metered(15, 1500))
     await keeper.store()
@@ -109,12 +104,12 @@ async def test_an_end_in_good_order_stores_everything() -> None:
 @pytest.mark.parametrize("fault", [Unreachable("no answer"), Refused("forbidden")], ids=["unreachable", "refused"])
 async def test_while_the_store_cannot_be_read_nothing_is_booked_and_nothing_lost(fault: WriteError) -> None:
     store = InMemoryLedgerStore(opened())
-    first = seldom(store)
+    first = Bookkeeper(store, INTERVAL)
     await first.book(metered(0, 0))
     await first.book(metered(15, 1500))
     await first.store()
     store.fault = fault
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     assert await keeper.book(metered(30, 3000)) is None
     await keeper.store()
     store.fault = None
@@ -124,7 +119,7 @@ async def test_while_the_store_cannot_be_read_nothing_is_booked_and_nothing_lost
 
 async def test_a_store_that_cannot_be_written_is_asked_again_next_round() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     store.fault = Unreachable("no answer")
     for second in (300, 315):
@@ -138,7 +133,7 @@ async def test_a_store_that_cannot_be_written_is_asked_again_next_round() -> Non
 
 async def test_after_a_conflict_the_other_writers_books_are_booked_on() -> None:
     store = InMemoryLedgerStore()
-    ours, theirs = seldom(store), seldom(store)
+    ours, theirs = Bookkeeper(store, INTERVAL), Bookkeeper(store, INTERVAL)
     await ours.book(metered(0, 0))
     await theirs.book(metered(0, 0))
     await theirs.book(metered(300, 30_000))
@@ -152,7 +147,7 @@ async def test_after_a_conflict_the_other_writers_books_are_booked_on() -> None:
 
 async def test_a_conflict_while_the_store_is_away_afterwards_keeps_the_last_books() -> None:
     store = InMemoryLedgerStore()
-    keeper, other = seldom(store), seldom(store)
+    keeper, other = Bookkeeper(store, INTERVAL), Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     await other.book(metered(0, 0))
     await other.book(metered(300, 30_000))
@@ -167,7 +162,7 @@ async def test_a_conflict_while_the_store_is_away_afterwards_keeps_the_last_book
 
 async def test_a_ledger_deleted_from_the_store_does_not_lower_the_totals() -> None:
     store = InMemoryLedgerStore()
-    keeper, other = seldom(store), seldom(store)
+    keeper, other = Bookkeeper(store, INTERVAL), Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     await other.book(metered(0, 0))
     await other.book(metered(300, 30_000))
@@ -180,7 +175,7 @@ async def test_a_ledger_deleted_from_the_store_does_not_lower_the_totals() -> No
 
 async def test_a_ledger_is_loaded_once_and_kept() -> None:
     store = InMemoryLedgerStore(opened())
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     assert store.stored is not None
     store.stored = replace(store.stored, resets=99)
@@ -189,17 +184,9 @@ async def test_a_ledger_is_loaded_once_and_kept() -> None:
     assert keeper.ledger.resets == 0
 
 
-async def test_a_small_ledger_is_stored_in_every_cycle() -> None:
-    store = InMemoryLedgerStore()
-    keeper = Bookkeeper(store, INTERVAL)
-    for second in range(0, 300, 15):
-        await keeper.book(metered(second, second * 100))
-    assert store.saves == 20
-
-
 async def test_only_what_is_stored_is_told() -> None:
     store = InMemoryLedgerStore()
-    keeper = seldom(store)
+    keeper = Bookkeeper(store, INTERVAL)
     assert keeper.told is None
     for second in range(0, 300, 15):
         await keeper.book(metered(second, second * 100))
@@ -214,12 +201,12 @@ async def test_what_cannot_be_stored_is_not_told() -> None:
     keeper = Bookkeeper(store, INTERVAL)
     await keeper.book(metered(0, 0))
     store.fault = Unreachable("no answer")
-    await keeper.book(metered(15, 1500))
+    await keeper.book(metered(300, 30_000))
     assert keeper.told is not None
     assert booked(keeper.told) == {}
     store.fault = None
-    await keeper.book(metered(30, 3000))
-    assert booked(keeper.told) == {CHAT_LINE: pytest.approx(3000)}
+    await keeper.book(metered(315, 31_500))
+    assert booked(keeper.told) == {CHAT_LINE: pytest.approx(31_500)}
 
 
 look = st.tuples(
@@ -239,7 +226,7 @@ async def test_no_line_that_was_told_ever_falls_whatever_changed_hands_while_nob
     store = InMemoryLedgerStore()
 
     def started() -> Bookkeeper:
-        return Bookkeeper(store, INTERVAL) if small else seldom(store)
+        return Bookkeeper(store, INTERVAL) if small else Bookkeeper(store, INTERVAL)
 
     keeper, now, joules, told = started(), 0.0, 0.0, dict[LineKey, float]()
     for seconds, watts, holder, named, kill in looks:

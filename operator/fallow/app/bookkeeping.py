@@ -19,29 +19,16 @@ from fallow.ports import LedgerStore
 
 log = logging.getLogger(__name__)
 
-# a small ledger is stored in every cycle, so that what is told is fresh, and one of a megabyte every five minutes
-WRITE_RATE = 3000.0
-# bytes in the store of a GPU's mark, an engine's mark and a line's book
-_PER_GPU, _PER_ENGINE, _PER_LINE = 90, 90, 600
-
 
 class Bookkeeper:
     """`catch_up` books what was missed before the present is booked; without it the counters alone cover a gap.
 
-    The ledger is stored every `interval` at the latest, and as often as `write_rate` bytes a second allow.
+    The ledger is stored when hands change, and at each turn of `interval` by the clock, as statuses are renewed.
     """
 
-    def __init__(
-        self,
-        store: LedgerStore,
-        interval: Seconds,
-        catch_up: CatchUp | None = None,
-        *,
-        write_rate: float = WRITE_RATE,
-    ) -> None:
+    def __init__(self, store: LedgerStore, interval: Seconds, catch_up: CatchUp | None = None) -> None:
         self._store = store
         self._interval = interval
-        self._write_rate = write_rate
         self._catch_up = catch_up
         self._told: Ledger | None = None
         self._now = Instant(0)
@@ -132,16 +119,13 @@ class Bookkeeper:
         self._parted = False
 
     def _due(self, ledger: Ledger, now: Instant) -> bool:
-        pause = min(self._interval, _size(ledger) / self._write_rate)
-        if self._parted or self._stored_at is None or now - self._stored_at >= pause:
+        if self._parted or self._stored_at is None or self._turned(self._stored_at, now):
             return True
         return _holders(ledger) != self._stored_holders
+
+    def _turned(self, before: Instant, now: Instant) -> bool:
+        return now // self._interval != before // self._interval
 
 
 def _holders(ledger: Ledger) -> dict[str, tuple[LineKey, ...]]:
     return {uuid: tuple(part.line for part in mark.held) for uuid, mark in ledger.gpus.items()}
-
-
-def _size(ledger: Ledger) -> float:
-    """About how many bytes it takes in the store."""
-    return _PER_GPU * len(ledger.gpus) + _PER_ENGINE * len(ledger.engines) + _PER_LINE * len(ledger.books)
