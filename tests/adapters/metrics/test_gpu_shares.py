@@ -136,6 +136,13 @@ def test_labels_come_before_the_agent_unless_they_name_one_of_several(
     assert [share.holder for share in reading.shares] == shared
 
 
+def test_utilisation_by_process_is_taken_where_the_exporter_tells_the_gpu_s_own_beside_it() -> None:
+    """As dcgm-exporter 4.6 does; before, the copies repeat the GPU's value and say nothing of a pod."""
+    copies = [Gpu(copy="0", util=60, holder=("llm", "a-0")), Gpu(copy="1", util=0, holder=("llm", "b-0"))]
+    assert ratios(parsed(gpu_page(Gpu(util=60), *copies))) == {A: 0.6, B: 0.0}
+    assert ratios(parsed(gpu_page(*copies))) == {A: None, B: None}
+
+
 def test_a_holder_that_the_agent_knows_and_whose_processes_it_does_not_tell_ran_nothing() -> None:
     told = agent_page(NAMED, ("", "llm", "b-0"), sm={"a-0": 0.6})
     assert ratios(parsed(gpu_page(Gpu(holder=("llm", "a-0"))) + told)) == {A: 0.6, B: 0.0}

@@ -1,7 +1,7 @@
 """Who holds a GPU and its parts: by dcgm-exporter's labels, and where these say nothing by the node agent.
 
 dcgm-exporter repeats a GPU's series for each MIG instance, and under --kubernetes-virtual-gpus for each pod that uses
-it in turns. Without that option it names one of these pods only; the agent knows them all.
+it in turns. Without that option it names one of these pods only; the agent knows them all, and each one's share.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from fallow.adapters.metrics.gpu_series import (
     AGENT_HOLDER,
     AGENT_SM,
     ENGINE_ACTIVE,
+    GPU_UTIL,
     SM_ACTIVE,
     newest,
     value,
@@ -79,7 +80,9 @@ def holder_and_shares(samples: Sequence[Sample], told: Told, pod_of: PodOf) -> t
         return (holders.pop() if len(holders) == 1 else None), shares
     pods = _holders(list(_named(copies, pod_of)), told.at(""))
     if len(pods) > 1:
-        return None, tuple(Share(str(pod), Sharing.TURNS, pod, 0, _turn(pod, told)) for pod in pods)
+        known = _by_process(copies, pod_of)
+        turns = (Share(str(pod), Sharing.TURNS, pod, 0, known.get(pod) or _turn(pod, told)) for pod in pods)
+        return None, tuple(turns)
     return next(iter(pods), None), ()
 
 
@@ -114,6 +117,22 @@ def _activity(samples: Sequence[Sample]) -> Activity | Missing:
     if isinstance(ratio, Missing) and ratio.reason is Reason.NO_SERIES:
         sample, ratio = newest(samples, SM_ACTIVE)
     return ratio if isinstance(ratio, Missing) else Activity(min(ratio, 1.0), ActivitySource(sample.name), sample.at)
+
+
+def _by_process(copies: Sequence[Sample], pod_of: PodOf) -> Mapping[PodRef, Activity]:
+    """From dcgm-exporter 4.6 on, under --kubernetes-virtual-gpus, utilisation is each pod's own beside the GPU's, which
+    names no pod. Without that one the copies repeat the GPU's.
+    """
+    own: dict[PodRef, Activity] = {}
+    of_gpu = False
+    for sample in copies:
+        if sample.name != GPU_UTIL.sample:
+            continue
+        pod, percent = pod_of(sample.labels), value(sample, GPU_UTIL)
+        of_gpu = of_gpu or pod is None
+        if pod is not None and not isinstance(percent, Missing):
+            own[pod] = Activity(min(percent / 100, 1.0), ActivitySource.GPU_UTIL, sample.at)
+    return own if of_gpu else {}
 
 
 def _turn(pod: PodRef, told: Told) -> Activity | Missing:
