@@ -53,7 +53,7 @@ MUCH = steady(26)
 
 @pytest.fixture(scope="module")
 def scene(cluster: Cluster) -> Iterator[Scene]:
-    settings = {"cycle_interval": 1, "status_interval": 2, "estimation_window": 15}
+    settings = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": 2, "estimation_window": 15}
     with Stack(cluster, operator_settings=settings) as stack, Scene(stack, nodes=3) as scene:
         scene.namespace(ENFORCED, precision={"qualityFloor": 0.97, "tiers": TIERS, "hysteresis": 0.1})
         scene.namespace(ADVISED, "Recommend")
