@@ -91,7 +91,7 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def scene(cluster: Cluster) -> Iterator[Scene]:
-    settings = {"cycle_interval": 1, "status_interval": 2}
+    settings = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": 10}
     with Stack(cluster, operator_settings=settings) as stack, Scene(stack, nodes=3, gpus=GPUS // 3) as scene:
         stack.stop_operator()
         cluster.kubectl("delete", "configmap", "fallow-ledger", "-n", OPERATOR_NAMESPACE, "--ignore-not-found")
@@ -250,9 +250,7 @@ def test_energy_is_on_the_line_of_the_service_that_used_it(booked: Ledger) -> No
     hidden = booked.totals.sum("fallow_gpu_energy_joules_total", line="unattributed", bound="best")
     pods = {change.key for change in booked.scene.pods.changes(NAMESPACE)}
     for name, truth in booked.truth.items():
-        mine = booked.totals.sum(
-            "fallow_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service=name
-        )
+        mine = booked.totals.sum("fallow_gpu_energy_joules_total", bound="best", namespace=NAMESPACE, service=name)
         print(f"{name}: booked {mine:.0f} J, used {truth['joules']['total']:.0f} J")
         handovers = 2 * sum(1 for _, pod in pods if pod.startswith(f"{name}-"))
         assert abs(mine - truth["joules"]["total"]) <= handovers * PER_HANDOVER + hidden
