@@ -27,6 +27,7 @@ pytestmark = pytest.mark.cluster
 JSON = dict[str, Any]
 
 SEED = 20_260_101
+STORED_EVERY = 5
 KILLS = 3
 NAMESPACE = "books"
 GPUS = 12
@@ -91,7 +92,7 @@ class Ledger:
 
 @pytest.fixture(scope="module")
 def scene(cluster: Cluster) -> Iterator[Scene]:
-    settings = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": 10}
+    settings = {"cycle_interval": 1, "status_interval": 2, "ledger_interval": STORED_EVERY}
     with Stack(cluster, operator_settings=settings) as stack, Scene(stack, nodes=3, gpus=GPUS // 3) as scene:
         stack.stop_operator()
         cluster.kubectl("delete", "configmap", "fallow-ledger", "-n", OPERATOR_NAMESPACE, "--ignore-not-found")
@@ -142,8 +143,9 @@ def booked(scene: Scene) -> Ledger:
     )
     after = frozen(scene)
     totals.until(lambda: seen_by_prometheus(scene) == after, "Prometheus to have read the last values")
-    goal = cycles(scene) + 3
-    totals.until(lambda: cycles(scene) >= goal, "three cycles on the last values")
+    # a cycle takes a second, and what is told is what is stored
+    goal = cycles(scene) + STORED_EVERY + 3
+    totals.until(lambda: cycles(scene) >= goal, "the last values to be stored")
     return Ledger(scene, totals, before, after, truths(scene))
 
 
