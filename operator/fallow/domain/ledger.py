@@ -205,7 +205,7 @@ class Book:
     last_hour: Period
     yesterday: Period = _NEVER
     last_month: Period = _NEVER
-    time_zone: str = "UTC"
+    time_zone: str = field(default="UTC", kw_only=True)
 
     def period(self, span: Span) -> Period:
         match span:

@@ -134,7 +134,7 @@ async def test_a_lease_that_somebody_emptied_is_a_claim_of_nobody(kept: Kubernet
     read = await kept.read()
 
     assert read is not None
-    assert (read.holder, read.duration, read.version) == ("", 0, "5")
+    assert (read.holder, read.duration, read.version) == ("", Seconds(0), "5")
 
 
 @pytest.mark.parametrize(("code", "error"), [(403, Refused), (409, Conflict), (500, Unreachable)])

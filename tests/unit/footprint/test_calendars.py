@@ -95,7 +95,7 @@ def run(zones: dict[float, str], *times: float) -> Ledger:
     return ledger
 
 
-def day_of(known: Book) -> tuple[float, float]:
+def day_of(known: Book) -> tuple[object, ...]:
     """Since when, after noon, and how many seconds are booked."""
     return known.day.start - NOON, known.day.account.energy.best.value / 100
 
