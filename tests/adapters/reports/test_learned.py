@@ -43,11 +43,11 @@ def books(**avoided: Any) -> Ledger:
     made = ledger()
     changed = {}
     for line, book in made.books.items():
-        periods = [
+        total, month, day, hour, last_hour = (
             Period(one.start, replace(one.account, **avoided))
             for one in (book.total, book.month, book.day, book.hour, book.last_hour)
-        ]
-        changed[line] = Book(*periods)
+        )
+        changed[line] = Book(total, month, day, hour, last_hour)
     return replace(made, books=changed, counterfactuals={CHAT: FOLLOWER} if avoided else {})
 
 
