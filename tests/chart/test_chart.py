@@ -163,6 +163,19 @@ def test_the_settings_can_be_read_by_the_operator(monkeypatch: pytest.MonkeyPatc
 def test_without_prometheus_the_operator_scrapes_directly(plain: Objects) -> None:
     assert "FALLOW_PROMETHEUS_URL" not in plain.env
     assert plain.env["FALLOW_DCGM_PORT"] == "9400"
+    assert "FALLOW_AGENT_PORT" not in plain.env
+
+
+def test_without_prometheus_the_operator_asks_the_agent_at_its_node() -> None:
+    agent = {"agent.enabled=true", "agent.port=9501"}
+    direct, scraped = render(*agent), render(*agent, "prometheus.url=http://prometheus:9090")
+    ports = [
+        objects.one("DaemonSet")["spec"]["template"]["spec"]["containers"][0]["ports"][0]
+        for objects in (direct, scraped)
+    ]
+    assert (direct.env["FALLOW_AGENT_PORT"], ports[0]["hostPort"]) == ("9501", 9501)
+    assert "FALLOW_AGENT_PORT" not in scraped.env
+    assert "hostPort" not in ports[1]
 
 
 def test_gateways_are_passed_on() -> None:

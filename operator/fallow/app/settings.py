@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     )
     prometheus_timeout: float = Field(10.0, gt=0, description="Time limit of one query")
     dcgm_port: int = Field(9400, description="Port of dcgm-exporter on each node, for direct scrape")
+    agent_port: int = Field(0, description="Port of the node agent on each node, for direct scrape; 0 for none")
     gateways: tuple[str, ...] = Field(
         (), description="URLs of gateway metrics with waiting requests, for direct scrape, as a JSON list"
     )
@@ -42,7 +43,9 @@ class Settings(BaseSettings):
     cycle_interval: float = Field(15.0, gt=0, description="Time between two cycles")
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")
     status_interval: float = Field(300.0, gt=0, description="How often figures in a status are renewed")
-    ledger_interval: float = Field(300.0, gt=0, description="How often the ledger is stored when nobody changes hands")
+    ledger_interval: float = Field(
+        300.0, gt=0, description="The longest time between two writes of the ledger; a small one is stored every cycle"
+    )
     ledger_part_bytes: int = Field(
         1_000_000,
         gt=0,

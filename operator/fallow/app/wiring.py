@@ -101,7 +101,9 @@ def metric_source(settings: Settings) -> MetricSource:
             access=prometheus_access(settings),
             matchers=settings.prometheus_matchers,
         )
-    return DirectSource(exporter_port=settings.dcgm_port, gateways=settings.gateways)
+    return DirectSource(
+        exporter_port=settings.dcgm_port, agent_port=settings.agent_port or None, gateways=settings.gateways
+    )
 
 
 def zone_sources(settings: Settings, api_client: client.ApiClient) -> tuple[CarbonRouter, PueRouter]:
