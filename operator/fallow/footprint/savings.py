@@ -124,7 +124,7 @@ def compared(
         known = _demanded(known, interval)
         line = next((line for line in own if line.variant == known.terms.variant), own[0] if own else None)
         if line is not None and 0 < seconds <= LONGEST:
-            parts = avoided(known, interval, _variances(after, known, situation))
+            parts = avoided(known, interval, _variances(after, known, situation, interval))
             if not isinstance(parts, Missing):
                 saved[line] = _account(parts, interval, zones.get(line.zone))
         followers[key] = followed(known, situation.in_flight, after.at)
@@ -249,12 +249,18 @@ def _lines(ledger: Ledger) -> Mapping[ServiceKey, list[LineKey]]:
     return found
 
 
-def _variances(ledger: Ledger, known: Counterfactual, situation: Situation) -> Mapping[str, Variance]:
+def _variances(
+    ledger: Ledger, known: Counterfactual, situation: Situation, interval: Interval
+) -> Mapping[str, Variance]:
+    """Of the reference variant and of those that run or worked."""
     if not known.product:
         return {}
     empty = hardware_of(known.product).bare.value
     found = {}
+    worked = {name for name, work in interval.work.items() if work.generated_tokens > 0}
     for variant in situation.service.variants:
+        if variant.name not in {known.terms.variant, *interval.held, *worked}:
+            continue
         placement = Placement(situation.service.key, variant.name, known.product)
         learned = ledger.learned.get(placement)
         draw = idle_draw(learned, known.product, variant.gpus)
