@@ -13,6 +13,7 @@ from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
 from fallow.domain.workloads import ServiceKey
 from fallow.footprint.attribution import Holding, holdings
+from fallow.footprint.baseline import levels
 from fallow.footprint.hardware import hardware_of
 from fallow.footprint.sharing import drawn_by
 
@@ -62,7 +63,7 @@ def _parts(reading: GpuReading, held: Sequence[Holding]) -> Sequence[_Drawn]:
     watts = _watts(reading.power)
     if isinstance(watts, Missing) or len(held) == 1:
         return [watts] * len(held)
-    return drawn_by(held, watts, hardware_of(reading.model_name).bare)
+    return drawn_by(held, watts, levels(None, hardware_of(reading.model_name)))
 
 
 def _watts(power: Power | Missing) -> _Drawn:

@@ -1,7 +1,7 @@
 """The energy of an interval of a GPU, given to those who held it: whole, in MIG instances, in turns, or in succession.
 
-Bare power belongs to whoever had the GPU reserved, by its part and by time. What was drawn above it belongs to those
-who worked: by measured activity where there is one, else in proportion to what they held (S1 to S6 of methodology.md).
+What a GPU draws without work belongs to whoever had it reserved, by its part and by time; what was drawn above that, to
+those who worked: by measured activity, else in proportion to what they held (S1 to S6 of docs/methodology.md).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def portions(mark: GpuMark, held: Sequence[Holding], used: Metered, rest: Levels
     return tuple(_divided(tuple(_spans(mark, held, used.start, used.end)), used, rest))
 
 
-def drawn_by(held: Sequence[Holding], watts: Watts, bare: Watts) -> list[Watts]:
+def drawn_by(held: Sequence[Holding], watts: Watts, rest: Levels) -> list[Watts]:
     """What each holder of a GPU draws of its power now, by the rule by which energy is booked."""
     start, end = Instant(0), Instant(1)
     places = Counter((one.place, one.share) for one in held)
@@ -95,8 +95,7 @@ def drawn_by(held: Sequence[Holding], watts: Watts, bare: Watts) -> list[Watts]:
         for one in held
     ]
     weights, _ = _weights(spans, Seconds(end - start))
-    rest = min(watts, bare)
-    return [rest * span.held + (watts - rest) * weight for span, weight in zip(spans, weights, strict=True)]
+    return [Watts(one) for one in _bests(spans, weights, watts.value, _AtRest.over(Seconds(end - start), rest))]
 
 
 def _spans(mark: GpuMark, held: Sequence[Holding], start: Instant, end: Instant) -> Iterator[_Span]:
@@ -156,22 +155,20 @@ def _within(at: Instant, start: Instant, end: Instant) -> Instant:
 def _divided(spans: Sequence[_Span], used: Metered, rest: Levels) -> Iterator[Portion]:
     duration = Seconds(used.end - used.start)
     weights, measured = _weights(spans, duration)
-    parked = max(rest.loaded.value * IDLE_TOLERANCE - rest.bare.value, 0.0)
-    at_rest = _AtRest(rest.bare.value * duration, parked * duration)
-    low, best, high = used.energy.low.value, used.energy.best.value, used.energy.high.value
-    bare = at_rest.bare_of(best)
+    at_rest = _AtRest.over(duration, rest)
+    low, high = used.energy.low.value, used.energy.high.value
+    bests = _bests(spans, weights, used.energy.best.value, at_rest)
     lines: dict[LineKey, _Line] = {}
-    for span, weight in zip(spans, weights, strict=True):
+    for span, weight, amount in zip(spans, weights, bests, strict=True):
         line = lines.setdefault(span.holding.line, _Line(somebody=span.is_held))
         line.held += span.held
         line.worked += weight
-        line.best += span.held * bare + weight * (best - bare)
+        line.best += amount
     holders = sum(line.somebody for line in lines.values())
     free = sum(line.held for line in lines.values() if not line.somebody)
     bounds = _Bounds(at_rest, free, holders, measured=measured)
-    for span, weight in zip(spans, weights, strict=True):
+    for span, amount in zip(spans, bests, strict=True):
         line = lines[span.holding.line]
-        amount = span.held * bare + weight * (best - bare)
         part = amount / line.best if line.best > 0 else span.held / line.held
         # rounding alone may put a bound on the wrong side of the best value
         least, most = min(bounds.least(line, low) * part, amount), max(bounds.most(line, high) * part, amount)
@@ -188,8 +185,19 @@ def _divided(spans: Sequence[_Span], used: Metered, rest: Levels) -> Iterator[Po
         )
 
 
+def _bests(spans: Sequence[_Span], weights: Sequence[float], energy: float, at_rest: _AtRest) -> list[float]:
+    """Bare power by what each had of the GPU, the loaded GPU's by what each holder had, and work by the weights."""
+    some = sum(span.held for span in spans if span.is_held)
+    bare = at_rest.bare_of(energy)
+    parked = min(energy - bare, at_rest.parked * some)
+    return [
+        span.held * bare + (span.held / some * parked if span.is_held else 0.0) + weight * (energy - bare - parked)
+        for span, weight in zip(spans, weights, strict=True)
+    ]
+
+
 def _weights(spans: Sequence[_Span], duration: Seconds) -> tuple[list[float], bool]:
-    """Each span's part of the energy above bare power, and whether it was measured.
+    """Each span's part of the energy above that of a loaded GPU without work, and whether it was measured.
 
     It was where all who held something stayed and are measured, and the samples lie close enough to speak for the time
     between them. Of a GPU without any activity, or that nobody held, all is by what was held.
@@ -212,16 +220,23 @@ def _work(span: _Span) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _AtRest:
-    """Joules of an interval without work: `bare`, and what a loaded GPU without work draws above that at most."""
+    """Joules of an interval without work: bare, and what a loaded GPU draws above that, as it is known and at most."""
 
     bare: float
     parked: float
+    parked_at_most: float
+
+    @classmethod
+    def over(cls, duration: Seconds, rest: Levels) -> _AtRest:
+        bare, loaded = rest.bare.value, rest.loaded.value
+        return cls(bare * duration, (loaded - bare) * duration, (loaded * IDLE_TOLERANCE - bare) * duration)
 
     def bare_of(self, energy: float) -> float:
         return min(energy, self.bare)
 
     def parked_of(self, energy: float) -> float:
-        return min(energy - self.bare_of(energy), self.parked)
+        """At most."""
+        return min(energy - self.bare_of(energy), self.parked_at_most)
 
     def active_of(self, energy: float) -> float:
         """What certainly was work."""

@@ -68,12 +68,12 @@ def bounds(ledger: Ledger, line: LineKey) -> tuple[float, float, float]:
 # -- MIG
 
 
-def test_instances_get_bare_power_by_slices_and_the_rest_by_activity_times_slices() -> None:
+def test_instances_get_a_loaded_gpu_s_power_by_slices_and_work_by_activity_times_slices() -> None:
     ledger = shared(instance(1, "3g.40gb", CHAT, 0.5), instance(2, "4g.40gb", CODE, 0.25))
-    work = (DESIGN - BARE) * 10
+    work = (DESIGN - LOADED) * 10
     assert booked(ledger) == {
-        CHAT_LINE: pytest.approx(BARE * 10 * 3 / 7 + work * 1.5 / 2.5),
-        CODE_LINE: pytest.approx(BARE * 10 * 4 / 7 + work * 1.0 / 2.5),
+        CHAT_LINE: pytest.approx(LOADED * 10 * 3 / 7 + work * 1.5 / 2.5),
+        CODE_LINE: pytest.approx(LOADED * 10 * 4 / 7 + work * 1.0 / 2.5),
     }
 
 
@@ -117,7 +117,8 @@ def test_an_instance_without_work_beside_a_busy_one_may_have_drawn_what_a_loaded
     ledger = shared(instance(1, "3g.40gb", CHAT, 0.0), instance(2, "4g.40gb", CODE, 0.8))
     low, best, high = bounds(ledger, CHAT_LINE)
     bare = BARE * 10 * 3 / 7
-    assert (low, best, high) == pytest.approx((0.9 * bare, bare, bare + (AT_MOST - BARE) * 10))
+    assert best == pytest.approx(LOADED * 10 * 3 / 7)
+    assert (low, high) == pytest.approx((0.9 * bare, bare + (AT_MOST - BARE) * 10))
 
 
 def test_what_instances_without_any_activity_draw_is_shared_by_slices() -> None:
@@ -157,13 +158,13 @@ def test_an_a30_has_four_slices() -> None:
 # -- in turns
 
 
-def test_pods_in_turns_share_bare_power_alike_and_the_rest_by_their_share_of_the_time() -> None:
+def test_pods_in_turns_share_a_loaded_gpu_s_power_alike_and_work_by_their_share_of_the_time() -> None:
     ledger = shared(turn(CHAT, 0.6), turn(CODE, 0.2), turn(BATCH, 0.0))
-    bare, work = BARE * 10 / 3, (DESIGN - BARE) * 10
+    loaded, work = LOADED * 10 / 3, (DESIGN - LOADED) * 10
     assert booked(ledger) == {
-        CHAT_LINE: pytest.approx(bare + work * 0.75),
-        CODE_LINE: pytest.approx(bare + work * 0.25),
-        BATCH_LINE: pytest.approx(bare),
+        CHAT_LINE: pytest.approx(loaded + work * 0.75),
+        CODE_LINE: pytest.approx(loaded + work * 0.25),
+        BATCH_LINE: pytest.approx(loaded),
     }
 
 
