@@ -150,7 +150,7 @@ async def build(settings: Settings) -> Operator:
             part_bytes=settings.ledger_part_bytes,
             may_write=lambda: leader.leads,
         )
-        catch_up = CatchUp(metrics, Seconds(settings.prometheus_window))
+        catch_up = CatchUp(metrics, Seconds(max(settings.prometheus_window, 4 * settings.cycle_interval)))
         bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval), catch_up)
         cycle = Cycle(
             Sources(
