@@ -338,7 +338,7 @@ async def test_a_prometheus_that_does_not_answer_gives_an_empty_window_and_says_
     rig.server.trouble = Trouble.STATUS_503
     window = await rig.read()
     assert (window.gpus, window.engines) == ((), {})
-    assert {fault.reason for fault in window.faults} == {Reason.SOURCE_UNREACHABLE}
+    assert [fault.reason for fault in window.faults] == [Reason.SOURCE_UNREACHABLE]
 
 
 async def test_a_prometheus_without_gpu_series_says_so(rig: Rig) -> None:

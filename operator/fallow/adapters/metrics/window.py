@@ -96,6 +96,9 @@ class PrometheusWindow:
             {signal: self._engine_series(found.get(signal, ()), edges, step, survey) for signal in EngineSignal}
         )
         faults = tuple(a for a in (*asked.values(), targets) if isinstance(a, Missing))
+        if faults and not found:
+            # one dead server, not one fault for each question
+            faults = faults[:1]
         if not gpus and not faults:
             text = f"{self._api.shown_url}: no DCGM series in the window; does it scrape dcgm-exporter?"
             faults = (Missing(Reason.NO_SERIES, text),)
