@@ -187,6 +187,13 @@ def test_instances_of_a_gpu_are_lines_of_their_own() -> None:
     assert said.totals.gpus == 1
 
 
+def test_a_pod_on_two_instances_of_a_gpu_does_not_hide_a_free_one() -> None:
+    two = [tenure(CHAT, part=f"2g.20gb #{number}", weight=0.3, activity=0.9) for number in (3, 5)]
+    free = tenure(None, part="2g.20gb #7", weight=0.4)
+    said = audit(window(gpu(gpu_slot(300, *two, free))), survey(holding(gpus=2)), RATES)
+    assert [one.use for one in said.findings] == [Use.UNALLOCATED]
+
+
 @pytest.mark.parametrize(
     ("slot", "count", "expected"),
     [

@@ -6,7 +6,7 @@ The same rule as the ledger's (footprint.attribution), over a window: what Kuber
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fallow.domain.readings import PodRef
@@ -33,9 +33,9 @@ def hidden_holders(window: Window, survey: Survey) -> Mapping[str, Hidden]:
     named: Counter[PodRef] = Counter()
     unnamed: Counter[str] = Counter()
     for gpu in window.gpus:
-        holders = _last_holders(gpu)
-        named.update(holder for holder in holders if holder is not None)
-        unnamed[gpu.node] += not any(holders)
+        for holders in _last_holders(gpu):
+            named.update(holder for holder in holders if holder is not None)
+            unnamed[gpu.node] += not any(holders)
     by_node: defaultdict[str, list[HoldingPod]] = defaultdict(list)
     for pod in survey.pods.values():
         if pod.node in unnamed and pod.gpus > named[pod.ref]:
@@ -59,7 +59,9 @@ def _must(pods: Sequence[HoldingPod], named: Mapping[PodRef, int], unnamed: int)
     return min(pod.ref for pod in pods)
 
 
-def _last_holders(gpu: GpuWindow) -> set[PodRef | None]:
-    if not gpu.slots:
-        return set()
-    return {tenure.holder for tenure in gpu.slots[max(gpu.slots)].tenures}
+def _last_holders(gpu: GpuWindow) -> Iterable[set[PodRef | None]]:
+    """Of each part of the GPU: a pod may hold several."""
+    parts: defaultdict[str, set[PodRef | None]] = defaultdict(set)
+    for tenure in gpu.slots[max(gpu.slots)].tenures if gpu.slots else ():
+        parts[tenure.part].add(tenure.holder)
+    return parts.values()

@@ -92,7 +92,7 @@ def _work(rows: Sequence[Row], use: Use | None, span: str) -> str:
     """What the engines did; empty for a pod that is none."""
     seconds = sum(one.tally.engine_seconds for one in rows)
     if seconds <= 0:
-        return "no result that can be seen, pipes and memory still" if use is Use.SPINNING else ""
+        return "busy without the power of work" if use is Use.SPINNING else ""
     if use is Use.SPINNING:
         return f"0 tokens in {span} from a vLLM engine that is busy"
     if use is Use.UNDER_FILLED:
