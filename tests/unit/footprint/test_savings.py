@@ -273,13 +273,13 @@ def test_every_interval_is_counted_once_however_often_the_cycle_is_killed(
 
 # the same demand in two worlds of the twin
 
-WORLDS = [(0.3, 1, 2), (1.0, 1, 3), (3.0, 1, 3), (8.0, 2, 4)]
+WORLDS = [(0.3, 1, 2), (1.0, 1, 3), (3.0, 1, 3), (6.0, 2, 4)]
 
 
 @pytest.mark.parametrize(("rate", "packed", "spread"), WORLDS)
 def test_two_worlds_differ_by_what_is_said_to_be_avoided(rate: float, packed: int, spread: int) -> None:
     """The same requests on few and on many engines; the GPUs that the few leave empty draw on, and are counted."""
-    seconds, traffic = 900.0, Traffic(rate, 0.3)
+    seconds, traffic = 600.0, Traffic(rate, 0.3)
     few, many = ([an_engine() for _ in range(count)] for count in (packed, spread))
     for engines in (few, many):
         served(engines, traffic.arrivals(seconds), seconds)

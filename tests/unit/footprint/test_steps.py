@@ -57,9 +57,9 @@ def within(true: float, figure: Figure[Joules]) -> bool:
     return figure.low.value <= true <= figure.high.value
 
 
-@pytest.mark.parametrize(("count", "noise"), [(60, 0.02), (60, 0.08), (120, 0.02)], ids=str)
+@pytest.mark.parametrize(("count", "noise"), [(60, 0.02), (60, 0.08)], ids=str)
 def test_coefficients_are_recovered_within_their_intervals_for_nine_seeds_of_ten(count: int, noise: float) -> None:
-    models = [fitted(made(seed, count, noise)) for seed in range(60 if count < 100 else 30)]
+    models = [fitted(made(seed, count, noise)) for seed in range(40)]
     for place, name in enumerate(("prefill", "decode", "step")):
         share = sum(within(TRUE[place], getattr(model, name)) for model in models) / len(models)
         assert share >= 0.9, name
@@ -74,7 +74,7 @@ def test_intervals_narrow_with_more_windows_and_widen_with_noise() -> None:
 
 
 # requests per second and their swing; 8B on one H100 carries some 20 a second
-LOADS = [(0.05, 0.0, 4.0), (1.0, 0.0, 2.0), (3.0, 0.0, 2.0), (8.0, 0.0, 1.5), (3.0, 0.9, 4.0)]
+LOADS = [(0.05, 0.0, 4.0), (1.0, 0.0, 2.0), (3.0, 0.0, 2.0), (6.0, 0.0, 1.5), (3.0, 0.9, 3.0)]
 
 
 @pytest.mark.parametrize(("rate", "swing", "hours"), LOADS)
