@@ -50,6 +50,7 @@ BEHAVIOUR = "twin.fallow.dev/behaviour"
 CLIENTS = "twin.fallow.dev/clients"
 VIRTUAL_GPUS = "twin.fallow.dev/virtual-gpus"
 RESOURCE_NAMES = "twin.fallow.dev/nvidia-resource-names"
+KUBERNETES = "twin.fallow.dev/kubernetes"
 HOST_METER = "twin.fallow.dev/host-meter"
 ENDED = frozenset({"Succeeded", "Failed"})
 
@@ -80,7 +81,11 @@ def node_from(body: JSON) -> NodeFacts | str | None:
     addresses = status.get("addresses") or ()
     address = next((str(entry["address"]) for entry in addresses if entry.get("type") == "InternalIP"), "")
     names = str(annotations.get(RESOURCE_NAMES, "")).split(",")
-    exporter = ExporterFacts(annotations.get(VIRTUAL_GPUS) == "true", frozenset(filter(None, names)))
+    exporter = ExporterFacts(
+        virtual_gpus=annotations.get(VIRTUAL_GPUS) == "true",
+        resource_names=frozenset(filter(None, names)),
+        kubernetes=annotations.get(KUBERNETES) != "false",
+    )
     name, uid = str(metadata["name"]), str(metadata.get("uid", ""))
     return NodeFacts(name, uid, address, gpu, count, division, exporter, HostMeter(meter))
 

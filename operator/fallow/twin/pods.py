@@ -85,13 +85,18 @@ class Division:
 
 @dataclass(frozen=True, slots=True)
 class ExporterFacts:
-    """How dcgm-exporter was started: --kubernetes-virtual-gpus, and NVIDIA_RESOURCE_NAMES besides its own."""
+    """How dcgm-exporter was started: --kubernetes-virtual-gpus, and NVIDIA_RESOURCE_NAMES besides its own.
+
+    Without --kubernetes it names no pods.
+    """
 
     virtual_gpus: bool = False
     resource_names: frozenset[str] = frozenset()
+    kubernetes: bool = True
 
     def sees(self, resource: str) -> bool:
-        return resource == GPU_RESOURCE or resource.startswith(MIG_PREFIX) or resource in self.resource_names
+        own = resource == GPU_RESOURCE or resource.startswith(MIG_PREFIX)
+        return self.kubernetes and (own or resource in self.resource_names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,14 @@ def test_with_virtual_gpus_dcgm_repeats_everything_for_each_pod() -> None:
         assert ['pod="busy",vgpu="0"' in rows[0], 'pod="idle",vgpu="1"' in rows[1]] == [True, True]
 
 
+@pytest.mark.parametrize("division", [Division(), Division(copies=2), instances("3g.40gb", "1g.10gb")])
+def test_an_exporter_that_does_not_ask_the_kubelet_names_no_pods(division: Division) -> None:
+    fleet = fleet_of(division)
+    fleet.put_pod(a_pod("a", resource="nvidia.com/mig-3g.40gb" if division.instances else "nvidia.com/gpu"))
+    assert "pod=" in dcgm_metrics(fleet.gpus())
+    assert "pod=" not in dcgm_metrics(fleet.gpus(), exporter=ExporterFacts(kubernetes=False))
+
+
 def test_renamed_copies_have_no_pod_labels_unless_the_exporter_knows_their_name() -> None:
     fleet = in_turns(resource=SHARED_RESOURCE)
     known = ExporterFacts(resource_names=frozenset({SHARED_RESOURCE}))

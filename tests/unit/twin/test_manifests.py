@@ -248,6 +248,11 @@ def test_a_nodes_exporters_are_annotated() -> None:
     assert facts.host_meter is HostMeter.KEPLER
 
 
+def test_an_exporter_may_be_started_without_asking_the_kubelet() -> None:
+    facts = a_divided_node({"nvidia.com/gpu": "1"}, {"twin.fallow.dev/kubernetes": "false"})
+    assert facts.exporter == ExporterFacts(kubernetes=False)
+
+
 def test_an_unknown_host_meter_says_what_to_write() -> None:
     manifest = a_node_manifest()
     manifest["metadata"]["annotations"] = {"twin.fallow.dev/host-meter": "ipmi"}
