@@ -29,8 +29,10 @@ class Baseline(ApiModel):
         Rule(
             "!has(self.bounds) || (has(self.joulesPerToken) && self.bounds.low <= self.joulesPerToken && "
             "self.joulesPerToken <= self.bounds.high)",
-            lambda b: b.bounds is None
-            or (b.joules_per_token is not None and b.bounds.low <= b.joules_per_token <= b.bounds.high),
+            lambda b: (
+                b.bounds is None
+                or (b.joules_per_token is not None and b.bounds.low <= b.joules_per_token <= b.bounds.high)
+            ),
             "bounds must hold joulesPerToken: low at most joulesPerToken, high at least",
             ".bounds",
         ),

@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 from fallow.adapters.reports.footprints import footprints
 from fallow.adapters.reports.learned import baseline_words, learned_families, with_learned
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Terms
-from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint, Phases, StepModel, VariantEnergy
 from fallow.domain.ledger import Book, Ledger, Period, Span
@@ -174,4 +173,3 @@ def test_what_is_not_known_has_no_series() -> None:
     energies = {CHAT: {"bf16": VariantEnergy(H100, VAGUE)}}
     text = page(told(books(), energies=energies, phases={CHAT: {Span.TODAY: VAGUE}}, rebounds={CHAT: VAGUE}))
     assert not [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert Estimates().energies == {}
