@@ -24,6 +24,7 @@ from fallow.app.audit.options import Sort, View, Way
 from fallow.app.cli import app
 from fallow.domain.units import Instant, Seconds
 from fallow.footprint.audit.report import Audit
+from fallow.footprint.audit.uses import Use
 from fallow.twin.physics.requests import Request
 from fallow.twin.vllm_metrics import vllm_metrics
 from tests.accounting.stage import Stage, node
@@ -182,6 +183,21 @@ async def test_json_csv_and_screen_tell_the_same(said: Audit) -> None:
     for finding in told["findings"]:
         assert finding["kind"] in text
     assert f"{told['totals']['watts']:,.0f}" in text
+
+
+async def test_every_field_is_described_and_every_use_has_a_row(said: Audit) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "audit.md").read_text()
+
+    def names(told: object) -> set[str]:
+        if isinstance(told, list):
+            return set().union(*(names(one) for one in told))
+        if not isinstance(told, dict):
+            return set()
+        return set(told).union(*(names(one) for one in told.values()))
+
+    fields = names(plain.as_json(said)) - {"schema", "money", *(use.value for use in Use)}
+    assert {name for name in fields if name not in page} == set()
+    assert all(f"| {use.value} |" in page for use in Use)
 
 
 async def test_the_uses_of_the_totals_add_up(said: Audit) -> None:

@@ -26,13 +26,16 @@ class EnergyMethod(StrEnum):
 class Tenure:
     """A GPU, or a part of one, in the hands of one pod during a slot; `holder` None: the meter names nobody.
 
-    `part` is the MIG instance, empty for a whole GPU. `weight` is its share of the slot, by time and by slices; those
-    of one slot add up to 1. Activities are means over its time, 0..1; None where the field is not exported.
+    `part` is the MIG instance, empty for a whole GPU. `time` is the share of the slot in which the pod held it,
+    `weight` that share times its share of the GPU; the weights of one slot add up to 1. Activities are means over its
+    time, 0..1, None where not exported; where several pods use a GPU `in_turns` they are those of all of them.
     """
 
     holder: PodRef | None
     part: str = ""
     weight: float = 1.0
+    time: float = 1.0
+    in_turns: bool = False
     activity: float | None = None
     activity_source: ActivitySource | None = None
     sm: float | None = None

@@ -125,8 +125,8 @@ async def test_a_holder_that_changes_within_a_slot_has_its_share_of_the_samples(
     assert weights[4] == {CHAT: 1.0}
     assert weights[5] == {None: 1.0}
     assert joules(gpu) == 100 * LENGTH
-    half = {tenure.holder: tenure.activity for tenure in gpu.slots[2].tenures}
-    assert half == {None: 0.0, CHAT: 0.5}
+    half = {tenure.holder: (tenure.activity, tenure.time) for tenure in gpu.slots[2].tenures}
+    assert half == {None: (0.0, 0.5), CHAT: (0.5, 0.5)}
 
 
 async def test_a_counter_that_began_anew_is_bridged_by_power(rig: Rig) -> None:
@@ -177,17 +177,20 @@ async def test_instances_of_a_gpu_share_its_one_counter_by_slices(rig: Rig) -> N
         rig.gpus(START + at, held, Gpu(active=0.0, instance="7", **common))  # type: ignore[arg-type]
     gpu = only(await rig.read())
     assert joules(gpu) == 300 * LENGTH
-    parts = {tenure.part: (tenure.holder, tenure.weight, tenure.activity) for tenure in gpu.slots[3].tenures}
-    assert parts == {"1g.10gb #1": (CHAT, 0.5, pytest.approx(0.8)), "1g.10gb #7": (None, 0.5, 0.0)}
+    parts = {t.part: (t.holder, t.weight, t.time, t.activity) for t in gpu.slots[3].tenures}
+    assert parts == {"1g.10gb #1": (CHAT, 0.5, 1.0, pytest.approx(0.8)), "1g.10gb #7": (None, 0.5, 1.0, 0.0)}
 
 
 async def test_pods_that_take_turns_share_a_gpu_equally(rig: Rig) -> None:
     for at in range(0, LENGTH + 1, EVERY):
-        copies = [Gpu(watts=300, millijoules=at * 300_000, holder=("lab", name)) for name in ("a", "b", "c", "d")]
-        rig.gpus(START + at, *copies)
+        pods = [Gpu(watts=300, millijoules=at * 300_000, holder=("lab", name)) for name in "abcd"]
+        copies = [gpu_page(pod).replace('pod="', f'vgpu="{number}",pod="') for number, pod in enumerate(pods)]
+        for page in copies:
+            rig.server.scrape(page, NODE, START + at, honor_labels=True)
     gpu = only(await rig.read())
     assert joules(gpu) == 300 * LENGTH
-    assert {t.holder: t.weight for t in gpu.slots[0].tenures} == {PodRef("lab", name): 0.25 for name in "abcd"}
+    told = {t.holder: (t.weight, t.time, t.in_turns) for t in gpu.slots[0].tenures}
+    assert told == {PodRef("lab", name): (0.25, 1.0, True) for name in "abcd"}
 
 
 async def test_labels_that_prometheus_renamed_name_the_workload(rig: Rig) -> None:

@@ -115,7 +115,7 @@ def test_a_declared_minimum_that_nobody_asked_for_a_day_is_accused_and_named() -
 
 def test_holders_that_took_turns_have_a_line_each_by_their_time() -> None:
     slots = {
-        0: gpu_slot(CONTEXT, tenure(CHAT, weight=0.25), tenure(None, weight=0.75)),
+        0: gpu_slot(CONTEXT, tenure(CHAT, weight=0.25, time=0.25), tenure(None, weight=0.75, time=0.75)),
         1: gpu_slot(BARE, tenure(None)),
     }
     known = replace(survey(), controllers={("llm", "chat-7d9f"): CHAT_DEPLOYMENT})
@@ -185,6 +185,33 @@ def test_instances_of_a_gpu_are_lines_of_their_own() -> None:
     said = audit(window(gpu(gpu_slot(300, held, free))), survey(), RATES)
     assert [(one.use, one.lines[0].row.key.part) for one in said.findings] == [(Use.UNALLOCATED, "1g.10gb #7")]
     assert said.totals.gpus == 1
+
+
+def test_an_instance_has_its_own_watts_and_the_time_it_was_held() -> None:
+    idle, works = (
+        tenure(CHAT, part="1g.10gb #7", weight=0.25),
+        tenure(LAB, part="3g.40gb #1", weight=0.75, activity=0.9),
+    )
+    said = audit(window(gpu(gpu_slot(BARE + 200, idle, works))), survey(), RATES)
+    line = next(one for one in said.lines if one.row.key.part == "1g.10gb #7")
+    assert line.watts.value == pytest.approx(BARE / 4)
+    assert line.evidence == "no work in 2 h, 18 W mean, activity 0%"
+    assert line.share_of_time == 1.0
+
+
+def test_who_rests_on_a_gpu_used_in_turns_is_accused_of_its_part_of_the_baseline_only() -> None:
+    slot = gpu_slot(600, tenure(CHAT, 0.9, weight=0.5, in_turns=True), tenure(LAB, 0.9, weight=0.5, in_turns=True))
+    said = audit(window(gpu(slot), engines={CHAT: QUIET}), survey(holding(), holding(LAB, NOTEBOOK)), RATES)
+    (finding,) = said.findings
+    assert (finding.use, finding.workload) == (Use.LOADED_IDLE, CHAT_DEPLOYMENT)
+    assert finding.watts.value == pytest.approx(CONTEXT / 2)
+
+
+def test_where_a_node_s_labels_tell_of_copies_no_engine_is_accused_of_another_s_activity() -> None:
+    known = survey(holding())
+    shared = replace(known.nodes["gpu-1"], labels={"nvidia.com/gpu.replicas": "4"})
+    seen = window(gpu(gpu_slot(500, tenure(activity=1.0))), engines={CHAT: QUIET})
+    assert Use.SPINNING not in {one.use for one in audit(seen, replace(known, nodes={"gpu-1": shared}), RATES).findings}
 
 
 def test_a_pod_on_two_instances_of_a_gpu_does_not_hide_a_free_one() -> None:

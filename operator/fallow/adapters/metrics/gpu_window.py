@@ -19,6 +19,8 @@ from fallow.domain.readings import ActivitySource, PodRef, compute_slices
 from fallow.domain.units import Instant, Joules, Seconds, Watts, from_millijoules
 from fallow.domain.windows import EnergyMethod, GpuSlot, GpuWindow, Tenure
 
+# on the series of pods that use a GPU in turns, where the exporter names them all
+_COPY = "vgpu"
 # no GPU draws this much for a whole slot: a counter that claims it is broken
 _HIGHEST_WATTS = 2000.0
 # by how much of the slots with watts the counter must reach, to be the GPU's method
@@ -53,12 +55,13 @@ class GpuSeries:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A GPU or MIG instance and a holder, as one exporter names them."""
+    """A GPU, a MIG instance or a copy in turns, and a holder, as one exporter names them."""
 
     instance: str
     part: str
     slices: int
     holder: PodRef | None
+    copy: str
 
 
 @dataclass(slots=True)
@@ -102,6 +105,7 @@ def _put(
             part=f"{profile or 'MIG'} #{instance}" if instance else "",
             slices=compute_slices(profile) if instance else 1,
             holder=reading.holder or next((share.holder for share in reading.shares), None),
+            copy=series.labels.get(_COPY, ""),
         )
         values = gpu.signals.setdefault(signal, {}).setdefault(place, {})
         for edge, value in series.values.items():
@@ -202,10 +206,21 @@ def _tenures(gpu: _Gpu, edge: int, exporter: str) -> tuple[Tenure, ...]:
         # the whole GPU beside its instances is no part of its own
         places = {place: weight for place, weight in places.items() if place.part}
     total = sum(places.values())
-    return tuple(_tenure(gpu, place, edge, weight / total) for place, weight in places.items()) if total > 0 else ()
+    if total <= 0:
+        return ()
+    return tuple(
+        _tenure(gpu, place, edge, weight=weight / total, time=_time(place, places)) for place, weight in places.items()
+    )
 
 
-def _tenure(gpu: _Gpu, place: _Place, edge: int, weight: float) -> Tenure:
+def _time(place: _Place, weights: Mapping[_Place, float]) -> float:
+    """Holders of one part follow each other; copies in turns are there at the same time."""
+    if place.copy:
+        return weights[place] / max(weights.values())
+    return weights[place] / sum(weight for other, weight in weights.items() if other.part == place.part)
+
+
+def _tenure(gpu: _Gpu, place: _Place, edge: int, *, weight: float, time: float) -> Tenure:
     active, sm, tensor, memory = (_ratio(gpu, signal, place, edge) for signal in _RATIOS)
     util = _ratio(gpu, Signal.UTIL, place, edge, percent=True)
     activity, source = active, ActivitySource.ENGINE_ACTIVE
@@ -215,6 +230,8 @@ def _tenure(gpu: _Gpu, place: _Place, edge: int, weight: float) -> Tenure:
         holder=place.holder,
         part=place.part,
         weight=weight,
+        time=time,
+        in_turns=bool(place.copy),
         activity=activity,
         activity_source=None if activity is None else source,
         sm=sm,

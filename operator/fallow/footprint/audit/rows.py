@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fallow.domain.readings import ActivitySource, PodRef
-from fallow.domain.units import Joules, Seconds
+from fallow.domain.units import Joules, Seconds, energy
 from fallow.domain.windows import (
     EnergyMethod,
     EngineSlot,
@@ -34,6 +34,7 @@ from fallow.footprint.audit.uses import (
 )
 from fallow.footprint.hardware import hardware_of, idle_ceiling
 
+_COPIES = "nvidia.com/gpu.replicas"
 # a GPU that somebody holds, and nothing says who
 UNNAMED = WorkloadRef("", "", "not named")
 
@@ -116,6 +117,8 @@ class _Reckoning:
         self._survey = survey
         self._hidden = hidden_holders(window, survey)
         self._silent = {pod: not any(slot.worked for slot in slots.values()) for pod, slots in window.engines.items()}
+        # where the exporter names one of several pods, the node's labels still tell that there are more
+        self._in_turns = {name for name, node in survey.nodes.items() if node.labels.get(_COPIES, "1") not in {"", "1"}}
         self._products = {gpu.uuid: self._product(gpu) for gpu in window.gpus}
         self._tallies: defaultdict[RowKey, Tally] = defaultdict(Tally)
 
@@ -147,7 +150,8 @@ class _Reckoning:
             for number, slot in gpu.slots.items():
                 if not slot.tenures:
                     yield _Place(gpu, number, slot, Tenure(None), slot.energy.value, None, UNNAMED)
-                for tenure, share in zip(slot.tenures, shares(slot, hardware), strict=True):
+                for seen, share in zip(slot.tenures, shares(slot, hardware), strict=True):
+                    tenure = replace(seen, in_turns=True) if gpu.node in self._in_turns and not seen.part else seen
                     pod, workload = self._holder(gpu, number, tenure)
                     yield _Place(gpu, number, slot, tenure, slot.energy.value * share, pod, workload)
 
@@ -203,7 +207,12 @@ class _Reckoning:
             )
         if said is Verdict.STILL:
             kept = standby[place.workload].share(place.pod, place.number)
-            return {Use.STANDBY: joules * kept, Use.LOADED_IDLE: joules * (1 - kept)}
+            own = joules
+            if place.tenure.in_turns:
+                # what goes beyond its part of the loaded baseline is the others' work
+                seconds = Seconds(place.slot.seconds * place.tenure.weight)
+                own = min(joules, energy(hardware_of(product).context, seconds).value)
+            return {Use.STANDBY: own * kept, Use.LOADED_IDLE: own * (1 - kept), Use.USEFUL: joules - own}
         return {Use.SPINNING if said is Verdict.SPUN else Use.UNKNOWN: joules}
 
     def _scaled(self, workload: WorkloadRef | None) -> Scaled:
@@ -234,11 +243,11 @@ def _free(place: _Place, product: str) -> Use:
 
 def _note(tally: Tally, place: _Place, engine: EngineSlot | None) -> None:
     slot, tenure = place.slot, place.tenure
-    seconds = slot.seconds * tenure.weight
+    seconds = slot.seconds * tenure.time
     tally.seconds += seconds
     tally.methods[slot.method] = tally.methods.get(slot.method, 0.0) + place.joules
     tally.watts_seen |= slot.watts is not None
-    for seen in (slot.peak, slot.watts):
+    for seen in (slot.peak, slot.watts) if len(slot.tenures) == 1 and not tenure.part else ():
         tally.peak = max(tally.peak, seen.value if seen else 0.0)
     if place.pod is not None:
         tally.pods.add(place.pod)

@@ -70,6 +70,7 @@ class Holder:
 
 
 def verdict(slot: GpuSlot, tenure: Tenure, holder: Holder, product: str) -> Verdict:
+    """Of a GPU used in turns nobody's own activity is known: it is judged as a whole, and nobody is said to spin."""
     engine, activity = holder.engine, tenure.activity
     if engine is not None and engine.worked:
         return Verdict.WORKED
@@ -82,13 +83,14 @@ def verdict(slot: GpuSlot, tenure: Tenure, holder: Holder, product: str) -> Verd
         return Verdict.UNCLEAR
     draws = watts is not None and watts > idle_ceiling(product)
     if draws or (activity is not None and activity > BUSY_ACTIVITY):
-        return Verdict.SPUN if _spins(tenure, watts, product) else Verdict.WORKED
+        return Verdict.SPUN if _spins(tenure, watts, product) and not tenure.in_turns else Verdict.WORKED
     return Verdict.STILL
 
 
 def _spins_as_an_engine(tenure: Tenure, engine: EngineSlot) -> bool:
     """Busy without a token: the GPU says so, or requests that hang in it while it draws on."""
-    return (tenure.activity is not None and tenure.activity >= ENGINE_SPIN_ACTIVITY) or engine.running > 0
+    busy = tenure.activity is not None and tenure.activity >= ENGINE_SPIN_ACTIVITY and not tenure.in_turns
+    return busy or engine.running > 0
 
 
 def _spins(tenure: Tenure, watts: Watts | None, product: str) -> bool:
@@ -107,8 +109,8 @@ def _spins(tenure: Tenure, watts: Watts | None, product: str) -> bool:
 
 
 def _own_watts(slot: GpuSlot, tenure: Tenure) -> Watts | None:
-    """Watts of a whole GPU in one hand; those of a shared one say nothing about one of its holders."""
-    return None if tenure.part or len(slot.tenures) > 1 else mean_watts(slot)
+    """Watts of a whole GPU; those of one in parts say nothing about one of its holders."""
+    return None if tenure.part or (len(slot.tenures) > 1 and not tenure.in_turns) else mean_watts(slot)
 
 
 def mean_watts(slot: GpuSlot) -> Watts | None:
