@@ -169,6 +169,11 @@ def test_metrics_tell_models_bins_phases_and_savings() -> None:
         assert line in text
 
 
+def test_a_service_whose_first_energy_is_not_stored_yet_has_no_phases() -> None:
+    text = page(told(replace(books(), books={}), phases={CHAT: {Span.TODAY: PHASES}}))
+    assert "fallow_service_phase_joules_per_token{" not in text
+
+
 def test_what_is_not_known_has_no_series() -> None:
     energies = {CHAT: {"bf16": VariantEnergy(H100, VAGUE)}}
     text = page(told(books(), energies=energies, phases={CHAT: {Span.TODAY: VAGUE}}, rebounds={CHAT: VAGUE}))

@@ -207,9 +207,11 @@ def _phase_families(report: CycleReport) -> Iterator[Metric]:
     }
     for key, periods in sorted(report.estimates.phases.items()):
         phases = periods.get(Span.TODAY)
-        if report.ledger is None or phases is None or isinstance(phases, Missing):
+        books = () if report.ledger is None else report.ledger.service_books(key)
+        # what is stored and told may be older than the estimates: without a line of the service yet
+        if not books or phases is None or isinstance(phases, Missing):
             continue
-        account = together(report.ledger.service_books(key), Span.TODAY).account
+        account = together(books, Span.TODAY).account
         parts = {
             "prefill": phases.prefill,
             "decode": phases.decode,
