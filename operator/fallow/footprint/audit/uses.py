@@ -122,14 +122,15 @@ def mean_watts(slot: GpuSlot) -> Watts | None:
 def shares(slot: GpuSlot, hardware: Hardware) -> tuple[float, ...]:
     """How the slot's energy is shared among its tenures: bare power by weight, the rest by activity times weight.
 
-    footprint of MIG after Kepler's rule; where an activity is missing, all of it by weight.
+    As the books do for MIG, after Kepler's rule; where an activity is missing, all of it by weight.
     """
     weights = [tenure.weight for tenure in slot.tenures]
     worked = [tenure.activity * tenure.weight for tenure in slot.tenures if tenure.activity is not None]
     if len(worked) < len(weights) or sum(worked) <= 0 or slot.energy.value <= 0:
         return tuple(weights)
     bare = min(energy(hardware.bare, slot.seconds) / slot.energy, 1.0)
-    return tuple(bare * weight + (1 - bare) * part / sum(worked) for weight, part in zip(weights, worked, strict=True))
+    done = sum(worked)
+    return tuple(bare * weight + (1 - bare) * (part / done) for weight, part in zip(weights, worked, strict=True))
 
 
 def working_split(joules: float, seconds: Seconds, context: Watts, holder: Holder, activity: float | None) -> Split:
