@@ -13,7 +13,7 @@ import yaml
 
 from e2e.harness.credentials import write_kubeconfig
 from e2e.harness.errors import CommandError
-from e2e.harness.nodes import MIB_PER_GPU, addresses, gpu_node
+from e2e.harness.nodes import MIB_PER_GPU, Shape, addresses, gpu_node
 from e2e.harness.process import wait_for
 
 COMMAND_LIMIT = 60.0
@@ -75,8 +75,9 @@ class Commands:
         *,
         zone: str = "simulated-a",
         memory_mib: int | None = None,
+        shapes: Sequence[Shape] = (),
     ) -> list[str]:
-        """Creates simulated nodes, waits until they are Ready and returns their names."""
+        """Creates simulated nodes, waits until they are Ready and returns their names; `shapes` change them first."""
         memory = MIB_PER_GPU.get(product, 81_559) if memory_mib is None else memory_mib
         names = [f"gpu-{number:04d}" for number in range(self._nodes, self._nodes + count)]
         self._nodes += count
@@ -86,6 +87,9 @@ class Commands:
             gpu_node(name, gpus=gpus, product=product, address=next(self._addresses), zone=zone, memory_mib=memory)
             for name in names
         ]
+        for node in nodes:
+            for shape in shapes:
+                shape(node)
         self.kubectl("create", "-f", "-", input=yaml.safe_dump_all(nodes), limit=COMMAND_LIMIT + count)
         # One list for all: `kubectl wait` opens a watch for each.
         wait_for(lambda: self._ready_nodes() >= set(names), "the new nodes to be Ready", COMMAND_LIMIT + count)

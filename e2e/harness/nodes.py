@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from e2e.harness.namespace import NODES
 
 MANAGED = "kwok.x-k8s.io/node"
 ADDRESS = "twin.fallow.dev/node-ip"
+
+JSON = dict[str, Any]
+Shape = Callable[[JSON], None]
 
 MIB_PER_GPU = {
     "NVIDIA-A100-SXM4-80GB": 81_920,
@@ -28,7 +31,7 @@ def addresses() -> Iterator[str]:
         yield str(host)
 
 
-def gpu_node(name: str, *, gpus: int, product: str, address: str, zone: str, memory_mib: int) -> dict[str, Any]:
+def gpu_node(name: str, *, gpus: int, product: str, address: str, zone: str, memory_mib: int) -> JSON:
     """A node of a GPU server; with gpus=0 a plain one."""
     labels = {
         "kubernetes.io/hostname": name,
@@ -61,3 +64,45 @@ def gpu_node(name: str, *, gpus: int, product: str, address: str, zone: str, mem
         },
         "status": {"capacity": resources, "allocatable": resources},
     }
+
+
+def annotated(**annotations: str) -> Shape:
+    """With annotations of the twin (docs/twin.md), named with _ for -: its meters, and how its exporter was started."""
+
+    def shape(node: JSON) -> None:
+        node["metadata"]["annotations"] |= {
+            f"twin.fallow.dev/{key.replace('_', '-')}": value for key, value in annotations.items()
+        }
+
+    return shape
+
+
+def in_instances(profiles: Mapping[str, int]) -> Shape:
+    """All its GPUs under MIG's mixed strategy: so many instances of each profile, such as 1g.10gb, on the node."""
+
+    def shape(node: JSON) -> None:
+        offered = {f"nvidia.com/mig-{profile}": count for profile, count in profiles.items()}
+        counts = {f"{resource}.count": str(count) for resource, count in offered.items()}
+        node["metadata"]["labels"] |= {"nvidia.com/mig.strategy": "mixed", **counts}
+        offer(node, offered)
+
+    return shape
+
+
+def in_turns(copies: int) -> Shape:
+    """So many copies of each GPU for time-slicing under the GPU's own name; the product then ends in -SHARED."""
+
+    def shape(node: JSON) -> None:
+        labels = node["metadata"]["labels"]
+        labels["nvidia.com/gpu.product"] += "-SHARED"
+        labels |= {"nvidia.com/gpu.replicas": str(copies), "nvidia.com/gpu.sharing-strategy": "time-slicing"}
+        offer(node, {"nvidia.com/gpu": int(labels["nvidia.com/gpu.count"]) * copies})
+
+    return shape
+
+
+def offer(node: JSON, resources: Mapping[str, int]) -> None:
+    """These in place of whole GPUs."""
+    for amounts in (node["status"]["capacity"], node["status"]["allocatable"]):
+        amounts.pop("nvidia.com/gpu", None)
+        amounts.update({name: str(count) for name, count in resources.items()})

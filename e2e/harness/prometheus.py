@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from e2e.harness.process import Program, free_ports
 
 START_LIMIT = 60.0
 DCGM_PORT = 9400
+AGENT_PORT, RAPL_PORT, KEPLER_PORT = 9401, 9100, 28282
 VLLM_PORT = 8000
+# annotations of nodes: dcgm-exporter runs wherever there are GPUs, the others where a test says so
+AGENT, HOST_METER = "twin.fallow.dev/agent", "twin.fallow.dev/host-meter"
 
 Rules = list[dict[str, Any]]
 
@@ -87,13 +91,11 @@ def configuration(kubeconfig: Path, scrape_seconds: float, static: Mapping[str, 
             "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": str(kubeconfig)}],
             "relabel_configs": vllm_rules(),
         },
-        {
-            "job_name": "dcgm-exporter",
-            # The exporter writes namespace and pod of the workload that holds the GPU; those count.
-            "honor_labels": True,
-            "kubernetes_sd_configs": [{"role": "node", "kubeconfig_file": str(kubeconfig)}],
-            "relabel_configs": dcgm_rules(),
-        },
+        # The exporter and the agent write namespace and pod of the workload that holds the GPU; those count.
+        node_job("dcgm-exporter", kubeconfig, DCGM_PORT, "label", "nvidia.com/gpu.product", ".+"),
+        node_job("node-agent", kubeconfig, AGENT_PORT, "annotation", AGENT, "true"),
+        node_job("node-exporter", kubeconfig, RAPL_PORT, "annotation", HOST_METER, "rapl|both"),
+        node_job("kepler", kubeconfig, KEPLER_PORT, "annotation", HOST_METER, "kepler|both"),
         *({"job_name": job, "static_configs": [{"targets": list(addresses)}]} for job, addresses in static.items()),
     ]
     return {
@@ -137,15 +139,22 @@ def vllm_rules() -> Rules:
     ]
 
 
-def dcgm_rules() -> Rules:
+def node_job(name: str, kubeconfig: Path, port: int, sort: str, key: str, values: str) -> dict[str, Any]:
+    """An exporter at this port of the nodes of which the label or annotation matches; the jobs share one watch."""
     node = "__meta_kubernetes_node"
-    return [
-        {"source_labels": [f"{node}_label_nvidia_com_gpu_product"], "regex": ".+", "action": "keep"},
-        {
-            "source_labels": [f"{node}_address_InternalIP"],
-            "regex": "(.+)",
-            "target_label": "__address__",
-            "replacement": f"$1:{DCGM_PORT}",
-        },
-        {"source_labels": [f"{node}_name"], "target_label": "node"},
-    ]
+    fact = f"{node}_{sort}_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
+    return {
+        "job_name": name,
+        "honor_labels": True,
+        "kubernetes_sd_configs": [{"role": "node", "kubeconfig_file": str(kubeconfig)}],
+        "relabel_configs": [
+            {"source_labels": [fact], "regex": values, "action": "keep"},
+            {
+                "source_labels": [f"{node}_address_InternalIP"],
+                "regex": "(.+)",
+                "target_label": "__address__",
+                "replacement": f"$1:{port}",
+            },
+            {"source_labels": [f"{node}_name"], "target_label": "node"},
+        ],
+    }

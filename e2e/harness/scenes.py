@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from e2e.harness.errors import HarnessError
+from e2e.harness.nodes import Shape
 from e2e.harness.stack import OPERATOR_NAMESPACE, RELEASE, Stack
 from e2e.harness.watching import Levels, Watch
 
@@ -161,6 +162,12 @@ class Scene:
         self.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         self._made.append(("namespace", name))
         self.put(policy(name, mode, **rules))
+        return name
+
+    def add_node(self, gpus: int, *shapes: Shape) -> str:
+        """One more node, of another kind than those the scene began with."""
+        (name,) = self.cluster.add_gpu_nodes(1, gpus, PRODUCT, shapes=shapes)
+        self.nodes.append(name)
         return name
 
     def put(self, *objects: JSON) -> None:
