@@ -15,6 +15,8 @@ STAMP := $(VENV)/.installed
 HARNESS := $(BIN)/python -m e2e.harness
 # What is generated from the models in operator/fallow/api and committed.
 GENERATED := crds charts/fallow/crds docs/reference/kinds.md
+# one process a core; a file's tests stay together, since they may share an expensive beginning
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -73,7 +75,7 @@ imports: $(STAMP) ## the import contracts
 
 unit: $(STAMP) ## tests that need no cluster
 	$(call say,unit: pytest without a cluster)
-	@$(BIN)/python -m pytest tests -m "not cluster"
+	@$(BIN)/python -m pytest tests -m "not cluster" $(SIDE_BY_SIDE)
 
 generated: crds ## fail when regenerated CRDs or docs differ from the committed ones
 	$(call say,generated: compared with git)
@@ -89,8 +91,14 @@ build: $(STAMP) ## build the test cluster's programs (once; some 12 minutes on 2
 	@$(HARNESS) build
 
 test: build ## every test, on a real API server with simulated nodes
+ifeq ($(T),)
+	@$(MAKE) unit
+	$(call say,test: what needs a cluster, in a network namespace of its own)
+	@$(HARNESS) exec -- $(BIN)/python -m pytest -m cluster
+else
 	$(call say,test: pytest in a network namespace of its own)
 	@$(HARNESS) exec -- $(BIN)/python -m pytest $(T)
+endif
 
 demo: build ## the whole story live, in about five minutes (KEEP=1 leaves the cluster up)
 	$(call say,demo: GPUs are simulated; everything else is real)

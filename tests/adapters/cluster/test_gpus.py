@@ -20,7 +20,8 @@ def seen_pod(limits: dict[str, str], **more: Any) -> Pod:
 
 
 def seen_node(capacity: dict[str, str], **labels: str) -> Node:
-    body = raw.node(gpus=0, **{f"nvidia.com/{name.replace('_', '.')}": value for name, value in labels.items()})
+    found: dict[str, Any] = {f"nvidia.com/{name.replace('_', '.')}": value for name, value in labels.items()}
+    body = raw.node(gpus=0, **found)
     body["status"]["capacity"] |= capacity
     mirror = Mirror()
     mirror.put(NODES, body)

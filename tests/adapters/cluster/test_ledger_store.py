@@ -32,7 +32,7 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
-        self.trouble: Callable[[], web.StreamResponse] | None = None
+        self.trouble: Callable[[], web.StreamResponse | None] | None = None
         self.delay = 0.0
         self.url = ""
         self._version = 100
