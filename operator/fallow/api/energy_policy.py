@@ -256,7 +256,7 @@ class EnergyPolicySpec(ApiModel):
     )
     power: PowerPolicy | None = Field(default=None, description=RECORDED + "Power caps. Absent: none.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
-        default=[], description=RECORDED + "Amounts that may be used in a period."
+        default=[], description="Amounts that may be used in a period. Reported by fallow report; onBurn is not acted on."
     )
     consolidation: Consolidation | None = Field(
         default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
@@ -273,7 +273,7 @@ class EnergyPolicySpec(ApiModel):
     )
     guards: Guards = Field(default=Guards(), description="What must hold before anything is changed.")
     targets: Annotated[list[Target], Field(max_length=8)] = Field(
-        default=[], description=RECORDED + "Reductions to reach in the long run."
+        default=[], description="Reductions to reach in the long run. Reported by fallow report."
     )
 
 

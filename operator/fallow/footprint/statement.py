@@ -1,6 +1,6 @@
 """The statement of a period: what each part of a cluster used, what of it was waste, and how far its goals are.
 
-Built from daily accounts alone; nothing here measures or books. Formulas R1 to R5 of docs/methodology.md.
+Built from daily accounts alone; nothing here measures or books. Formulas R1 to R6 of docs/methodology.md.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def line_name(line: LineKey) -> str:
 
 
 def sci(account: Account, count: float, unit: str) -> Figure[Grams] | Missing:
-    """S2 of an account: Software Carbon Intensity (ISO/IEC 21031) per functional unit; without a unit there is none.
+    """R3: Software Carbon Intensity (ISO/IEC 21031) per functional unit; without a unit there is none.
 
     Energy without an intensity would make it too small, so that it is Missing while any is unpriced.
     """
