@@ -256,7 +256,7 @@ class EnergyPolicySpec(ApiModel):
     )
     power: PowerPolicy | None = Field(default=None, description=RECORDED + "Power caps. Absent: none.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
-        default=[], description="Amounts that may be used in a period. Reported by fallow report; onBurn is not acted on."
+        default=[], description="Amounts that may be used in a period. Shown by fallow report; onBurn is not acted on."
     )
     consolidation: Consolidation | None = Field(
         default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
