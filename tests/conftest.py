@@ -1,6 +1,6 @@
 """How hypothesis looks for counterexamples: the same ones in every run, unless somebody goes looking for new ones.
 
-    HYPOTHESIS_PROFILE=search .venv/bin/python -m pytest tests/unit
+HYPOTHESIS_PROFILE=search .venv/bin/python -m pytest tests/unit
 """
 
 import os
