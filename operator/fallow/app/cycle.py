@@ -89,7 +89,7 @@ class Cycle:
 
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
         ledger = await self._bookkeeper.book(snapshot)
-        estimates = estimate(snapshot, ledger)
+        estimates = estimate(snapshot, ledger, self._bookkeeper.told)
         return self._watch.remember(snapshot, estimates), estimates
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:

@@ -24,8 +24,8 @@ from fallow.planner.quiet import idle_evidence
 from fallow.planner.selection import policy_for
 
 
-def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
-    """Estimate every service of the snapshot; pure."""
+def estimate(snapshot: Snapshot, ledger: Ledger | None, told: Ledger | None = None) -> Estimates:
+    """Estimate every service of the snapshot; pure. Phases are those of the books that are `told` beside them."""
     draw = draws(snapshot)
     energies = variant_energies(ledger) if ledger else {}
     return Estimates(
@@ -37,7 +37,7 @@ def estimate(snapshot: Snapshot, ledger: Ledger | None) -> Estimates:
         cluster_watts=draw.cluster,
         unallocated=draw.unallocated,
         energies=energies,
-        phases=service_phases(ledger, energies) if ledger else {},
+        phases=service_phases(told, energies) if told else {},
         rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()} if ledger else {},
     )
 
