@@ -252,7 +252,9 @@ def truths(before: JSON, after: JSON, nodes: Mapping[str, str]) -> dict[Line, fl
     found: dict[Line, float] = defaultdict(float)
     for sign, account in ((-1, before), (1, after)):
         for node in account["nodes"]:
-            zone = zone_of[node["node"]]
+            zone = zone_of.get(node["node"])
+            if zone is None:
+                continue  # a node of another scenario, whose metering has not ended yet
             found[Line("unattributed" if zone == "contested" else "unallocated", zone)] += sign * node["gpu_joules"]
         for pod in account["pods"]:
             zone = zone_of[pod["node"]]

@@ -81,15 +81,16 @@ def calm(scene: Scene, with_one: Cost) -> Cost:
     scene.until(lambda: scene.status(NAMESPACE, RESTING).get("idle", {}).get("resting"), "one service to rest")
     scene.until(lambda: len(told(scene)) == SERVICES, "a status of every service")
     scene.until(
-        lambda: time.time() - last_write(scene) > SETTLED and left_to_the_turn() > STEADY + SETTLED,
-        "the last write, and two minutes before figures are renewed",
+        lambda: time.time() - last_write(scene) > SETTLED and is_between_turns(),
+        "the last write, and two minutes in which no figures are renewed",
         limit=150 + TURN,
     )
     return counted(scene, seconds=STEADY)
 
 
-def left_to_the_turn() -> float:
-    return TURN - time.time() % TURN
+def is_between_turns() -> bool:
+    """Each status has its own moment in the first quarter after a turn."""
+    return TURN / 4 + SETTLED < time.time() % TURN < TURN - STEADY - SETTLED
 
 
 def told(scene: Scene) -> list[str]:
