@@ -257,8 +257,8 @@ def truths(before: JSON, after: JSON, nodes: Mapping[str, str]) -> dict[Line, fl
                 continue  # a node of another scenario, whose metering has not ended yet
             found[Line("unattributed" if zone == "contested" else "unallocated", zone)] += sign * node["gpu_joules"]
         for pod in account["pods"]:
-            zone = zone_of[pod["node"]]
-            if zone != "contested":
+            zone = zone_of.get(pod["node"])
+            if zone is not None and zone != "contested":
                 kind = "service" if pod["service"] else "foreign"
                 used = sign * pod["joules"]["total"]
                 found[Line(kind, zone, pod["namespace"], pod["service"] or "")] += used
