@@ -329,7 +329,7 @@ async def test_a_part_that_is_gone_or_changed_is_named(small: ConfigMapLedgerSto
 
 
 async def test_a_ledger_of_too_many_parts_is_refused_with_the_size(client: ApiClient, server: ApiServer) -> None:
-    with pytest.raises(Refused, match=r"takes \d+ bytes and may take 200: 1 GPUs"):
+    with pytest.raises(Refused, match=r"takes \d+ kB and may take 0.2 kB: 1 GPUs"):
         await ConfigMapLedgerStore(client, NAMESPACE, part_bytes=10).save(some_ledger())
     assert server.objects == {}
 
