@@ -76,8 +76,9 @@ class ConfigMapLedgerStore:
         content = await asyncio.to_thread(encode, ledger)
         first, *rest = [content[at : at + self._part_bytes] for at in range(0, len(content), self._part_bytes)]
         if len(rest) >= MOST_PARTS:
+            most = MOST_PARTS * self._part_bytes / 1e3
             raise Refused(
-                f"the ledger takes {len(content) / 1e3:.0f} kB and may take {MOST_PARTS * self._part_bytes / 1e3:g} kB: "
+                f"the ledger takes {len(content) / 1e3:.0f} kB and may take {most:g} kB: "
                 f"{len(ledger.gpus)} GPUs, {len(ledger.books)} lines. Run one Fallow per part of the cluster"
             )
         names = [await self._add_part(part) for part in rest]
