@@ -30,6 +30,11 @@ def condition(name: str, **change: str) -> dict[str, Any]:
         pytest.param({"decision": []}, Grade.NOTHING, id="an-empty-list"),
         pytest.param({"footprint": {"total": {"energyWh": {"best": 2}}}}, Grade.FIGURES, id="figure"),
         pytest.param({"summary": {"watts": "400 W"}}, Grade.SETTLING, id="a-figure-where-there-was-none"),
+        pytest.param(
+            {"footprint": {"total": {"energyWh": {"best": 1}, "phases": {"steps": 1}}}},
+            Grade.FIGURES,
+            id="what-was-learned-meanwhile",
+        ),
         pytest.param(condition("Ready", message="2 ready"), Grade.FIGURES, id="message"),
         pytest.param({"idle": {"state": "Active", "evidence": {"watts": "90 W"}}}, Grade.FIGURES, id="evidence"),
         pytest.param({"idle": {"state": "Standby", "evidence": {"watts": "90 W"}}}, Grade.SETTLING, id="idle-state"),

@@ -45,7 +45,7 @@ class Grading:
 SERVICE = Grading(
     settling=frozenset({"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet"}),
     figures=frozenset({"footprint", "summary", "idle.evidence"}),
-    shown=frozenset({"summary", "footprint.total"}),
+    shown=frozenset({"summary", "footprint.total.energyWh"}),
 )
 POLICY = Grading(
     settling=frozenset({"services", "pendingProposals"}),
@@ -57,7 +57,7 @@ ZONE = Grading(
         {"intensity.at", "intensity.passedOver", "marginal", "forecast", "pue", "footprint"}
         | {"summary.marginal", "summary.unallocated"}
     ),
-    shown=frozenset({"summary", "forecast", "pue", "footprint.total"}),
+    shown=frozenset({"summary", "forecast", "pue", "footprint.total.energyWh"}),
 )
 PROFILE = Grading()
 
