@@ -163,7 +163,7 @@ def _stalls(one: Setting) -> bool:
 
 
 def decode(cases: Cases, by: Coefficients) -> Decoding:
-    """A decode step in steady state; see docs/methodology.md, D1 to D4."""
+    """A decode step in steady state; see docs/methodology.md, K1 to K3."""
     batch, gpus, layers = cases.batch, cases.gpus, cases.layers
     several = gpus > 1
     prompt = np.choose(
