@@ -80,8 +80,10 @@ def calm(scene: Scene, with_one: Cost) -> Cost:
         scene.stack.traffic(NAMESPACE, name, steady(4))
     scene.until(lambda: scene.status(NAMESPACE, RESTING).get("idle", {}).get("resting"), "one service to rest")
     scene.until(lambda: len(told(scene)) == SERVICES, "a status of every service")
+    # what is learned of a service's first minutes is told at the next turn
+    started = time.time() // TURN
     scene.until(
-        lambda: time.time() - last_write(scene) > SETTLED and is_between_turns(),
+        lambda: time.time() // TURN > started and time.time() - last_write(scene) > SETTLED and is_between_turns(),
         "the last write, and two minutes in which no figures are renewed",
         limit=150 + TURN,
     )

@@ -79,7 +79,7 @@ class Draft:
 
 @dataclass(slots=True)
 class Pace:
-    """When an object was written last, for how many cycles a flickering state has stood, how often it may be told."""
+    """When an object was written last, or had its turn with nothing to tell; how long a flicker has stood; what is left."""
 
     written: Instant
     earned: Instant
@@ -196,12 +196,14 @@ class StatusReporter:
         pace.settling = pace.settling + 1 if grade is Grade.SETTLING else 0
         if grade is Grade.SETTLING:
             return pace.settling >= STANDS and pace.spend(now, self._refresh)
-        if grade is Grade.FIGURES:
-            turned = Instant(now // self._refresh * self._refresh)
-            # cycles as long as the interval may always come before an object's place in it: then the next one will do
-            is_its_turn = now >= turned + self._refresh * _spread(draft.uid)
-            return pace.written < turned and (is_its_turn or pace.written < turned - self._refresh)
-        return grade is Grade.URGENT
+        turned = Instant(now // self._refresh * self._refresh)
+        # cycles as long as the interval may always come before an object's place in it: then the next one will do
+        is_late = pace.written < turned - self._refresh
+        is_its_turn = pace.written < turned and (is_late or now >= turned + self._refresh * _spread(draft.uid))
+        if grade is Grade.NOTHING and is_its_turn:
+            # it had its turn and nothing to tell; a figure that differs later waits for the next one
+            pace.written = now
+        return grade is Grade.URGENT or (grade is Grade.FIGURES and is_its_turn)
 
     def _complain(self, draft: Draft, error: str) -> None:
         """Say once why a status cannot be written, and again when the reason changes."""
