@@ -79,7 +79,7 @@ class Draft:
 
 @dataclass(slots=True)
 class Pace:
-    """When an object was written last, or had its turn with nothing to tell; how long a flicker has stood; what is left."""
+    """When an object was written last, or had its turn with nothing to tell; how long a flicker has stood."""
 
     written: Instant
     earned: Instant
