@@ -1,0 +1,96 @@
+"""The operator's own cycle at the wheel of a simulated fleet: the same observe, estimate and decide as on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.cycle import Cycle, Sources
+from fallow.domain.reports import CycleReport
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.simulation.demand import Demand
+from fallow.twin.simulation.grid import Grid
+from fallow.twin.simulation.ports import Books, Declared, FleetCluster, FleetMetrics, GridCarbon
+from fallow.twin.simulation.record import Run
+from fallow.twin.simulation.result import Decided, Outcome
+from fallow.twin.simulation.run import Progress, Simulation
+from fallow.twin.simulation.setup import Setup
+
+# The operator's own defaults (app/settings.py).
+CYCLE = 15
+WINDOW = Seconds(120)
+LEDGER = Seconds(300)
+
+
+class Steering:
+    """One simulated fleet with Fallow in charge; `every` seconds a cycle."""
+
+    def __init__(self, simulation: Simulation, declared: Declared, *, every: int = CYCLE) -> None:
+        self.simulation = simulation
+        self._every = every
+        self._cluster = FleetCluster(simulation, declared)
+        began = simulation.run.began
+        self._cycle = Cycle(
+            Sources(
+                cluster=self._cluster,
+                metrics=FleetMetrics(simulation, declared),
+                carbon=GridCarbon(simulation),
+            ),
+            Bookkeeper(Books(), LEDGER),
+            reporters=(),
+            window=WINDOW,
+            clock=lambda: began + simulation.now,
+        )
+
+    async def drive(self, progress: Progress | None = None) -> None:
+        """To the end of the demand."""
+        simulation = self.simulation
+        while not simulation.ended:
+            self._note(await self._cycle.run())
+            simulation.advance(simulation.now + self._every)
+            simulation.in_flight.clear()
+            if progress is not None:
+                progress(simulation.now)
+
+    def _note(self, report: CycleReport) -> None:
+        """Every change with the words of the decision behind it."""
+        asked, self._cluster.asked = self._cluster.asked, []
+        changes: dict[ServiceKey, tuple[dict[str, int], dict[str, int]]] = {}
+        for key, variant, before, after in asked:
+            was, now = changes.setdefault(key, ({}, {}))
+            was[variant], now[variant] = before, after
+        for key, (was, now) in changes.items():
+            why = report.plan.services[key].standing
+            self.simulation.recorder.decisions.append(
+                Decided(
+                    at=float(self.simulation.now),
+                    service=key,
+                    action=why.action,
+                    before=was,
+                    after=now,
+                    lever=why.lever,
+                    reason=str(why.reason),
+                    message=why.message,
+                )
+            )
+
+
+def steered(
+    setup: Setup,
+    demand: Demand,
+    grid: Grid,
+    declared: Declared,
+    *,
+    seed: int = 0,
+    began: Instant = Instant(0.0),
+    every: int = CYCLE,
+    name: str = "fallow",
+    progress: Progress | None = None,
+) -> Outcome:
+    """The whole demand under Fallow with what is declared."""
+    started = time.perf_counter()
+    simulation = Simulation(setup, demand, grid, Run(name, seed, began))
+    asyncio.run(Steering(simulation, declared, every=every).drive(progress))
+    return simulation.recorder.outcome(simulation.run, took=time.perf_counter() - started)

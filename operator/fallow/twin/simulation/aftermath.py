@@ -1,0 +1,245 @@
+"""What follows from a stretch of seconds of all engines: energy, first tokens, gaps, kept objectives, counters.
+
+Seconds are rows and pools are columns, so a stretch costs little more than a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from fallow.twin.physics.constants import CHUNK_TOKENS
+from fallow.twin.simulation.demand import Array
+from fallow.twin.simulation.sight import LATENCY_BOUNDS, IntArray
+from fallow.twin.simulation.steady import mixed
+
+if TYPE_CHECKING:
+    from fallow.twin.simulation.engines import Pools
+
+# Requests of equal weight that stand for all: where an exponential wait lies (in means) and a length (in deviations).
+SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+WAITS = -np.log1p(-SHARES)
+LENGTHS = ndtri(np.array([1 / 6, 1 / 2, 5 / 6]))
+WIDTH = len(LATENCY_BOUNDS)
+TINY = 1e-12
+
+
+@dataclass(slots=True)
+class Stretch:
+    """What happened second by second: a row each. Columns are pools, of `waited` (s) services.
+
+    `entered`, `ended`: requests. `spent`: seconds of each replica's time on prompts, `backlog`: of prompts there at the
+    second's start. `mixing`: those who begin to decode as a share of all who do. `output`: mean tokens of an answer.
+    `step`: seconds; `rate`: departures per second and request.
+    """
+
+    entered: Array
+    ended: Array
+    spent: Array
+    backlog: Array
+    mixing: Array
+    output: Array
+    step: Array
+    rate: Array
+    waited: Array
+
+    @classmethod
+    def empty(cls, seconds: int, columns: int, services: int) -> Stretch:
+        return cls(*(np.empty((seconds, columns)) for _ in range(8)), np.zeros((seconds, services)))
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums since the start, by column; energy in joules of all GPUs of the pool. `good*` kept both objectives."""
+
+    joules: Array
+    idle: Array
+    admitted: Array
+    done: Array
+    good: Array
+    prompt: Array
+    generated: Array
+    good_tokens: Array
+
+
+# What one replica of each column did since the start, had it been there all along: a pod shows the difference. Seconds
+# with work; tokens; requests; steps; then tokens by the time since the one before and requests by their first token.
+JOULES, BUSY, PROMPT, GENERATED, DONE, STEPS = range(6)
+GAPS, TTFT = slice(6, 6 + WIDTH), slice(6 + WIDTH, 6 + 2 * WIDTH)
+
+
+class Aftermath:
+    """Keeps the sums, and of the requests that decode in each column the means that their ends are judged by."""
+
+    def __init__(self, pools: Pools, starts: IntArray) -> None:
+        tables, service = pools.tables, pools.service
+        self._starts = starts
+        self._pools = len(tables)
+        both = np.concatenate((service, service))
+        self._both = both
+        width = max(len(table.step) for table in tables)
+        self._base = np.tile(np.arange(len(tables)) * width, 2)
+        self._last = np.tile([len(table.step) - 1.0 for table in tables], 2)
+        even = [table.watts for table in tables]
+        self._even = np.concatenate([_padded(watts, width) for watts in even])
+        self._spread = np.concatenate([_padded(mixed(watts) - watts, width) for watts in even])
+        self._context = np.tile([table.context for table in tables], 2)
+        self._prefill_watts = np.tile([table.prefill_watts for table in tables], 2)
+        self._chunk = CHUNK_TOKENS / np.tile([table.prefill_rate for table in tables], 2)
+        self._cached = pools.spread.cached
+        self._prompt_spread = (1.0 + pools.spread.prompt_cv**2)[both]
+        sigma = np.sqrt(np.log1p(pools.spread.output_cv**2))
+        # lognormal lengths as multiples of their mean
+        self._lengths = np.exp(LENGTHS[:, None] * sigma - sigma**2 / 2)[:, both]
+        self._ttft, self._itl = pools.ttft[both], pools.itl[both]
+        columns, services = 2 * len(tables), pools.services
+        self.prompt = np.ones(columns)
+        self.kept = np.ones(columns)
+        self.mean_itl = np.zeros(columns)
+        self._flow = np.zeros(columns)
+        self.totals = Totals(*(np.zeros(columns) for _ in fields(Totals)))
+        self.counters = np.zeros((columns, TTFT.stop))
+        self.first_tokens = np.zeros((services, WIDTH))
+        self.mean_gaps = np.zeros((services, WIDTH))
+
+    def blend(self, into: int, out_of: int, share: float) -> None:
+        for values in (self.prompt, self.kept, self.mean_itl, self._flow):
+            values[into] += share * (values[out_of] - values[into])
+
+    def finish(self, column: int, requests: float, output: float) -> None:
+        """Requests that end together with their replica."""
+        good = requests * self.kept[column]
+        self.totals.done[column] += requests
+        self.totals.good[column] += good
+        self.totals.generated[column] += requests * output
+        self.totals.good_tokens[column] += good * output
+
+    def work_out(self, one: Stretch, ready: Array, prompt: Array, computed: Array) -> None:
+        """`prompt` by service and second; `computed`: seconds of a mean prompt, by second and column."""
+        each = 1.0 / np.maximum(ready, 1.0)
+        left = 1.0 - one.spent
+        gap = one.step / left
+        self._energy(one, ready, each, left)
+        first = self._first_tokens(one, each, computed)
+        flow, mean_itl, kept = self._means(one, each, gap, prompt, first)
+        self._good(one, each, flow, mean_itl, kept, computed)
+        self._count(one, each, left, prompt, computed)
+        ends = np.bincount(
+            (self._both * WIDTH + np.searchsorted(LATENCY_BOUNDS, mean_itl)).ravel(), one.ended.ravel(), self._size
+        )
+        self.mean_gaps += ends.reshape(-1, WIDTH)
+
+    @property
+    def _size(self) -> int:
+        return len(self.first_tokens) * WIDTH
+
+    def _energy(self, one: Stretch, ready: Array, each: Array, left: Array) -> None:
+        """What is not known of the batch is about half its Poisson variance, and less the more replicas share alike."""
+        batch = one.ended / one.rate * each
+        unknown = (0.5 + 0.5 * one.rate / (1.0 + one.rate)) * each
+        whole = np.minimum(batch, self._last - 1.0).astype(np.int64)
+        place, beyond = self._base + whole, np.minimum(batch, self._last) - whole
+        watts = self._even[place] + unknown * self._spread[place]
+        watts += beyond * (self._even[place + 1] + unknown * self._spread[place + 1] - watts)
+        still = np.maximum(1.0 - batch, 0.0)
+        still += unknown * (np.exp(-batch) - still)
+        joules = one.spent * self._prefill_watts + left * watts
+        busy = 1.0 - left * still
+        self.totals.joules += joules.sum(axis=0) * ready
+        self.totals.idle += (left * still).sum(axis=0) * self._context * ready
+        self.counters[:, JOULES] += joules.sum(axis=0)
+        self.counters[:, BUSY] += busy.sum(axis=0)
+        self.counters[:, STEPS] += (busy * left / one.step).sum(axis=0)
+
+    def _first_tokens(self, one: Stretch, each: Array, computed: Array) -> Array:
+        """First tokens of those who entered: wait, backlog, the prompts before theirs (M/G/1), their own, one step.
+
+        Gives the share that kept the objective.
+        """
+        some = slice(self._pools)
+        use = np.minimum(one.spent[:, some], 0.98)
+        own = computed[:, some]
+        mean_wait = self._prompt_spread[some] / 2 * own / (1.0 - use)
+        base = one.waited[:, self._both[some]] + one.backlog[:, some] + own + one.step[:, some]
+        slack = (self._ttft[some] - base) / np.maximum(mean_wait, TINY)
+        kept = np.where(slack > 0, 1.0 - use * np.exp(-np.maximum(slack, 0.0)), 0.0)
+        counts = one.entered[:, some]
+        places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
+        late = use * counts / len(WAITS)
+        weights = np.stack(((1.0 - use) * counts, *(late for _ in WAITS)))
+        rows = np.arange(self._pools) * WIDTH + np.searchsorted(LATENCY_BOUNDS, places)
+        by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
+        self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
+        self.counters[some, TTFT] += by_pool * each[some, None]
+        return kept
+
+    def _means(self, one: Stretch, each: Array, gap: Array, prompt: Array, first: Array) -> tuple[Array, Array, Array]:
+        """How many enter a replica each second, the mean gap of those who end and their share of kept first tokens."""
+        seconds = len(gap)
+        prompts = prompt.T[:, self._both]
+        entered = one.entered * each
+        ending = -np.expm1(-one.rate)
+        flow, mean_itl, kept = (np.empty_like(gap) for _ in range(3))
+        ones = np.ones(self._pools)
+        for second in range(seconds):
+            mixing = one.mixing[second]
+            self.kept += mixing * (np.concatenate((first[second], ones)) - self.kept)
+            self.prompt += mixing * (prompts[second] - self.prompt)
+            self.mean_itl += ending[second] * (gap[second] - self.mean_itl)
+            self._flow += (entered[second] - self._flow) / FLOW_SECONDS
+            flow[second], mean_itl[second], kept[second] = self._flow, self.mean_itl, self.kept
+        return flow, mean_itl, kept
+
+    def _good(self, one: Stretch, each: Array, flow: Array, mean_itl: Array, kept: Array, computed: Array) -> None:
+        """Prompts that come in during one answer are few: their number varies as a Poisson one.
+
+        Of that the means over seconds and replicas already show a part; what they cannot show is the rest: of answers
+        shorter than a second or than the mean one, and between the replicas of a pool.
+        """
+        totals = self.totals
+        in_time = np.zeros_like(flow)
+        mean_life = one.output * mean_itl
+        # what prompts add to a step is skewed, since some are long: taken as lognormal
+        delay = np.maximum(mean_itl - one.step, 1e-6)
+        headroom = np.log(np.maximum(self._itl - one.step, TINY) / delay)
+        for length in self._lengths:
+            life = mean_life * length
+            hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
+            deviation = np.sqrt(flow * life * hidden * self._prompt_spread) * computed / (one.output * length)
+            width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
+            in_time += ndtr((headroom + width**2 / 2) / width)
+        good = one.ended * kept * (in_time / len(self._lengths))
+        totals.done += one.ended.sum(axis=0)
+        totals.good += good.sum(axis=0)
+        totals.generated += (one.ended * one.output).sum(axis=0)
+        totals.good_tokens += (good * one.output).sum(axis=0)
+        totals.admitted += one.entered.sum(axis=0)
+
+    def _count(self, one: Stretch, each: Array, left: Array, prompt: Array, computed: Array) -> None:
+        """What exporters show of one replica. Most gaps are a step, as many as chunks of prompts longer by one."""
+        counters = self.counters
+        tokens = (one.entered * prompt.T[:, self._both]).sum(axis=0)
+        made = one.ended * one.output * each
+        self.totals.prompt += tokens
+        counters[:, PROMPT] += tokens * each
+        counters[:, GENERATED] += made.sum(axis=0)
+        counters[:, DONE] += one.ended.sum(axis=0) * each
+        chunk = np.minimum(computed, self._chunk)
+        steps = left / one.step
+        share = np.minimum(one.spent / np.maximum(chunk, TINY) / np.maximum(steps, TINY), 1.0)
+        columns = one.step.shape[1]
+        rows = np.arange(columns) * WIDTH
+        places = rows + np.searchsorted(LATENCY_BOUNDS, np.stack((one.step, one.step + chunk)))
+        weights = np.stack((made * (1.0 - share), made * share))
+        counters[:, GAPS] += np.bincount(places.ravel(), weights.ravel(), columns * WIDTH).reshape(columns, WIDTH)
+
+
+# Over how long the rate of prompts is averaged; a few answers. A choice.
+FLOW_SECONDS = 10.0
+
+
+def _padded(values: Array, width: int) -> Array:
+    return np.concatenate((values, np.full(width - len(values), values[-1])))

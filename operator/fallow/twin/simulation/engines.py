@@ -1,0 +1,242 @@
+"""Every engine of a fleet, a second at a time: requests as a fluid in the columns of arrays, one column a pool.
+
+A pool is the replicas of one variant on one kind of node; they share its work alike, as a least-loaded router has them.
+Whole requests arrive; what is in prefill and in decode is their expectation, so nothing is lost or served twice. The
+laws are those of `steady`, moved in time; what follows from a stretch of seconds is worked out in `aftermath`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fallow.twin.physics.constants import CHUNK_TOKENS
+from fallow.twin.simulation.aftermath import Aftermath, Stretch
+from fallow.twin.simulation.demand import Array, Spread
+from fallow.twin.simulation.sight import IntArray
+from fallow.twin.simulation.table import EngineTable
+
+TINY = 1e-12
+# Steps are looked up at quarters of a batch: the error is below 0.2 % of a step.
+FINE = 4
+# How far back arrivals are kept to tell how long the first of a queue has waited.
+MOST_WAIT = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The engine of each pool and its service, ascending; objectives (s) by service, infinite for none."""
+
+    tables: Sequence[EngineTable]
+    service: IntArray
+    spread: Spread
+    ttft: Array
+    itl: Array
+
+    @property
+    def services(self) -> int:
+        return len(self.ttft)
+
+
+class Engines:
+    """The first columns serve, as many behind them drain. Changed by `join` and its like, moved by `advance`."""
+
+    def __init__(self, pools: Pools) -> None:
+        self.pools = len(pools.tables)
+        self.service = pools.service
+        self._pools = pools
+        self._both = np.concatenate((pools.service, pools.service))
+        self._starts = np.searchsorted(pools.service, np.arange(pools.services))
+        tables = pools.tables
+        width = FINE * (max(len(table.step) for table in tables) - 1) + 1
+        self._place = np.tile(np.arange(self.pools) * width, 2)
+        self._last = np.tile([FINE * (len(table.step) - 1.0) for table in tables], 2)
+        self._step = np.concatenate([_fine(table.step, width) for table in tables])
+        self._prefill_rate = np.tile([table.prefill_rate for table in tables], 2)
+        self._slots = np.array([float(table.slots) for table in tables])
+        self._cache = np.array([table.cache for table in tables])
+        columns = 2 * self.pools
+        self.ready = np.zeros(columns)
+        self.batch = np.zeros(columns)
+        self.prefilling = np.zeros(columns)
+        self.backlog = np.zeros(columns)
+        self.output = np.ones(columns)
+        self.waiting = np.zeros(pools.services)
+        self.arrived = np.zeros(pools.services)
+        self.admitted = np.zeros(pools.services)
+        self.failed = np.zeros(pools.services)
+        self._rate = np.zeros(columns)
+        self._mean = np.zeros(columns)
+        self._past = np.zeros((MOST_WAIT, pools.services))
+        self._second = 0
+        self.after = Aftermath(pools, self._starts)
+
+    @property
+    def in_work(self) -> Array:
+        """Requests in engines, by column."""
+        return self.batch + self.prefilling
+
+    @property
+    def kv_usage(self) -> Array:
+        """Share of each replica's cache, 0..1, by serving pool; half of the answers is there on average."""
+        some = slice(self.pools)
+        prompt = self.after.prompt[some]
+        used = self.batch[some] * (prompt + self.output[some] / 2) + self.prefilling[some] * prompt
+        return np.asarray(np.minimum(used / np.maximum(self.ready[some], 1.0) / self._cache, 1.0))
+
+    def by_service(self, values: Array) -> Array:
+        """Sums over pools; of values by column, those that drain among them. Rows are kept apart."""
+        summed = np.add.reduceat(values[..., : self.pools], self._starts, axis=-1)
+        if values.shape[-1] > self.pools:
+            summed = summed + np.add.reduceat(values[..., self.pools :], self._starts, axis=-1)
+        return np.asarray(summed)
+
+    def join(self, pool: int) -> None:
+        """A replica is ready."""
+        self.ready[pool] += 1.0
+        self.backlog[pool] *= 1.0 - 1.0 / self.ready[pool]
+
+    def leave(self, pool: int) -> float:
+        """A ready replica begins to drain, with its share of the work; gives the seconds until its last answer ends.
+
+        The longest of k answers that end independently at one rate takes the harmonic number of k (mean of a maximum).
+        """
+        drain = pool + self.pools
+        share, before = 1.0 / self.ready[pool], self.ready[drain]
+        moved, prefill = self.batch[pool] * share, self.prefilling[pool] * share
+        count = moved + prefill
+        into = count / max(self.batch[drain] + self.prefilling[drain] + count, TINY)
+        self.output[drain] += into * (self.output[pool] - self.output[drain])
+        self.after.blend(drain, pool, into)
+        self.backlog[drain] = (self.backlog[drain] * before + self.backlog[pool]) / (before + 1.0)
+        self._take(pool, share)
+        self.batch[drain] += moved
+        self.prefilling[drain] += prefill
+        self.ready[drain] += 1.0
+        if count <= 0.5:
+            return 0.0
+        last = np.log(count) + np.euler_gamma + 1 / (2 * count)
+        return float(self.backlog[drain] + last / max(self._rate[pool], TINY))
+
+    def gone(self, pool: int, *, finished: bool) -> None:
+        """A draining replica ends. What it still has is finished, or fails where its time was up."""
+        drain = pool + self.pools
+        left = self._take(drain, 1.0 / self.ready[drain])
+        if finished:
+            self.after.finish(drain, left, self.output[drain])
+        else:
+            self.failed[self.service[pool]] += left
+
+    def lost(self, pool: int) -> None:
+        """A ready replica is gone at once, with its node or by a crash: its requests fail."""
+        self.failed[self.service[pool]] += self._take(pool, 1.0 / self.ready[pool])
+
+    def _take(self, column: int, share: float) -> float:
+        """One replica less, with its share of the requests; gives how many those are."""
+        taken = (self.batch[column] + self.prefilling[column]) * share
+        self.ready[column] -= 1.0
+        rest = 0.0 if self.ready[column] == 0 else 1.0 - share
+        self.batch[column] *= rest
+        self.prefilling[column] *= rest
+        if rest == 0.0:
+            self.backlog[column] = 0.0
+        return float(taken)
+
+    def advance(self, arrivals: Array, prompt: Array, output: Array) -> Array:
+        """Seconds in which no replica comes or goes; arrays have a row for each service, a column for each second.
+
+        Gives the requests in flight at the end of each second: a row for each, a column for each service.
+        """
+        seconds, both, some = arrivals.shape[1], self._both, slice(self.pools)
+        each = 1.0 / np.maximum(self.ready, 1.0)
+        serving = self.ready[some]
+        there = np.add.reduceat(serving, self._starts)
+        share = serving / np.maximum(there, 1.0)[self.service]
+        room = serving * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service])
+        uncached = 1.0 - self._pools.spread.cached
+        computed = (prompt * uncached[:, None]).T[:, both] / self._prefill_rate
+        out = np.maximum(output, 1.0).T[:, both]
+        step = self._step[self._places(self._mean * each)]
+        most = 1.0 - step / (step + CHUNK_TOKENS / self._prefill_rate)
+        kept = Stretch.empty(seconds, 2 * self.pools, len(there))
+        entered = np.zeros(2 * self.pools)
+        asked = np.ascontiguousarray(arrivals.T)
+        queueing = bool(self.waiting.any())
+        in_flight = np.empty((seconds, len(there)))
+        for second in range(seconds):
+            queue = self.waiting + asked[second]
+            wanted = queue[self.service] * share
+            free = np.maximum(room - self.batch[some] - self.prefilling[some], 0.0)
+            free += self.batch[some] * np.minimum(self._rate[some], 1.0)
+            np.minimum(wanted, free, out=entered[some])
+            admitted = np.add.reduceat(entered[some], self._starts)
+            queue -= admitted
+            queue[queue < 1e-9] = 0.0
+            self.arrived += asked[second]
+            self._past[self._second % MOST_WAIT] = self.arrived
+            self._second += 1
+            queueing = queueing or bool(queue.any())
+            if queueing:
+                kept.waited[second] = self._waited(admitted)
+                queueing = bool(queue.any())
+            self.admitted += admitted
+            self.waiting = queue
+
+            # prefill first: what comes in and what is left over, at most the time that decoding leaves
+            work = self.backlog + entered * computed[second] * each
+            spent = np.minimum(work, most)
+            begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
+            self.prefilling += entered - begun
+            kept.backlog[second] = self.backlog
+            self.backlog = work - spent
+
+            # decoding: arrivals and departures of the second in closed form, at the steps of its mean batch
+            mixing = begun / np.maximum(self.batch + begun, TINY)
+            self.output += mixing * (out[second] - self.output)
+            left = 1.0 - spent
+            step = self._step[self._places(self._mean * each)]
+            rate = left / (self.output * step)
+            level = begun / rate
+            after = level + (self.batch - level) * np.exp(-rate)
+            ended = self.batch + begun - after
+            self._mean = ended / rate
+            self._rate = rate
+            self.batch = after
+            in_flight[second] = queue + self.by_service(after + self.prefilling)
+            kept.entered[second] = entered
+            kept.spent[second] = spent
+            kept.mixing[second] = mixing
+            kept.output[second] = self.output
+            kept.step[second] = step
+            kept.rate[second] = rate
+            kept.ended[second] = ended
+        self.after.work_out(kept, self.ready, prompt, computed)
+        return in_flight
+
+    def _places(self, batch: Array) -> IntArray:
+        return np.asarray(self._place + np.minimum(batch * FINE + 0.5, self._last).astype(np.int64))
+
+    def _waited(self, admitted: Array) -> Array:
+        """Seconds since those who are admitted now arrived, first come first served, by service."""
+        kept = min(self._second, MOST_WAIT)
+        waited = np.zeros(len(admitted))
+        for service in np.flatnonzero((self.waiting > 0) & (admitted > 0)):
+            rank = self.admitted[service] + admitted[service] / 2 - 1e-6
+            low, high = 0, kept - 1
+            while low < high:  # how many seconds ago the count of arrivals first reached the rank
+                middle = (low + high + 1) // 2
+                if self._past[(self._second - 1 - middle) % MOST_WAIT, service] >= rank:
+                    low = middle
+                else:
+                    high = middle - 1
+            waited[service] = low
+        return waited
+
+
+def _fine(values: Array, width: int) -> Array:
+    """At quarters of a batch; the step of less than one request is that of one."""
+    whole = np.arange(len(values), dtype=np.float64)
+    fine = np.interp(np.maximum(np.arange(FINE * (len(values) - 1) + 1) / FINE, 1.0), whole, values)
+    return np.concatenate((fine, np.full(width - len(fine), fine[-1])))

@@ -1,0 +1,404 @@
+"""Nodes and pods over time: who holds which GPUs, what starts, drains and fails, which nodes are powered.
+
+Pods go to the fullest node with room, as a scheduler that packs does; without room they wait, and a node that is off is
+booted for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from heapq import heappop, heappush
+from itertools import count
+from math import exp, inf
+
+import numpy as np
+
+from fallow.twin.simulation.aftermath import JOULES
+from fallow.twin.simulation.demand import Array
+from fallow.twin.simulation.engines import Engines
+from fallow.twin.simulation.setup import NodeKind, Setup
+from fallow.twin.simulation.sight import IntArray
+
+
+class Life(StrEnum):
+    WAITING = "waiting"
+    PULLING = "pulling"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class Power(StrEnum):
+    OFF = "off"
+    BOOTING = "booting"
+    ON = "on"
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
+    None while it has one.
+    """
+
+    name: str
+    number: int
+    kind: NodeKind
+    free: set[int]
+    closed: list[float]
+    since: list[float]
+    power: Power = Power.ON
+    empty_since: float | None = 0.0
+    lost: bool = False
+    images: set[int] = field(default_factory=set)
+    compiled: set[int] = field(default_factory=set)
+    on_since: float = 0.0
+    on_seconds: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Pod:
+    """A replica. `pool` is known once it has a node. While an engine runs `column` tells which, and `counted` what its
+    counters showed at the beginning; `joules` are of everything before.
+    """
+
+    number: int
+    service: int
+    variant: int
+    created: float
+    life: Life = Life.WAITING
+    node: Node | None = None
+    gpus: tuple[int, ...] = ()
+    pool: int = -1
+    since: float = 0.0
+    started: float | None = None
+    ready_at: float | None = None
+    deleting_at: float | None = None
+    joules: float = 0.0
+    column: int = -1
+    counted: Array = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(slots=True)
+class Sums:
+    """By service: joules before pods were ready, starts, and of GPUs that nobody held."""
+
+    pulling: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    loading: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    starts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A pool: one variant of one service on one kind of node."""
+
+    service: int
+    variant: int
+    kind: int
+
+
+def places_of(setup: Setup) -> tuple[Place, ...]:
+    """Pools in the order of services, as Engines wants them."""
+    return tuple(
+        Place(service, variant, kind)
+        for service, one in enumerate(setup.services)
+        for variant, of in enumerate(one.variants)
+        for kind, node in enumerate(setup.nodes)
+        if node.product in of.tables and node.gpus >= of.gpus
+    )
+
+
+class Fleet:
+    """Moved by `settle`: what is due happens at its time. `next_at` says when that is."""
+
+    def __init__(self, setup: Setup, engines: Engines, *, seed: int) -> None:
+        self.setup = setup
+        self.engines = engines
+        self.places = places_of(setup)
+        self.nodes: list[Node] = []
+        for kind in setup.nodes:
+            for _ in range(kind.count):
+                number = len(self.nodes)
+                self.nodes.append(
+                    Node(
+                        f"{kind.product.lower()}-{number}",
+                        number,
+                        kind,
+                        set(range(kind.gpus)),
+                        [0.0] * kind.gpus,
+                        [0.0] * kind.gpus,
+                    )
+                )
+        services = len(setup.services)
+        self.asked: list[list[int]] = [[0] * len(one.variants) for one in setup.services]
+        self.pods: dict[tuple[int, int], list[Pod]] = {
+            (service, variant): [] for service, one in enumerate(setup.services) for variant in range(len(one.variants))
+        }
+        self.sums = Sums(np.zeros(services), np.zeros(services), np.zeros(services, dtype=np.int64))
+        # pods with a node, by service and variant
+        self.placed = np.zeros((services, max(len(one.variants) for one in setup.services)))
+        self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
+        self._pool_of = {(place.service, place.variant, place.kind): index for index, place in enumerate(self.places)}
+        self._generator = np.random.default_rng(np.random.SeedSequence([seed, 7]))
+        self._due: list[tuple[float, int, str, Pod | Node]] = []
+        self._order = count()
+        self._numbers = count()
+        self._waiting: list[Pod] = []
+        # counts what was asked for, so that a view knows when it is old
+        self.changes = 0
+        self._free_joules = 0.0
+        self._free_watts_since = 0.0
+        self._free_watts = 0.0
+        self._see_free(0.0)
+        if setup.power_off is not None:
+            for node in self.nodes:
+                self._later(setup.power_off.after, "off", node)
+
+    @property
+    def next_at(self) -> float:
+        return self._due[0][0] if self._due else inf
+
+    @property
+    def asked_of_reference(self) -> IntArray:
+        return np.array([asked[0] for asked in self.asked])
+
+    def all_pods(self) -> Iterable[Pod]:
+        for pods in self.pods.values():
+            yield from pods
+
+    def begin(self) -> None:
+        """The replicas that are ready when the run begins."""
+        for service, one in enumerate(self.setup.services):
+            self.asked[service][0] = one.start_replicas
+            for _ in range(one.start_replicas):
+                pod = self._create(service, 0, 0.0)
+                if pod.node is not None:
+                    self._start_done(pod, 0.0)
+
+    def ask(self, service: int, variant: int, replicas: int, now: float) -> None:
+        """From now on so many replicas are asked for; the youngest that are furthest from ready go first."""
+        self.asked[service][variant] = replicas
+        self.changes += 1
+        alive = [pod for pod in self.pods[service, variant] if pod.deleting_at is None]
+        for _ in range(replicas - len(alive)):
+            self._create(service, variant, now)
+        if replicas < len(alive):
+            order = sorted(alive, key=lambda pod: (pod.life is Life.READY, -(pod.ready_at or 0.0), -pod.number))
+            for pod in order[: len(alive) - replicas]:
+                self._delete(pod, now)
+
+    def settle(self, now: float) -> None:
+        """Everything that is due up to now."""
+        while self._due and self._due[0][0] <= now + 1e-9:
+            at, _, what, subject = heappop(self._due)
+            if isinstance(subject, Pod):
+                self._pod_due(what, subject, at)
+            else:
+                self._node_due(what, subject, at)
+
+    def lose(self, node: Node, now: float) -> None:
+        """The node is gone, with its pods and their requests; other pods are made instead."""
+        node.lost, node.power = True, Power.OFF
+        node.on_seconds += now - node.on_since
+        for pod in [pod for pod in self.all_pods() if pod.node is node]:
+            self._fail(pod, now)
+        self._see_free(now)
+
+    def crash(self, pod: Pod, now: float) -> None:
+        """Its engine dies and its container loads again."""
+        if pod.life is Life.READY:
+            self.engines.lost(pod.pool)
+            self._note_work(pod)
+            self._load(pod, now)
+
+    def watts_before_ready(self, pod: Pod) -> float:
+        table = self._table(pod)
+        return table.loading if pod.life is Life.LOADING else table.bare
+
+    def nobody(self, now: float) -> float:
+        """Joules of powered GPUs while nobody held them."""
+        return self._free_joules + self._free_watts * (now - self._free_watts_since)
+
+    def _fail(self, pod: Pod, now: float) -> None:
+        if pod.life is Life.READY:
+            self.engines.lost(pod.pool)
+            self._note_work(pod)
+        elif pod.life is Life.DRAINING:
+            self.engines.gone(pod.pool, finished=False)
+        replaced = pod.deleting_at is None
+        self._remove(pod, now)
+        if replaced:
+            self._create(pod.service, pod.variant, now)
+
+    def _create(self, service: int, variant: int, now: float) -> Pod:
+        pod = Pod(next(self._numbers), service, variant, now, since=now)
+        self.pods[service, variant].append(pod)
+        if not self._place(pod, now):
+            self._waiting.append(pod)
+            self._boot_for(pod, now)
+        return pod
+
+    def _place(self, pod: Pod, now: float) -> bool:
+        of = self.setup.services[pod.service].variants[pod.variant]
+        fitting = [
+            node
+            for node in self.nodes
+            if node.power is Power.ON and len(node.free) >= of.gpus and node.kind.product in of.tables
+        ]
+        if not fitting:
+            return False
+        node = min(fitting, key=lambda node: (self._kinds[node.kind], len(node.free), node.number))
+        pod.node, pod.gpus = node, tuple(sorted(node.free)[: of.gpus])
+        node.free.difference_update(pod.gpus)
+        for gpu in pod.gpus:
+            node.closed[gpu] += node.kind.bare * (now - node.since[gpu])
+        node.empty_since = None
+        self.placed[pod.service, pod.variant] += 1
+        pod.pool = self._pool_of[pod.service, pod.variant, self._kinds[node.kind]]
+        pod.life, pod.since = Life.PULLING, now
+        self.sums.starts[pod.service] += 1
+        pulled = pod.service in node.images
+        node.images.add(pod.service)
+        self._later(now + (1.0 if pulled else of.start.pull), "pulled", pod)
+        self._see_free(now)
+        return True
+
+    def _load(self, pod: Pod, now: float) -> None:
+        assert pod.node is not None
+        start = self.setup.services[pod.service].variants[pod.variant].start
+        spread = exp(start.sigma * float(self._generator.standard_normal()) - start.sigma**2 / 2)
+        known = pod.pool in pod.node.compiled
+        pod.node.compiled.add(pod.pool)
+        pod.life, pod.since, pod.started, pod.ready_at = Life.LOADING, now, now, None
+        self._later(now + (start.load + (0.0 if known else start.compile_)) * spread, "loaded", pod)
+
+    def _start_done(self, pod: Pod, now: float) -> None:
+        self._spend(pod, now)
+        pod.life, pod.since, pod.ready_at = Life.READY, now, now
+        pod.started = now if pod.started is None else pod.started
+        self.engines.join(pod.pool)
+        self._mark(pod, pod.pool)
+
+    def _delete(self, pod: Pod, now: float) -> None:
+        pod.deleting_at = now
+        if pod.life is not Life.READY:
+            self._remove(pod, now)
+            return
+        self._note_work(pod)
+        drains = self.engines.leave(pod.pool)
+        pod.life = Life.DRAINING
+        self._mark(pod, pod.pool + self.engines.pools)
+        grace = self.setup.services[pod.service].grace
+        self._later(now + min(drains, grace), "drained" if drains <= grace else "killed", pod)
+
+    def _pod_due(self, what: str, pod: Pod, at: float) -> None:
+        if what == "pulled" and pod.life is Life.PULLING:
+            self._spend(pod, at)
+            self._load(pod, at)
+        elif what == "loaded" and pod.life is Life.LOADING:
+            self._start_done(pod, at)
+        elif what in {"drained", "killed"} and pod.life is Life.DRAINING:
+            self.engines.gone(pod.pool, finished=what == "drained")
+            self._remove(pod, at)
+
+    def _node_due(self, what: str, node: Node, at: float) -> None:
+        rules = self.setup.power_off
+        if what == "booted" and node.power is Power.BOOTING and not node.lost:
+            node.power, node.empty_since = Power.ON, at
+            self._see_free(at)
+            self._place_waiting(at)
+            if node.empty_since is not None and rules is not None:
+                self._later(at + rules.after, "off", node)
+        elif what == "off" and node.power is Power.ON and rules is not None:
+            if node.empty_since is not None and at - node.empty_since >= rules.after - 1e-6:
+                node.power = Power.OFF
+                for gpu in node.free:
+                    node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
+                node.on_seconds += at - node.on_since
+                node.images, node.compiled = set(), set()
+                self._see_free(at)
+
+    def _boot_for(self, pod: Pod, now: float) -> None:
+        rules, of = self.setup.power_off, self.setup.services[pod.service].variants[pod.variant]
+        if rules is None:
+            return
+        coming = sum(node.kind.gpus for node in self.nodes if node.power is Power.BOOTING)
+        asked = sum(self.setup.services[one.service].variants[one.variant].gpus for one in self._waiting)
+        if coming >= asked:
+            return
+        off = [
+            node for node in self.nodes if node.power is Power.OFF and not node.lost and node.kind.product in of.tables
+        ]
+        if off:
+            off[0].power, off[0].on_since = Power.BOOTING, now
+            off[0].since = [now] * off[0].kind.gpus
+            self._later(now + rules.boot, "booted", off[0])
+            self._see_free(now)
+
+    def _place_waiting(self, now: float) -> None:
+        self._waiting = [pod for pod in self._waiting if pod.life is Life.WAITING and not self._place(pod, now)]
+
+    def _remove(self, pod: Pod, now: float) -> None:
+        if pod.life is Life.DRAINING:
+            self._note_work(pod)
+        elif pod.node is not None and pod.life is not Life.READY:
+            self._spend(pod, now)
+        node, pod.life = pod.node, Life.GONE
+        self.pods[pod.service, pod.variant].remove(pod)
+        if node is None:
+            self._waiting = [one for one in self._waiting if one is not pod]
+            return
+        self.placed[pod.service, pod.variant] -= 1
+        if not node.lost:
+            node.free.update(pod.gpus)
+            for gpu in pod.gpus:
+                node.closed[gpu] += pod.joules / len(pod.gpus)
+                node.since[gpu] = now
+            if len(node.free) == node.kind.gpus:
+                node.empty_since = now
+                if self.setup.power_off is not None:
+                    self._later(now + self.setup.power_off.after, "off", node)
+            self._see_free(now)
+            self._place_waiting(now)
+
+    def _spend(self, pod: Pod, now: float) -> None:
+        """What it drew since `since`, before it was ready."""
+        if pod.node is None:
+            return
+        joules = self.watts_before_ready(pod) * (now - pod.since)
+        pod.joules += joules
+        sums = self.sums.loading if pod.life is Life.LOADING else self.sums.pulling
+        sums[pod.service] += joules
+        pod.since = now
+
+    def joules(self, pod: Pod, now: float) -> float:
+        """Of all its GPUs since it has them."""
+        if pod.column >= 0:
+            return pod.joules + float(self.engines.after.counters[pod.column, JOULES] - pod.counted[JOULES])
+        return pod.joules + (self.watts_before_ready(pod) * (now - pod.since) if pod.node is not None else 0.0)
+
+    def _mark(self, pod: Pod, column: int) -> None:
+        """From here on the column's counters tell what it does."""
+        pod.column, pod.counted = column, self.engines.after.counters[column].copy()
+
+    def _note_work(self, pod: Pod) -> None:
+        pod.joules += float(self.engines.after.counters[pod.column, JOULES] - pod.counted[JOULES])
+        pod.column = -1
+
+    def _table(self, pod: Pod):  # noqa: ANN202
+        of = self.setup.services[pod.service].variants[pod.variant]
+        assert pod.node is not None
+        return of.tables[pod.node.kind.product]
+
+    def _see_free(self, now: float) -> None:
+        """Watts of GPUs that nobody holds, on nodes that are on or boot."""
+        self._free_joules += self._free_watts * (now - self._free_watts_since)
+        self._free_watts_since = now
+        self._free_watts = sum(
+            len(node.free) * node.kind.bare for node in self.nodes if node.power is not Power.OFF and not node.lost
+        )
+
+    def _later(self, at: float, what: str, subject: Pod | Node) -> None:
+        heappush(self._due, (at, next(self._order), what, subject))

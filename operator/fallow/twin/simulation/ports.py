@@ -1,0 +1,331 @@
+"""The fleet behind the operator's own ports: the same cycle that runs on a cluster reads it and acts on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor
+
+import numpy as np
+
+from fallow.domain.figures import Figure, Missing
+from fallow.domain.ledger import Ledger
+from fallow.domain.plans import Change, Outcome, RunVariant
+from fallow.domain.policies import Policy
+from fallow.domain.profiles import Profile
+from fallow.domain.readings import (
+    Activity,
+    ActivitySource,
+    EnergyCounter,
+    EngineReading,
+    GpuReading,
+    Histogram,
+    PodRef,
+    Power,
+    Readings,
+    WaitingSeries,
+)
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import ClusterView, Pod, Workload
+from fallow.domain.snapshots import Node as ClusterNode
+from fallow.domain.units import GramsPerKWh, Instant, Joules, Watts
+from fallow.domain.workloads import Service, ServiceKey
+from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
+from fallow.ports import ReadScope
+from fallow.twin.simulation.aftermath import BUSY, DONE, GAPS, GENERATED, PROMPT, STEPS, TTFT
+from fallow.twin.simulation.fleet import Life, Node
+from fallow.twin.simulation.fleet import Pod as Replica
+from fallow.twin.simulation.fleet import Power as NodePower
+from fallow.twin.simulation.run import Simulation
+from fallow.twin.simulation.sight import LATENCY_BOUNDS
+
+# Bounds of vLLM's histograms that the fast clock keeps.
+TTFT_BOUNDS = (.005, .01, .02, .04, .1, .25, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
+ITL_BOUNDS = (.01, .025, .05, .075, .1, .15, .2, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
+_TTFT_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in TTFT_BOUNDS]
+_ITL_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in ITL_BOUNDS]
+
+
+class Declared:
+    """What people have applied to the cluster: services in the order of the setup, policies, zones, profiles."""
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        policies: Sequence[Policy],
+        zones: Sequence[Zone],
+        profiles: Sequence[Profile] = (),
+    ) -> None:
+        self.services = {service.key: service for service in services}
+        self.order = tuple(service.key for service in services)
+        self.policies, self.zones, self.profiles = tuple(policies), tuple(zones), tuple(profiles)
+
+
+class FleetCluster:
+    """The Cluster port. What is asked for takes effect at once; `asked` keeps it until it is taken."""
+
+    def __init__(self, simulation: Simulation, declared: Declared) -> None:
+        self._simulation, self._declared = simulation, declared
+        self._began = simulation.run.began
+        self._pods: dict[int, tuple[Life, Pod]] = {}
+        self._view: ClusterView | None = None
+        self._seen: tuple[int, int] = (-1, -1)
+        self.asked: list[tuple[ServiceKey, str, int, int]] = []
+        self._number = {key: number for number, key in enumerate(declared.order)}
+
+    def view(self) -> ClusterView:
+        """As last watched; looked at anew where the fleet has moved or something was asked for since."""
+        seen = (self._simulation.now, self._simulation.fleet.changes)
+        if self._view is None or seen != self._seen:
+            self._view, self._seen = self._look(), seen
+        return self._view
+
+    async def apply(self, change: Change) -> Outcome:
+        if not isinstance(change, RunVariant):
+            return Outcome(change, wrote=False)
+        number = self._number[change.service.key]
+        names = [variant.name for variant in self._simulation.setup.services[number].variants]
+        variant = names.index(change.variant)
+        before = self._simulation.fleet.asked[number][variant]
+        if before == change.replicas:
+            return Outcome(change, wrote=False)
+        self.asked.append((change.service.key, change.variant, before, change.replicas))
+        self._simulation.fleet.ask(number, variant, change.replicas, float(self._simulation.now))
+        return Outcome(change, wrote=True)
+
+    def _look(self) -> ClusterView:
+        fleet, declared = self._simulation.fleet, self._declared
+        pods: dict[PodRef, Pod] = {}
+        workloads: list[Workload] = []
+        kept: dict[int, tuple[Life, Pod]] = {}
+        for (number, variant), replicas in fleet.pods.items():
+            key = declared.order[number]
+            name = self._simulation.setup.services[number].variants[variant].name
+            ready = 0
+            for replica in replicas:
+                known = self._pods.get(replica.number)
+                pod = known[1] if known is not None and known[0] is replica.life else self._pod(replica, key, name)
+                kept[replica.number] = (replica.life, pod)
+                pods[pod.ref] = pod
+                ready += pod.ready
+            asked = fleet.asked[number][variant]
+            if asked or replicas:
+                full = f"{key.name}-{name}"
+                workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, owned=True))
+        self._pods = kept
+        return ClusterView(
+            nodes={node.name: _node(node) for node in fleet.nodes if node.power is NodePower.ON},
+            pods=pods,
+            workloads=tuple(workloads),
+            services=declared.services,
+            policies=declared.policies,
+            zones=declared.zones,
+            profiles=declared.profiles,
+        )
+
+    def _pod(self, replica: Replica, key: ServiceKey, variant: str) -> Pod:
+        of = self._simulation.setup.services[replica.service].variants[replica.variant]
+        node = replica.node
+
+        def at(time: float | None) -> Instant | None:
+            return None if time is None else Instant(self._began + time)
+
+        return Pod(
+            ref=_ref(replica, key, variant),
+            uid=f"pod-{replica.number}",
+            node=node.name if node is not None else "",
+            address=f"198.18.{replica.number // 250 % 250}.{replica.number % 250 + 1}",
+            port=8000,
+            gpus=of.gpus,
+            created=Instant(self._began + replica.created),
+            ready=replica.life is Life.READY,
+            deleting=replica.deleting_at is not None,
+            scheduled=node is not None,
+            service=key,
+            variant=variant,
+            started=at(replica.started),
+            ready_since=at(replica.ready_at),
+            deleting_since=at(replica.deleting_at),
+        )
+
+
+class FleetMetrics:
+    """The MetricSource port: what vLLM, dcgm-exporter and a gateway would have shown at the fleet's own time."""
+
+    def __init__(self, simulation: Simulation, declared: Declared) -> None:
+        self._simulation, self._declared = simulation, declared
+        self._began = simulation.run.began
+        self._before: dict[tuple[str, int], tuple[float, float]] = {}
+        self._busy: dict[int, float] = {}
+        self._at = 0.0
+
+    @property
+    def queries(self) -> int:
+        return 0
+
+    async def read(self, now: Instant, scope: ReadScope) -> Readings:  # noqa: ARG002 - the fleet is read as a whole
+        simulation = self._simulation
+        at = Instant(self._began + simulation.now)
+        engines, busy = self._engines(at)
+        readings = Readings(at=at, engines=engines, gpus=self._gpus(at, busy), waiting=self._waiting(at))
+        self._at = float(simulation.now)
+        return readings
+
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Missing:  # noqa: ARG002
+        return Missing(Reason.NO_HISTORY, "the simulated fleet keeps no past")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _engines(self, at: Instant) -> tuple[dict[PodRef, EngineReading], dict[int, float]]:
+        """Readings of ready pods, and the share of time that each worked since the last look, by pod number."""
+        engines = self._simulation.engines
+        ready: list[tuple[Replica, PodRef]] = []
+        running: list[int] = []
+        waiting: list[int] = []
+        there = engines.by_service(engines.ready[: engines.pools])
+        for (number, variant), replicas in self._simulation.fleet.pods.items():
+            serving = [replica for replica in replicas if replica.life is Life.READY]
+            if not serving:
+                continue
+            key = self._declared.order[number]
+            name = self._simulation.setup.services[number].variants[variant].name
+            ready += [(replica, _ref(replica, key, name)) for replica in serving]
+            work = sum(engines.batch[pool] + engines.prefilling[pool] for pool in {one.pool for one in serving})
+            queue = engines.waiting[number] * len(serving) / there[number]
+            running += _shared(round(float(work)), len(serving))
+            waiting += _shared(ceil(float(queue) - 1e-6), len(serving))
+        if not ready:
+            return {}, {}
+        columns = np.array([replica.column for replica, _ in ready])
+        counted = engines.after.counters[columns] - np.array([replica.counted for replica, _ in ready])
+        usage = engines.kv_usage[columns].tolist()
+        cached = self._simulation.demand.spread.cached
+        ttft = np.floor(np.cumsum(counted[:, TTFT], axis=1) + 1e-6)[:, _TTFT_AT].tolist()
+        itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT].tolist()
+        plain = np.floor(counted[:, :6] + 1e-6)
+        rows = plain.tolist()
+        answers: dict[PodRef, EngineReading] = {}
+        busy: dict[int, float] = {}
+        seconds = max(self._simulation.now - self._at, 1.0)
+        for index, (replica, ref) in enumerate(ready):
+            row = rows[index]
+            busy[replica.number] = float(counted[index, BUSY])
+            answers[ref] = EngineReading(
+                at=at,
+                running=float(running[index]),
+                waiting=float(waiting[index]),
+                kv_usage=usage[index],
+                prompt_tokens=row[PROMPT],
+                generated_tokens=row[GENERATED],
+                requests=row[DONE],
+                cached_prompt_tokens=float(floor(row[PROMPT] * cached[replica.service])),
+                iterations=row[STEPS],
+                model_name=self._declared.services[self._declared.order[replica.service]].served_name,
+                ttft=Histogram(TTFT_BOUNDS, tuple(ttft[index])),
+                itl=Histogram(ITL_BOUNDS, tuple(itl[index])),
+            )
+        shares = {
+            number: min(max(now - self._busy.get(number, 0.0), 0.0) / seconds, 1.0) for number, now in busy.items()
+        }
+        self._busy = busy
+        return answers, shares
+
+    def _gpus(self, at: Instant, busy: Mapping[int, float]) -> dict[str, GpuReading]:
+        fleet, now = self._simulation.fleet, float(self._simulation.now)
+        seconds = now - self._at
+        answers: dict[str, GpuReading] = {}
+        before: dict[tuple[str, int], tuple[float, float]] = {}
+
+        def read(node: Node, gpu: int, joules: float, bare: float, holder: PodRef | None, ratio: float) -> None:
+            known = self._before.get((node.name, gpu))
+            watts = (joules - known[0]) / seconds if known is not None and seconds > 0 else bare
+            before[node.name, gpu] = (joules, watts)
+            uuid = f"GPU-{node.name}-{gpu}"
+            answers[uuid] = GpuReading(
+                uuid=uuid,
+                node=node.name,
+                model_name=node.kind.model_name,
+                power=Power(Watts(max(watts, 0.0)), at),
+                counter=EnergyCounter(Joules(joules), at),
+                activity=Activity(ratio, ActivitySource.ENGINE_ACTIVE, at),
+                holder=holder,
+            )
+
+        for (number, variant), replicas in fleet.pods.items():
+            key = self._declared.order[number]
+            name = self._simulation.setup.services[number].variants[variant].name
+            for replica in replicas:
+                node = replica.node
+                if node is None:
+                    continue
+                each = fleet.joules(replica, now) / len(replica.gpus)
+                ref, ratio = _ref(replica, key, name), busy.get(replica.number, 0.0)
+                for gpu in replica.gpus:
+                    read(node, gpu, node.closed[gpu] + each, node.kind.bare, ref, ratio)
+        for node in fleet.nodes:
+            if node.power is NodePower.ON:
+                for gpu in node.free:
+                    bare = node.kind.bare
+                    read(node, gpu, node.closed[gpu] + bare * (now - node.since[gpu]), bare, None, 0.0)
+        self._before = before
+        return answers
+
+    def _waiting(self, at: Instant) -> tuple[WaitingSeries, ...]:
+        """What a gateway holds while no replica is ready, under the metric that the service's wake names."""
+        engines = self._simulation.engines
+        there = engines.by_service(engines.ready[: engines.pools])
+        return tuple(
+            WaitingSeries(wake.metric, dict(wake.selector), float(ceil(engines.waiting[number] - 1e-6)), at)
+            for number, key in enumerate(self._declared.order)
+            if there[number] == 0
+            and engines.waiting[number] > 0
+            and (wake := self._declared.services[key].scaling.wake) is not None
+        )
+
+
+class GridCarbon:
+    """The CarbonSource port: each zone's own series, named by the source's parameter `zone`."""
+
+    KIND = "Simulated"
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    async def intensity(self, now: Instant, source: IntensitySource) -> Intensity:
+        grams = self._simulation.grid[str(source.parameters["zone"])].at(now - self._simulation.run.began)
+        return Intensity(Figure.exact(GramsPerKWh(grams)), now, self.KIND)
+
+    async def forecast(self, now: Instant, source: IntensitySource) -> Forecast | Missing:  # noqa: ARG002
+        return Missing(Reason.NO_FORECAST, "the simulated grid tells no future")
+
+
+class Books:
+    """The LedgerStore port, in memory."""
+
+    def __init__(self) -> None:
+        self._kept: Ledger | None = None
+
+    async def load(self) -> Ledger | None:
+        return self._kept
+
+    async def save(self, ledger: Ledger) -> Ledger:
+        """There is no other writer."""
+        self._kept = ledger
+        return ledger
+
+
+def _node(node: Node) -> ClusterNode:
+    labels = {"nvidia.com/gpu.product": node.kind.product, "fallow.dev/zone": node.kind.zone}
+    return ClusterNode(
+        node.name, f"198.19.{node.number // 250}.{node.number % 250 + 1}", labels, node.kind.gpus, node.kind.product
+    )
+
+
+def _ref(replica: Replica, key: ServiceKey, variant: str) -> PodRef:
+    return PodRef(key.namespace, f"{key.name}-{variant}-{replica.number}")
+
+
+def _shared(whole: int, among: int) -> list[int]:
+    """Whole requests as even as they go."""
+    each, more = divmod(whole, among)
+    return [each + 1] * more + [each] * (among - more)

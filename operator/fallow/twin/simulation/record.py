@@ -1,0 +1,205 @@
+"""Adds up a run as it goes: impacts by service, a series of samples, and at the end the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fallow.domain.units import Grams, Instant, Joules, Litres
+from fallow.twin.simulation.demand import Array
+from fallow.twin.simulation.engines import Engines
+from fallow.twin.simulation.fleet import Fleet, Life
+from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
+from fallow.twin.simulation.result import Decided, Outcome, Phases, Series, ServiceOutcome
+from fallow.twin.simulation.setup import Setup
+from fallow.twin.simulation.sight import LATENCY_BOUNDS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What tells one run from another."""
+
+    controller: str
+    seed: int
+    began: Instant
+    sample: int = 60
+
+
+@dataclass(slots=True)
+class _Rows:
+    times: list[float] = field(default_factory=list)
+    arrivals: list[Array] = field(default_factory=list)
+    good: list[Array] = field(default_factory=list)
+    in_flight: list[Array] = field(default_factory=list)
+    watts: list[Array] = field(default_factory=list)
+    grams: list[Array] = field(default_factory=list)
+    ready: list[Array] = field(default_factory=list)
+    asked: list[Array] = field(default_factory=list)
+
+
+class Recorder:
+    """`take` a sample at its time; energy of a sample is priced by its own time."""
+
+    def __init__(self, setup: Setup, grid: Grid, engines: Engines, fleet: Fleet) -> None:
+        self._setup, self._grid, self._engines, self._fleet = setup, grid, engines, fleet
+        self._names = list(dict.fromkeys(variant.name for one in setup.services for variant in one.variants))
+        services = len(setup.services)
+        self._rows = _Rows()
+        self._at = 0
+        self._joules = np.zeros(services)
+        self._arrived = np.zeros(services)
+        self._good = np.zeros(services)
+        self._carbon, self._water, self._facility, self._cost = (np.zeros(services) for _ in range(4))
+        self._flight = np.zeros(services)
+        self._placed = np.zeros_like(fleet.placed)
+        self._placed_before = self._placed.copy()
+        self._gpus = np.array(
+            [
+                [variant.gpus for variant in one.variants] + [0] * (fleet.placed.shape[1] - len(one.variants))
+                for one in setup.services
+            ]
+        )
+        self.decisions: list[Decided] = []
+        self.zones = [_zone(setup, number) for number in range(services)]
+
+    def stretch(self, seconds: int, in_flight: Array) -> None:
+        """A stretch in which no pod came or went."""
+        self._flight += in_flight.sum(axis=0)
+        self._placed += self._fleet.placed * seconds
+
+    def joules(self, now: float) -> Array:
+        """Of each service's GPUs since the start."""
+        sums, engines = self._fleet.sums, self._engines
+        starting = np.zeros(len(self._setup.services))
+        for pod in self._fleet.all_pods():
+            if pod.life in {Life.PULLING, Life.LOADING}:
+                starting[pod.service] += self._fleet.watts_before_ready(pod) * (now - pod.since)
+        return np.asarray(engines.by_service(engines.after.totals.joules) + sums.pulling + sums.loading + starting)
+
+    def take(self, now: int) -> None:
+        seconds = now - self._at
+        joules, good = self.joules(now), self._engines.by_service(self._engines.after.totals.good)
+        used = joules - self._joules
+        held = ((self._placed - self._placed_before) * self._gpus).sum(axis=1)
+        grams = np.zeros(len(used))
+        for service, zone in enumerate(self.zones):
+            series = self._grid[zone]
+            middle = now - seconds / 2
+            grams[service] = series.at(middle)
+            it = used[service] + series.host * held[service]
+            facility = it * series.pue
+            kwh = facility / JOULES_PER_KWH
+            self._facility[service] += facility
+            self._carbon[service] += kwh * grams[service]
+            self._water[service] += it / JOULES_PER_KWH * series.water_on_site + kwh * series.water_at_source
+            self._cost[service] += kwh * (series.price or 0.0)
+        rows = self._rows
+        rows.times.append(float(now))
+        rows.arrivals.append((self._engines.arrived - self._arrived) / seconds)
+        rows.good.append((good - self._good) / seconds)
+        rows.in_flight.append(self._flight / seconds)
+        rows.watts.append(used / seconds)
+        rows.grams.append(grams)
+        rows.ready.append(self._replicas(lambda pods: sum(1 for pod in pods if pod.life is Life.READY)))
+        rows.asked.append(self._replicas(lambda pods: sum(1 for pod in pods if pod.deleting_at is None)))
+        self._at, self._joules, self._good = now, joules, good
+        self._arrived = self._engines.arrived.copy()
+        self._flight = np.zeros(len(used))
+        self._placed_before = self._placed.copy()
+
+    def outcome(self, run: Run, *, took: float = 0.0, notes: tuple[str, ...] = ()) -> Outcome:
+        rows, fleet = self._rows, self._fleet
+        ready, asked = np.array(rows.ready), np.array(rows.asked)
+        currencies = {self._grid[zone].currency for zone in self.zones}
+        on = sum(node.on_seconds + (self._at - node.on_since if node.power != "off" else 0.0) for node in fleet.nodes)
+        fleet_joules = fleet.nobody(self._at) + float(self.joules(self._at).sum())
+        return Outcome(
+            controller=run.controller,
+            seed=run.seed,
+            began=run.began,
+            seconds=self._at,
+            services=tuple(self._service(number) for number in range(len(self._setup.services))),
+            series=Series(
+                times=np.array(rows.times),
+                arrivals=np.array(rows.arrivals),
+                good=np.array(rows.good),
+                in_flight=np.array(rows.in_flight),
+                watts=np.array(rows.watts),
+                grams=np.array(rows.grams),
+                ready={name: ready[:, :, index] for index, name in enumerate(self._names)},
+                asked={name: asked[:, :, index] for index, name in enumerate(self._names)},
+            ),
+            decisions=tuple(self.decisions),
+            fleet=Joules(fleet_joules),
+            node_hours=on / 3600.0,
+            currency=currencies.pop() if len(currencies) == 1 else "",
+            took=took,
+            notes=notes,
+        )
+
+    def _replicas(self, count) -> Array:  # noqa: ANN001
+        found = np.zeros((len(self._setup.services), len(self._names)))
+        for (service, variant), pods in self._fleet.pods.items():
+            name = self._setup.services[service].variants[variant].name
+            found[service, self._names.index(name)] += count(pods)
+        return found
+
+    def _service(self, number: int) -> ServiceOutcome:
+        engines, fleet = self._engines, self._fleet
+        totals, after = engines.after.totals, engines.after
+        of = self._setup.services[number]
+        done = float(engines.by_service(totals.done)[number])
+        failed = float(engines.failed[number])
+        requests = float(engines.arrived[number])
+        idle = float(engines.by_service(totals.idle)[number])
+        joules = float(engines.by_service(totals.joules)[number])
+        pulling, loading = float(fleet.sums.pulling[number]), float(fleet.sums.loading[number])
+        starting = float(self._joules[number]) - joules - pulling - loading
+        price = self._grid[self.zones[number]].price
+        return ServiceOutcome(
+            service=of.key,
+            requests=requests,
+            done=done,
+            failed=failed,
+            unfinished=max(requests - done - failed, 0.0),
+            good=float(engines.by_service(totals.good)[number]),
+            prompt_tokens=float(engines.by_service(totals.prompt)[number]),
+            generated_tokens=float(engines.by_service(totals.generated)[number]),
+            good_tokens=float(engines.by_service(totals.good_tokens)[number]),
+            phases=Phases(pulling, loading + starting, idle, joules - idle),
+            facility=Joules(float(self._facility[number])),
+            carbon=Grams(float(self._carbon[number])),
+            water=Litres(float(self._water[number])),
+            cost=None if price is None else float(self._cost[number]),
+            replica_hours={
+                variant.name: float(seconds) / 3600.0
+                for variant, seconds in zip(of.variants, self._placed[number], strict=False)
+            },
+            starts=int(fleet.sums.starts[number]),
+            ttft_p50=quantile(after.first_tokens[number], 0.5),
+            ttft_p95=quantile(after.first_tokens[number], 0.95),
+            itl_p50=quantile(after.mean_gaps[number], 0.5),
+            itl_p95=quantile(after.mean_gaps[number], 0.95),
+        )
+
+
+def quantile(counts: Array, share: float) -> float | None:
+    """Seconds, linear within the bound; None without counts; the last finite bound beyond it."""
+    total = counts.sum()
+    if total <= 0:
+        return None
+    cumulative = np.cumsum(counts)
+    index = int(np.searchsorted(cumulative, share * total))
+    if index >= len(LATENCY_BOUNDS) - 1:
+        return float(LATENCY_BOUNDS[-2])
+    before = float(cumulative[index - 1]) if index else 0.0
+    low = float(LATENCY_BOUNDS[index - 1]) if index else 0.0
+    part = (share * total - before) / max(float(counts[index]), 1e-12)
+    return low + (float(LATENCY_BOUNDS[index]) - low) * part
+
+
+def _zone(setup: Setup, service: int) -> str:
+    """Of the first nodes that the service's reference may run on."""
+    variant = setup.services[service].variants[0]
+    return next(kind.zone for kind in setup.nodes if kind.product in variant.tables and kind.gpus >= variant.gpus)

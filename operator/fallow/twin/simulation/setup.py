@@ -1,0 +1,93 @@
+"""What is simulated: nodes by kind, services with their variants, and what each of them needs to start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.simulation.table import EngineTable
+
+
+class SetupError(ValueError):
+    """A fleet that cannot run its services; the message says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeKind:
+    """`count` nodes alike: `product` as nvidia.com/gpu.product names their GPUs, `bare` W of each GPU without a pod."""
+
+    product: str
+    model_name: str
+    bare: float
+    gpus: int
+    count: int
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Empty nodes are powered off after `after` seconds and take `boot` seconds to come back when a pod needs one.
+
+    Cluster-autoscaler's default is 10 minutes (scale-down-unneeded-time); booting a GPU node takes minutes: assumed.
+    """
+
+    after: float = 600.0
+    boot: float = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Seconds of a start: `pull` where the image is not on the node yet, `load` with its lognormal spread `sigma`.
+
+    `compile_` is added where this variant never ran on the node before: later its graphs are in the node's cache.
+    """
+
+    pull: float = 30.0
+    load: float = 45.0
+    compile_: float = 10.0
+    sigma: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSetup:
+    """`tables` by product of the nodes that it may run on."""
+
+    name: str
+    gpus: int
+    tables: Mapping[str, EngineTable]
+    start: Start = field(default_factory=Start)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSetup:
+    """Objectives in seconds, infinite where there is none; `grace`: how long a pod may drain. The first variant is the
+    reference. `start_replicas` are ready when the run begins.
+    """
+
+    key: ServiceKey
+    variants: tuple[VariantSetup, ...]
+    ttft: float
+    itl: float
+    minimum: int
+    maximum: int
+    start_replicas: int
+    grace: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    nodes: tuple[NodeKind, ...]
+    services: tuple[ServiceSetup, ...]
+    power_off: PowerOff | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SetupError where a variant fits on no node."""
+        for service in self.services:
+            for variant in service.variants:
+                if not any(kind.product in variant.tables and kind.gpus >= variant.gpus for kind in self.nodes):
+                    products = ", ".join(sorted(variant.tables)) or "any known product"
+                    raise SetupError(
+                        f"{service.key}, variant {variant.name}: no node has {variant.gpus} GPUs of {products};"
+                        " add such nodes to the fleet or change spec.variants"
+                    )
