@@ -28,7 +28,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.domain.zones import ZoneReading
 from fallow.planner.decide import decide
-from fallow.planner.estimate import estimate
+from fallow.planner.estimate import Concluded, estimate
 from tests.support.builders import intensity
 
 pytestmark = pytest.mark.cluster
@@ -86,7 +86,7 @@ class Bench:
         view = replace(self.mirror.view(), memories={**self.mirror.view().memories, **self.memories})
         zones = {zone.name: ZoneReading(zone, intensity(300, now)) for zone in view.zones}
         snapshot = Snapshot(at=now, cluster=view, readings=Readings(at=now), zones=zones)
-        estimates = estimate(snapshot, None)
+        estimates = estimate(snapshot, Concluded())
         return CycleReport(snapshot, estimates, decide(snapshot, estimates), (), None, Seconds(0.1))
 
 

@@ -15,7 +15,7 @@ from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceMemory
 from fallow.planner.decide import decide
-from fallow.planner.estimate import estimate
+from fallow.planner.estimate import Concluded, estimate
 from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings
 
 WINDOW = Seconds(120)
@@ -29,7 +29,7 @@ def shown(seconds: float, *, running: float = 1.0, **more: Any) -> Snapshot:
 
 
 def remembered(watch: Watch, snapshot: Snapshot) -> Snapshot:
-    return watch.remember(snapshot, estimate(snapshot, None))
+    return watch.remember(snapshot, estimate(snapshot, Concluded()))
 
 
 def watched(times: list[float], **more: Any) -> Watch:
@@ -115,7 +115,7 @@ RESTING = ServiceMemory(serving="bf16", resting=True)
 
 def carried_out(memory: ServiceMemory) -> tuple[Snapshot, Plan]:
     snapshot = shown(0)
-    plan = decide(snapshot, estimate(snapshot, None))
+    plan = decide(snapshot, estimate(snapshot, Concluded()))
     return snapshot, replace(plan, services={CHAT: replace(plan.services[CHAT], memory=memory)})
 
 

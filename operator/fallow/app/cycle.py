@@ -23,7 +23,7 @@ from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
-from fallow.planner.estimate import estimate
+from fallow.planner.estimate import Concluded, conclude, estimate
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.targets import concurrency_targets
 from fallow.ports import CarbonSource, Cluster, MetricSource, PueSource, Reporter
@@ -58,6 +58,7 @@ class Cycle:
         self._watch = Watch(window)
         self._zones = Zones(sources.carbon, sources.pue)
         self._spells = Spells()
+        self._concluded = Concluded()
         self._writes = asyncio.Semaphore(writes)
         self._clock = clock
 
@@ -89,7 +90,10 @@ class Cycle:
 
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
         ledger = await self._bookkeeper.book(snapshot)
-        estimates = estimate(snapshot, ledger, self._bookkeeper.told)
+        told = self._bookkeeper.told
+        if ledger is not self._concluded.ledger or told is not self._concluded.told:
+            self._concluded = conclude(ledger, told)
+        estimates = estimate(snapshot, self._concluded)
         return self._watch.remember(snapshot, estimates), estimates
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:

@@ -83,8 +83,7 @@ def holdings(snapshot: Snapshot, marks: Mapping[str, GpuMark]) -> Mapping[str, t
     for name, gpus in nodes.items():
         zone = zone_name(snapshot, name)
         for uuid, held in _Site(snapshot, marks, name, gpus, asking[name]).holdings():
-            alone = replace(held[0], place="", share=1.0) if len(held) == 1 else None
-            found[uuid] = tuple(_placed(one, zone) for one in ((alone,) if alone else held))
+            found[uuid] = tuple(_placed(one, zone, alone=len(held) == 1) for one in held)
     return found
 
 
@@ -96,8 +95,13 @@ def own_gpus(snapshot: Snapshot, pod: Pod) -> tuple[GpuReading, ...]:
     return tuple(gpu for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ()) if not gpu.shares)
 
 
-def _placed(holding: Holding, zone: str) -> Holding:
-    return holding if holding.line.zone == zone else replace(holding, line=replace(holding.line, zone=zone))
+def _placed(holding: Holding, zone: str, *, alone: bool) -> Holding:
+    """In its zone, and with all of the GPU where it is the only one to hold it."""
+    place, share = ("", 1.0) if alone else (holding.place, holding.share)
+    line = holding.line
+    if line.zone != zone:
+        line = LineKey(line.kind, line.namespace, line.name, line.variant, zone)
+    return Holding(line, holding.holder, holding.pod, place, share, holding.activity)
 
 
 class _Site:

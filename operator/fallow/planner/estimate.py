@@ -1,10 +1,12 @@
 """The estimate step's view of each service: demand, quiet, draw, J/token, latency, intensity."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.figures import Missing
-from fallow.domain.ledger import Ledger, Span, together
+from fallow.domain.learned import Phases, VariantEnergy
+from fallow.domain.ledger import Ledger, Span
 from fallow.domain.policies import GuardRules
 from fallow.domain.readings import EngineReading, Histogram
 from fallow.domain.reasons import Reason
@@ -24,21 +26,48 @@ from fallow.planner.quiet import idle_evidence
 from fallow.planner.selection import policy_for
 
 
-def estimate(snapshot: Snapshot, ledger: Ledger | None, told: Ledger | None = None) -> Estimates:
-    """Estimate every service of the snapshot; pure. Phases are those of the books that are `told` beside them."""
-    draw = draws(snapshot)
-    energies = variant_energies(ledger) if ledger else {}
-    return Estimates(
-        services={
-            key: _service(snapshot, service, draw.services.get(key, Watts(0)), _booked(ledger, key))
-            for key, service in snapshot.cluster.services.items()
-        },
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What the books say, and nothing else does: the same as long as they are. `booked` is by service, in all."""
+
+    ledger: Ledger | None = None
+    told: Ledger | None = None
+    booked: Mapping[ServiceKey, Joules] = field(default_factory=dict)
+    energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
+    phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
+    rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)
+
+
+def conclude(ledger: Ledger | None, told: Ledger | None = None) -> Concluded:
+    """Phases are those of the books that are `told` beside them."""
+    if ledger is None:
+        return Concluded()
+    energies = variant_energies(ledger)
+    return Concluded(
         ledger=ledger,
-        cluster_watts=draw.cluster,
-        unallocated=draw.unallocated,
+        told=told,
+        booked=_booked(ledger),
         energies=energies,
         phases=service_phases(told, energies) if told else {},
-        rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()} if ledger else {},
+        rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()},
+    )
+
+
+def estimate(snapshot: Snapshot, books: Concluded) -> Estimates:
+    """Estimate every service of the snapshot; pure."""
+    draw = draws(snapshot)
+    none_yet = None if books.ledger is None else Joules(0)
+    return Estimates(
+        services={
+            key: _service(snapshot, service, draw.services.get(key, Watts(0)), books.booked.get(key, none_yet))
+            for key, service in snapshot.cluster.services.items()
+        },
+        ledger=books.ledger,
+        cluster_watts=draw.cluster,
+        unallocated=draw.unallocated,
+        energies=books.energies,
+        phases=books.phases,
+        rebounds=books.rebounds,
     )
 
 
@@ -63,11 +92,12 @@ def _service(snapshot: Snapshot, service: Service, watts: Watts | Missing, booke
     )
 
 
-def _booked(ledger: Ledger | None, key: ServiceKey) -> Joules | None:
-    if ledger is None:
-        return None
-    books = ledger.service_books(key)
-    return together(books, Span.TOTAL).account.energy.best if books else Joules(0)
+def _booked(ledger: Ledger) -> Mapping[ServiceKey, Joules]:
+    found: dict[ServiceKey, Joules] = {}
+    for line, book in ledger.books.items():
+        if line.service is not None:
+            found[line.service] = found.get(line.service, Joules(0)) + book.total.account.energy.best
+    return found
 
 
 def _p95(snapshot: Snapshot, service: Service, pick: Callable[[EngineReading], Histogram | None]) -> Seconds | Missing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from math import isinf
+from operator import gt, sub
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Histogram
@@ -17,20 +18,19 @@ def merged_difference(pairs: Iterable[tuple[Histogram | None, Histogram | None]]
     windows = [_difference(earlier, now) for earlier, now in pairs if now is not None and now.bounds]
     if not windows:
         return None
-    shared = set(windows[0]).intersection(*windows[1:])
-    bounds = tuple(sorted(shared))
-    return Histogram(bounds, tuple(sum(window[bound] for window in windows) for bound in bounds))
+    first = windows[0].bounds
+    if all(window.bounds == first for window in windows):
+        return Histogram(first, tuple(map(sum, zip(*(window.counts for window in windows), strict=True))))
+    bounds = tuple(sorted(set(first).intersection(*(window.bounds for window in windows))))
+    at = [dict(zip(window.bounds, window.counts, strict=True)) for window in windows]
+    return Histogram(bounds, tuple(sum(window[bound] for window in at) for bound in bounds))
 
 
-def _difference(earlier: Histogram | None, now: Histogram) -> dict[float, float]:
-    """Counts of one pod since `earlier`, by bound."""
-    grew = (
-        earlier is not None
-        and earlier.bounds == now.bounds
-        and all(before <= count for before, count in zip(earlier.counts, now.counts, strict=True))
-    )
-    base = earlier.counts if earlier is not None and grew else (0.0,) * len(now.bounds)
-    return {bound: count - before for bound, count, before in zip(now.bounds, now.counts, base, strict=True)}
+def _difference(earlier: Histogram | None, now: Histogram) -> Histogram:
+    """Counts of one pod since `earlier`."""
+    if earlier is None or earlier.bounds != now.bounds or any(map(gt, earlier.counts, now.counts)):
+        return now
+    return Histogram(now.bounds, tuple(map(sub, now.counts, earlier.counts)))
 
 
 def quantile(histogram: Histogram | None, q: float) -> Seconds | Missing:

@@ -19,6 +19,11 @@ def settled(memory: ServiceMemory, service: Service, replicas: int | None, now: 
     resting = memory.resting and not replicas
     if service.target is not None and replicas == 0 and service.requested != 0:
         resting = True
+    noted = (
+        memory.idle_state_since, memory.quiet_since, memory.changed_at, memory.request_at, memory.wake_started
+    )  # fmt: skip
+    if resting is memory.resting and all(at is None or at <= now for at in noted):
+        return memory
     return replace(
         memory,
         resting=resting,

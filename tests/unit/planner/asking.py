@@ -4,15 +4,15 @@ from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.plans import ServicePlan
 from fallow.domain.snapshots import Snapshot
 from fallow.planner.decide import decide
-from fallow.planner.estimate import estimate
+from fallow.planner.estimate import Concluded, estimate
 from tests.support.builders import CHAT, Scene
 
 
 def estimated(scene: Scene | Snapshot) -> ServiceEstimate:
     snapshot = scene.snapshot() if isinstance(scene, Scene) else scene
-    return estimate(snapshot, None).services[CHAT]
+    return estimate(snapshot, Concluded()).services[CHAT]
 
 
 def planned(scene: Scene | Snapshot) -> ServicePlan:
     snapshot = scene.snapshot() if isinstance(scene, Scene) else scene
-    return decide(snapshot, estimate(snapshot, None)).services[CHAT]
+    return decide(snapshot, estimate(snapshot, Concluded())).services[CHAT]

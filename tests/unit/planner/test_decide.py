@@ -14,7 +14,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Objectives, ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
-from fallow.planner.estimate import estimate
+from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.selection import policy_for
 from tests.support.builders import (
     BF16,
@@ -69,7 +69,7 @@ def test_every_service_of_the_cluster_gets_its_part_of_the_plan() -> None:
     snapshot = Scene().snapshot()
     other = service(key=ServiceKey("llm", "code"))
     snapshot = replace(snapshot, cluster=replace(snapshot.cluster, services={CHAT: service(), other.key: other}))
-    plan = decide(snapshot, estimate(snapshot, None))
+    plan = decide(snapshot, estimate(snapshot, Concluded()))
     assert plan.at == NOW
     assert set(plan.services) == {CHAT, other.key}
     assert plan.services[CHAT].replicas == {"bf16": 1}

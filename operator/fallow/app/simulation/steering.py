@@ -7,7 +7,9 @@ import time
 
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.cycle import Cycle, Sources
+from fallow.domain.ledger import Ledger
 from fallow.domain.reports import CycleReport
+from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.demand import Demand
@@ -21,7 +23,23 @@ from fallow.twin.simulation.setup import Setup
 # The operator's own defaults (app/settings.py).
 CYCLE = 15
 WINDOW = Seconds(120)
-LEDGER = Seconds(300)
+# Nothing is decided by the books, and counters lose nothing in between: they are kept up once an hour.
+BOOKED_EVERY = Seconds(3600)
+
+
+class HourlyBooks(Bookkeeper):
+    """Books at each turn of the hour, up to which every cycle has the books of the turn before."""
+
+    def __init__(self) -> None:
+        super().__init__(Books(), BOOKED_EVERY)
+        self._hour: float | None = None
+
+    async def book(self, snapshot: Snapshot) -> Ledger | None:
+        hour = snapshot.at // BOOKED_EVERY
+        if hour == self._hour:
+            return self.ledger
+        self._hour = hour
+        return await super().book(snapshot)
 
 
 class Steering:
@@ -38,7 +56,7 @@ class Steering:
                 metrics=FleetMetrics(simulation, declared),
                 carbon=GridCarbon(simulation),
             ),
-            Bookkeeper(Books(), LEDGER),
+            HourlyBooks(),
             reporters=(),
             window=WINDOW,
             clock=lambda: began + simulation.now,

@@ -146,8 +146,6 @@ class Fleet:
         self._order = count()
         self._numbers = count()
         self._waiting: list[Pod] = []
-        # counts what was asked for, so that a view knows when it is old
-        self.changes = 0
         self._free_joules = 0.0
         self._free_watts_since = 0.0
         self._free_watts = 0.0
@@ -180,7 +178,6 @@ class Fleet:
     def ask(self, service: int, variant: int, replicas: int, now: float) -> None:
         """From now on so many replicas are asked for; the youngest that are furthest from ready go first."""
         self.asked[service][variant] = replicas
-        self.changes += 1
         alive = [pod for pod in self.pods[service, variant] if pod.deleting_at is None]
         for _ in range(replicas - len(alive)):
             self._create(service, variant, now)

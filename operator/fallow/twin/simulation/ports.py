@@ -68,15 +68,14 @@ class FleetCluster:
         self._began = simulation.run.began
         self._pods: dict[int, tuple[Life, Pod]] = {}
         self._view: ClusterView | None = None
-        self._seen: tuple[int, int] = (-1, -1)
+        self._seen = -1
         self.asked: list[tuple[ServiceKey, str, int, int]] = []
         self._number = {key: number for number, key in enumerate(declared.order)}
 
     def view(self) -> ClusterView:
-        """As last watched; looked at anew where the fleet has moved or something was asked for since."""
-        seen = (self._simulation.now, self._simulation.fleet.changes)
-        if self._view is None or seen != self._seen:
-            self._view, self._seen = self._look(), seen
+        """As last watched: what a cycle asks for is seen by the next one, as through a watch."""
+        if self._view is None or self._simulation.now != self._seen:
+            self._view, self._seen = self._look(), self._simulation.now
         return self._view
 
     async def apply(self, change: Change) -> Outcome:
