@@ -9,6 +9,7 @@ from fallow.app.commands.estimate import estimate
 from fallow.app.commands.report import report
 from fallow.app.commands.run import run
 from fallow.app.commands.settings import show_settings
+from fallow.app.commands.simulate import simulate
 from fallow.app.commands.twin import twin
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command()(audit)
 app.command()(estimate)
 app.command()(report)
 app.command()(agent)
+app.command()(simulate)
 app.command("settings")(show_settings)
 app.add_typer(twin)
 

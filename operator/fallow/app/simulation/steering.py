@@ -10,7 +10,7 @@ from fallow.app.cycle import Cycle, Sources
 from fallow.domain.ledger import Ledger
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.units import Instant, Seconds
+from fallow.domain.units import Seconds
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.demand import Demand
 from fallow.twin.simulation.grid import Grid
@@ -101,14 +101,12 @@ def steered(
     grid: Grid,
     declared: Declared,
     *,
-    seed: int = 0,
-    began: Instant = Instant(0.0),
+    told: Run,
     every: int = CYCLE,
-    name: str = "fallow",
     progress: Progress | None = None,
 ) -> Outcome:
     """The whole demand under Fallow with what is declared."""
     started = time.perf_counter()
-    simulation = Simulation(setup, demand, grid, Run(name, seed, began))
+    simulation = Simulation(setup, demand, grid, told)
     asyncio.run(Steering(simulation, declared, every=every).drive(progress))
     return simulation.recorder.outcome(simulation.run, took=time.perf_counter() - started)

@@ -8,7 +8,6 @@ from math import ceil, inf
 
 import numpy as np
 
-from fallow.domain.units import Instant
 from fallow.twin.simulation.demand import Array, Demand, Load
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.fleet import Fleet, places_of
@@ -68,7 +67,7 @@ class Simulation:
             self.recorder.stretch(stop - self.now, flight)
             self.in_flight.append(flight)
             self.now = stop
-            if stop == sample or stop == self.demand.seconds:
+            if stop in {sample, self.demand.seconds}:
                 self.recorder.take(stop)
         self.fleet.settle(self.now)
 
@@ -144,14 +143,12 @@ def run(
     demand: Demand,
     grid: Grid,
     controller: Controller,
-    *,
-    seed: int = 0,
-    began: Instant = Instant(0.0),
+    told: Run,
     progress: Progress | None = None,
 ) -> Outcome:
     """The whole demand under one controller, which asks for replicas of each service's reference variant."""
     started = time.perf_counter()
-    simulation = Simulation(setup, demand, grid, Run(controller.name, seed, began))
+    simulation = Simulation(setup, demand, grid, told)
     watcher = Watcher(simulation)
     while True:
         wanted = controller.desired(watcher.sight())

@@ -1,0 +1,151 @@
+"""`fallow simulate`: what policies and other autoscalers would do with a week of traffic."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from fallow.app.simulation.assembling import Assembled
+    from fallow.app.simulation.scenario import Scenario
+
+
+class Form(StrEnum):
+    """How the answer is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def simulate(  # noqa: PLR0913 - one parameter for each option
+    scenario: Annotated[Path, typer.Argument(help="The scenario: docs/samples/simulation/week.yaml is one.")],
+    *,
+    compare: Annotated[
+        str, typer.Option(help="Others on the same work: hpa,strong … or all; none for Fallow alone.")
+    ] = "static-70,hpa,strong",
+    days: Annotated[float | None, typer.Option(help="Only so many days, instead of the scenario's.", min=0.01)] = None,
+    seed: Annotated[int | None, typer.Option(help="Another draw of traffic and starts.", min=0)] = None,
+    cycle: Annotated[int, typer.Option(help="Seconds between two of Fallow's cycles.", min=5, max=300)] = 15,
+    as_declared: Annotated[
+        bool, typer.Option(help="Leave policies in the mode they are in; else each is taken as enforced.")
+    ] = False,
+    levers: Annotated[bool, typer.Option(help="Also run Fallow without each lever: what it saves.")] = False,
+    form: Annotated[Form, typer.Option("--output", "-o", help="How it is printed.")] = Form.TEXT,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with charts to this file.")] = None,
+) -> None:
+    """Replays traffic on a simulated fleet, with the decisions that Fallow would take and those of other autoscalers.
+
+    The fleet is calibrated on published measurements (docs/twin.md); the decisions are the operator's own code.
+
+    fallow simulate docs/samples/simulation/week.yaml --days 1 --compare hpa,keda --html week.html
+    """
+    from fallow.app.simulation.scenario import ScenarioError, read_scenario
+    from fallow.twin.simulation.setup import SetupError
+
+    try:
+        written = read_scenario(scenario)
+        changed = {name: value for name, value in (("days", days), ("seed", seed)) if value is not None}
+        written = written.model_copy(update=changed)
+        _simulate(written, scenario, _names(compare), cycle, as_declared, levers, form, html)
+    except (ScenarioError, SetupError) as error:
+        _refuse(str(error))
+
+
+def _simulate(  # noqa: PLR0917 - as above
+    written: "Scenario",
+    path: Path,
+    names: list[str],
+    cycle: int,
+    as_declared: bool,
+    levers: bool,
+    form: Form,
+    html: Path | None,
+) -> None:
+    from dataclasses import replace
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from fallow import __version__
+    from fallow.app.simulation.assembling import assembled
+    from fallow.app.simulation.page import page
+    from fallow.app.simulation.running import FALLOW, LEVERS, all_run, bounds, enforced
+    from fallow.app.simulation.telling import About, as_json, print_tables
+
+    typer.echo(f"reading {path}", err=True)
+    one = assembled(written, path.parent)
+    if not as_declared:
+        one = replace(one, declared=enforced(one.declared))
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def shown(name: str, share: float) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=1.0)
+            bar.update(tasks[name], completed=share)  # type: ignore[arg-type]
+
+        outcomes = all_run(one, [FALLOW, *names], shown, seed=written.seed, every=cycle, levers=levers)
+    count = 1 + len(names)
+    saved = {
+        lever: run.energy.value - outcomes[0].energy.value for lever, run in zip(LEVERS, outcomes[count:], strict=False)
+    }
+    about = About(
+        title=written.title or f"{path.name}, {written.days:g} days",
+        inputs=_inputs(written, one, cycle),
+        version=__version__,
+        attainment=min(service.objectives.attainment for service in one.declared.services.values()),
+        bounds=bounds(one),
+        all_levers=bounds(one, all_levers=True),
+        savings=saved,
+    )
+    outcomes = outcomes[:count]
+    if form is Form.JSON:
+        typer.echo(json.dumps(as_json(outcomes, about)))
+    else:
+        console = Console()
+        print_tables(console, outcomes, about)
+    if html is not None:
+        html.write_text(page(outcomes, about), encoding="utf-8")
+        typer.echo(f"written to {html}", err=True)
+
+
+def _inputs(written: "Scenario", one: "Assembled", cycle: int) -> list[tuple[str, str]]:
+    nodes = ", ".join(f"{kind.count} x {kind.gpus} {kind.product}" for kind in one.setup.nodes)
+    traffic = ", ".join(
+        f"{key} ({round(float(one.seen.requests[index])):,} requests, {one.seen.prompt[index]:.0f} and"
+        f" {one.seen.output[index]:.0f} tokens)"
+        for index, key in enumerate(one.demand.services)
+    )
+    policies = ", ".join(f"{policy.name} ({policy.mode})" for policy in one.declared.policies) or "none"
+    power = "nodes stay on"
+    if one.setup.power_off is not None:
+        power = f"empty nodes off after {one.setup.power_off.after:.0f} s, on again in {one.setup.power_off.boot:.0f} s"
+    return [
+        ("nodes", f"{nodes}; {power}"),
+        ("traffic", traffic),
+        ("policies", policies),
+        ("length", f"{written.days:g} days, seed {written.seed}, a cycle every {cycle} s"),
+    ]
+
+
+def _names(compare: str) -> list[str]:
+    from fallow.twin.baselines.named import BASELINES
+
+    if compare.strip().lower() in {"none", ""}:
+        return []
+    if compare.strip().lower() == "all":
+        return list(BASELINES)
+    names = [name.strip() for name in compare.split(",") if name.strip()]
+    for name in names:
+        if name not in BASELINES:
+            known = "; ".join(f"{key}: {what}" for key, (_, what) in BASELINES.items())
+            _refuse(f"--compare {name!r} is not known: write all, none, or some of {known}")
+    return names
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)

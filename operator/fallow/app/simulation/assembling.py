@@ -1,0 +1,362 @@
+"""From a scenario to what is run: declared objects, a fleet, a demand and a grid."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import ceil, inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fallow.api import mapping, reading
+from fallow.api.durations import seconds
+from fallow.app.simulation.priors import profile_of
+from fallow.app.simulation.scenario import GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
+from fallow.domain.policies import Policy
+from fallow.domain.profiles import Profile
+from fallow.domain.units import Instant
+from fallow.domain.workloads import Service, ServiceKey, Variant
+from fallow.domain.zones import IntensitySource, Zone
+from fallow.planner.capacity import profile_for
+from fallow.twin.calibration.asking import Described, Unusable, Work, query_of
+from fallow.twin.calibration.hardware import UnknownGpu, gpu_named
+from fallow.twin.calibration.models import UnknownModel
+from fallow.twin.calibration.predict import DoesNotFit, Query
+from fallow.twin.calibration.store import shipped
+from fallow.twin.calibration.tasks import WEIGHT_BYTES
+from fallow.twin.demand.generated import Generated, Stream
+from fallow.twin.demand.lengths import Lengths
+from fallow.twin.demand.recorded import Recorded
+from fallow.twin.demand.together import Together
+from fallow.twin.demand.weeks import SHAPES, Sporadic
+from fallow.twin.demand.windows import read_servegen
+from fallow.twin.rates import Piecewise
+from fallow.twin.simulation.demand import Demand
+from fallow.twin.simulation.grid import GridSeries
+from fallow.twin.simulation.ports import Declared, GridCarbon
+from fallow.twin.simulation.predicting import bare_watts, predicted_table
+from fallow.twin.simulation.setup import NodeKind, PowerOff, ServiceSetup, Setup, Start, VariantSetup
+from fallow.twin.simulation.sizing import Survey, carried, reference_table, survey
+from fallow.twin.simulation.table import EngineTable
+from fallow.twin.traces import TraceError, read_trace
+
+DAY = 86_400
+# B/s at which weights are read: assumed, of a local disk; and what starting vLLM takes besides (docs/methodology.md)
+READ_RATE, ENGINE_SECONDS = 2e9, 25.0
+# gCO2e/kWh of a zone that says nothing: the world's mean of recent years is near it
+USUAL_GRAMS = 450.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """All that a run needs; `services` and `setup` are in the order of the demand."""
+
+    setup: Setup
+    demand: Demand
+    seen: Survey
+    grid: Mapping[str, GridSeries]
+    declared: Declared
+    began: Instant
+
+
+def assembled(scenario: Scenario, folder: Path) -> Assembled:
+    """Raises ScenarioError, which says what to write instead."""
+    objects = _objects(scenario, folder)
+    demand = demand_of(scenario, folder)
+    services = [_declared_as(objects.services, key) for key in demand.services]
+    kinds = tuple(_kind(nodes) for nodes in scenario.nodes)
+    tables = {
+        (service.key, variant.name, kind.product): _table(service, variant, kind)
+        for service in services
+        for variant in service.variants
+        for kind in kinds
+        if not variant.products or kind.product in variant.products
+    }
+    seen = survey(demand)
+    setup = Setup(
+        nodes=kinds,
+        services=tuple(_service(one, tables, kinds, scenario) for one in services),
+        power_off=None
+        if scenario.power_off is None
+        else PowerOff(float(seconds(scenario.power_off.after)), float(seconds(scenario.power_off.boot))),
+    )
+    setup = _begun(setup, seen, demand)
+    profiles = list(objects.profiles)
+    for service in services:
+        for variant in service.variants:
+            for kind in kinds:
+                table = tables.get((service.key, variant.name, kind.product))
+                if table is not None and profile_for(variant, profiles, kind.product) is None:
+                    profiles.append(profile_of(variant, kind.product, table[0], table[1]))
+    zones = _zones(objects.zones, kinds)
+    return Assembled(
+        setup=setup,
+        demand=demand,
+        seen=seen,
+        grid={zone.name: _series(zone, scenario.grid.get(zone.name), folder) for zone in zones},
+        declared=Declared(
+            services,
+            objects.policies,
+            [_simulated(zone) for zone in zones],
+            profiles,
+        ),
+        began=Instant(datetime.fromisoformat(scenario.began).timestamp()),
+    )
+
+
+@dataclass(slots=True)
+class _Objects:
+    services: dict[ServiceKey, Service]
+    policies: list[Policy]
+    zones: list[Zone]
+    profiles: list[Profile]
+
+
+def _objects(scenario: Scenario, folder: Path) -> _Objects:
+    found = _Objects({}, [], [], [])
+    for name in scenario.manifests:
+        path = folder / name
+        try:
+            documents = [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
+        except OSError as error:
+            raise ScenarioError(f"manifests: {path} cannot be read ({error.strerror})") from error
+        except yaml.YAMLError as error:
+            raise ScenarioError(f"manifests: {path} is not YAML ({error})") from error
+        for raw in documents:
+            _take(found, raw, path)
+    if not found.services:
+        raise ScenarioError("manifests: none of them holds an InferenceService")
+    return found
+
+
+def _take(found: _Objects, raw: Mapping[str, Any], path: Path) -> None:
+    raw = {**raw, "metadata": {"namespace": "default", **raw.get("metadata", {})}}
+    try:
+        match raw.get("kind"):
+            case "InferenceService":
+                labels = {"kubernetes.io/metadata.name": raw["metadata"]["namespace"], "fallow.dev/enforce": "true"}
+                service = mapping.service(reading.inference_service(raw), labels)
+                found.services[service.key] = service
+            case "EnergyPolicy":
+                raw["metadata"].pop("namespace")
+                found.policies.append(mapping.policy(reading.energy_policy(raw)))
+            case "GridZone":
+                raw["metadata"].pop("namespace")
+                found.zones.append(mapping.zone(reading.grid_zone(raw)))
+            case "ModelProfile":
+                raw["metadata"].pop("namespace")
+                found.profiles.append(mapping.profile(reading.model_profile(raw)))
+            case other:
+                raise ScenarioError(f"manifests: {path} holds a {other}; only Fallow's kinds are simulated")
+    except reading.InvalidObject as error:
+        raise ScenarioError(f"manifests: {path}: {error}") from error
+
+
+def _declared_as(services: Mapping[ServiceKey, Service], key: ServiceKey) -> Service:
+    if key not in services:
+        known = ", ".join(str(one) for one in services)
+        raise ScenarioError(f"traffic.{key}: no manifest declares this InferenceService; declared are {known}")
+    return services[key]
+
+
+def _kind(nodes: Nodes) -> NodeKind:
+    try:
+        gpu = gpu_named(nodes.product.removeprefix("NVIDIA-").replace("-", " "))
+    except UnknownGpu:
+        try:
+            gpu = gpu_named(nodes.product.removeprefix("NVIDIA-").split("-")[0])
+        except UnknownGpu as error:
+            raise ScenarioError(f"nodes.product: {error}") from error
+    return NodeKind(nodes.product, f"NVIDIA {gpu.name}", bare_watts(gpu), nodes.gpus, nodes.count, nodes.zone or "home")
+
+
+def _table(service: Service, variant: Variant, kind: NodeKind) -> tuple[EngineTable, Query]:
+    name = variant.model or service.model
+    try:
+        query = query_of(
+            Described(name=name),
+            Work(gpu=kind.model_name.removeprefix("NVIDIA "), gpus=variant.gpus, precision=variant.precision),
+            shipped(),
+        )
+    except (UnknownModel, Unusable) as error:
+        raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
+    try:
+        table = predicted_table(query, slots=variant.max_concurrency or 256)
+    except DoesNotFit as error:
+        raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
+    return table, query
+
+
+def _service(
+    service: Service,
+    tables: Mapping[tuple[ServiceKey, str, str], tuple[EngineTable, Query]],
+    kinds: Sequence[NodeKind],
+    scenario: Scenario,
+) -> ServiceSetup:
+    variants = []
+    for variant in service.variants:
+        own = {
+            kind.product: tables[service.key, variant.name, kind.product]
+            for kind in kinds
+            if (service.key, variant.name, kind.product) in tables and kind.gpus >= variant.gpus
+        }
+        if not own:
+            wanted = ", ".join(variant.products)
+            raise ScenarioError(
+                f"{service.key}, variant {variant.name}: no nodes have {variant.gpus} GPUs of {wanted}; add some to nodes"
+            )
+        query = next(iter(own.values()))[1]
+        variants.append(
+            VariantSetup(
+                variant.name,
+                variant.gpus,
+                {product: table for product, (table, _) in own.items()},
+                _start(scenario.start, query),
+            )
+        )
+    objectives = service.objectives
+    return ServiceSetup(
+        key=service.key,
+        variants=tuple(variants),
+        ttft=float(objectives.ttft_p95 or inf),
+        itl=float(objectives.itl_p95 or inf),
+        minimum=service.scaling.min_replicas,
+        maximum=service.scaling.max_replicas,
+        start_replicas=max(service.scaling.min_replicas, 1),
+        grace=float(service.engine.termination_grace),
+    )
+
+
+def _start(declared: Starting, query: Query) -> Start:
+    weights = query.model.parameters * WEIGHT_BYTES[query.precision]
+    load = ENGINE_SECONDS + weights / READ_RATE if declared.load is None else float(seconds(declared.load))
+    return Start(float(seconds(declared.pull)), load, float(seconds(declared.compile_)), declared.sigma)
+
+
+def _begun(setup: Setup, seen: Survey, demand: Demand) -> Setup:
+    """As many replicas as the first minutes need, so that no controller begins in a hole."""
+    services = []
+    for index, one in enumerate(setup.services):
+        of = carried(
+            reference_table(setup, one),
+            float(seen.prompt[index] * (1.0 - demand.spread.cached[index])),
+            float(seen.output[index]),
+            one.itl,
+        )
+        needed = ceil(float(seen.start[index]) / of.rate / 0.8)
+        services.append(replace(one, start_replicas=max(one.minimum, min(needed, one.maximum))))
+    return replace(setup, services=tuple(services))
+
+
+def _zones(declared: Sequence[Zone], kinds: Sequence[NodeKind]) -> list[Zone]:
+    known = {zone.name: zone for zone in declared}
+    default = next((zone for zone in declared if zone.is_default), declared[0] if declared else None)
+    found = []
+    for name in dict.fromkeys(kind.zone for kind in kinds):
+        zone = known.get(name) or default or Zone(name, IntensitySource("Static"))
+        found.append(replace(zone, name=name, is_default=True))
+    return found
+
+
+def _simulated(zone: Zone) -> Zone:
+    source = IntensitySource(GridCarbon.KIND, {"zone": zone.name})
+    return replace(zone, source=source, fallbacks=(), marginal=None, pue_query="")
+
+
+def _series(zone: Zone, written: GridFile | None, folder: Path) -> GridSeries:
+    water_on_site = 0.0 if zone.water_on_site is None else zone.water_on_site.best.value
+    water = 0.0 if zone.water_at_source is None else zone.water_at_source.best.value
+    times, grams = np.zeros(1), np.array([_grams(zone)])
+    if written is not None and written.grams is not None:
+        grams = np.array([written.grams])
+    elif written is not None and written.file is not None:
+        grams = _hours(folder / written.file, written.column)[written.start :]
+        times = np.arange(len(grams)) * 3600.0
+    return GridSeries(
+        times, grams, pue=zone.pue.best, water_on_site=water_on_site, water_at_source=water, price=zone.price_per_kwh,
+        currency=zone.currency, host=zone.host_per_gpu.best.value,
+    )  # fmt: skip
+
+
+def _grams(zone: Zone) -> float:
+    written = zone.source.parameters.get("gramsPerKWh") or zone.source.parameters.get("grams")
+    best = getattr(written, "best", written)
+    value = getattr(best, "value", best)
+    return float(value) if isinstance(value, int | float) else USUAL_GRAMS
+
+
+def _hours(path: Path, column: str | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Hourly values; an empty one is that of the hour before."""
+    try:
+        lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except OSError as error:
+        raise ScenarioError(f"grid: {path} cannot be read ({error.strerror})") from error
+    if not lines or column not in lines[0]:
+        names = ", ".join(lines[0]) if lines else "none"
+        raise ScenarioError(f"grid: {path} has no column {column!r}; it has {names}")
+    values: list[float] = []
+    for number, line in enumerate(lines, start=2):
+        text = (line[column] or "").strip()
+        try:
+            values.append(float(text) if text else values[-1])
+        except (ValueError, IndexError) as error:
+            raise ScenarioError(f"grid: {path}, line {number}: {column} needs a number, not {text!r}") from error
+    return np.array(values)
+
+
+def demand_of(scenario: Scenario, folder: Path) -> Demand:
+    """Every service of `traffic`."""
+    length = int(scenario.days * DAY)
+    streams: list[Stream] = []
+    parts: list[Demand] = []
+    for number, (name, one) in enumerate(scenario.traffic.items()):
+        key = ServiceKey(*name.split("/"))
+        stream = _stream(key, one, scenario.seed + number)
+        if stream is not None:
+            streams.append(stream)
+            continue
+        parts.append(_recorded(key, one, folder, length, scenario.seed + number))
+    if streams:
+        parts.append(Generated(streams, length, seed=scenario.seed))
+    return parts[0] if len(parts) == 1 else Together(parts)
+
+
+def _stream(key: ServiceKey, one: Traffic, seed: int) -> Stream | None:
+    if one.week is not None:
+        shape = SHAPES[one.week]
+        shift = 0.0 if one.shift is None else float(seconds(one.shift)) / 3600.0
+        rate = replace(shape.weekly, scale=shape.weekly.scale * one.scale, shift=shift)
+        return Stream(key, rate, _lengths(one, shape.lengths), shape.bursts)
+    if one.rate is not None:
+        return Stream(key, Piecewise(((0.0, one.rate * one.scale),)), _lengths(one, None))
+    if one.sporadic is not None:
+        spell = one.sporadic
+        rate = Sporadic(spell.rate * one.scale, float(seconds(spell.busy)), float(seconds(spell.quiet)), seed)
+        return Stream(key, rate, _lengths(one, None))
+    return None
+
+
+def _lengths(one: Traffic, usual: Lengths | None) -> Lengths:
+    base = usual or Lengths(1.0, 1.0)
+    return Lengths(
+        prompt=one.prompt.mean if one.prompt else base.prompt,
+        output=one.output.mean if one.output else base.output,
+        prompt_cv=one.prompt.cv if one.prompt else base.prompt_cv,
+        output_cv=one.output.cv if one.output else base.output_cv,
+        cached=one.cached,
+    )
+
+
+def _recorded(key: ServiceKey, one: Traffic, folder: Path, length: int, seed: int) -> Demand:
+    try:
+        if one.servegen is not None:
+            return read_servegen(folder / one.servegen, scale=one.scale, seed=seed)
+        rows = read_trace(folder / str(one.trace))
+    except TraceError as error:
+        raise ScenarioError(f"traffic.{key}: {error}") from error
+    return Recorded(key, rows, scale=one.scale, stretch=one.stretch, seconds=length, seed=seed, cached=one.cached)

@@ -1,0 +1,110 @@
+"""Runs controllers on the same fleet and demand, as many at once as there are cores, and shows how far they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fallow.app.simulation.assembling import Assembled
+from fallow.app.simulation.steering import CYCLE, steered
+from fallow.domain.policies import Mode, Policy
+from fallow.twin.baselines.named import BASELINES
+from fallow.twin.bounds.oracles import Bounds, bounds_of
+from fallow.twin.bounds.problem import choices, offered
+from fallow.twin.simulation.ports import Declared
+from fallow.twin.simulation.record import Run
+from fallow.twin.simulation.result import Outcome
+from fallow.twin.simulation.run import run
+from fallow.twin.simulation.sizing import known_of
+
+FALLOW = "fallow"
+POLL_SECONDS = 0.2
+# Clocks that the oracle of all levers may lock, as shares of the highest.
+CLOCKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+Shown = Callable[[str, float], None]
+_progress: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: of Fallow with policies changed by `without` a lever, or of a baseline."""
+
+    name: str
+    index: int
+    without: str = ""
+
+
+# What each lever is in a policy, and how a policy looks without it.
+LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
+    "replicas": lambda policy: replace(policy, scaling=replace(policy.scaling, enabled=False)),
+    "rest": lambda policy: replace(policy, idle=None),
+    "precision": lambda policy: replace(policy, precision=None),
+}
+
+
+def enforced(declared: Declared) -> Declared:
+    """As if every policy were enforced: what it would do, whatever its mode is today."""
+    policies = [replace(policy, mode=Mode.ENFORCE) for policy in declared.policies]
+    return Declared(list(declared.services.values()), policies, declared.zones, declared.profiles)
+
+
+def without(declared: Declared, lever: str) -> Declared:
+    policies = [LEVERS[lever](policy) for policy in declared.policies]
+    return Declared(list(declared.services.values()), policies, declared.zones, declared.profiles)
+
+
+def all_run(
+    one: Assembled, names: Sequence[str], shown: Shown, *, seed: int, every: int = CYCLE, levers: bool = False
+) -> list[Outcome]:
+    """Outcomes in the order of `names`, then Fallow without each lever that a policy has."""
+    jobs = [Job(name, index) for index, name in enumerate(names)]
+    if levers:
+        jobs += [Job(FALLOW, len(jobs) + index, lever) for index, lever in enumerate(LEVERS)]
+    context = multiprocessing.get_context("fork")
+    progress = context.Array("d", len(jobs), lock=False)
+    workers = min(len(jobs), os.cpu_count() or 1)
+    found: dict[int, Outcome] = {}
+    with ProcessPoolExecutor(workers, context, initializer=_share, initargs=(progress,)) as pool:
+        waiting: dict[Future[Outcome], Job] = {pool.submit(_run, one, job, seed, every): job for job in jobs}
+        while waiting:
+            ended, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            for job in waiting.values():
+                shown(title(job), progress[job.index] / one.demand.seconds)
+            for future in ended:
+                job = waiting.pop(future)
+                found[job.index] = future.result()
+                shown(title(job), 1.0)
+    return [found[job.index] for job in jobs]
+
+
+def title(job: Job) -> str:
+    return f"{job.name} without {job.without}" if job.without else job.name
+
+
+def bounds(one: Assembled, *, all_levers: bool = False) -> Bounds:
+    """Of the demand on the reference variants; with `all_levers` on any variant at any clock."""
+    allowed = choices(one.setup, clocks=CLOCKS if all_levers else (1.0,), variants=all_levers)
+    return bounds_of(offered(one.demand), allowed)
+
+
+def _share(progress: Any) -> None:
+    global _progress  # noqa: PLW0603 - a worker's own view of the shared array
+    _progress = progress
+
+
+def _run(one: Assembled, job: Job, seed: int, every: int) -> Outcome:
+    def note(now: int) -> None:
+        if _progress is not None:
+            _progress[job.index] = now
+
+    if job.name == FALLOW:
+        declared = without(one.declared, job.without) if job.without else one.declared
+        told = Run(title(job), seed, one.began)
+        return steered(one.setup, one.demand, one.grid, declared, told=told, every=every, progress=note)
+    controller = BASELINES[job.name][0](known_of(one.setup, one.demand, one.seen))
+    return run(one.setup, one.demand, one.grid, controller, Run(job.name, seed, one.began), progress=note)

@@ -1,0 +1,138 @@
+"""The file of `fallow simulate`: nodes, the manifests people apply, traffic and grid; read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from fallow.api.durations import PositiveDuration
+from fallow.twin.demand.weeks import SHAPES
+
+
+class ScenarioError(ValueError):
+    """The message names the file and the field, and says what to write."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class Nodes(_Part):
+    """Nodes alike; `product` as the label nvidia.com/gpu.product."""
+
+    product: str
+    count: int = Field(ge=1)
+    gpus: int = Field(default=8, ge=1)
+    zone: str = ""
+
+
+class PowerOffRule(_Part):
+    """Empty nodes are powered off after a while, as cluster-autoscaler or Karpenter do."""
+
+    after: PositiveDuration = "10m"
+    boot: PositiveDuration = "4m"
+
+
+class Starting(_Part):
+    """Of a pod; without it by the model's size."""
+
+    pull: PositiveDuration = "30s"
+    load: PositiveDuration | None = None
+    compile_: PositiveDuration = Field(default="10s", alias="compile")
+    sigma: float = Field(default=0.3, ge=0, le=1)
+
+
+class Tokens(_Part):
+    """Lengths of single requests."""
+
+    mean: float = Field(ge=1)
+    cv: float = Field(default=1.0, ge=0)
+
+
+class SporadicRate(_Part):
+    """Busy at `rate` requests per second for a while, silent for longer."""
+
+    rate: float = Field(gt=0)
+    busy: PositiveDuration = "20m"
+    quiet: PositiveDuration = "4h"
+
+
+class Traffic(_Part):
+    """One of `week`, `trace`, `rate`, `sporadic`, `servegen`."""
+
+    week: str | None = None
+    trace: str | None = None
+    servegen: str | None = None
+    rate: float | None = Field(default=None, gt=0)
+    sporadic: SporadicRate | None = None
+    scale: float = Field(default=1.0, gt=0)
+    stretch: float = Field(default=1.0, gt=0)
+    shift: PositiveDuration | None = None
+    prompt: Tokens | None = None
+    output: Tokens | None = None
+    cached: float = Field(default=0.0, ge=0, lt=1)
+
+    def kinds(self) -> list[str]:
+        return [name for name in ("week", "trace", "servegen", "rate", "sporadic") if getattr(self, name) is not None]
+
+
+class GridFile(_Part):
+    """Hourly gCO2e/kWh from a CSV: the column of that name, from its `from`-th row on."""
+
+    file: str | None = None
+    column: str | None = None
+    start: int = Field(default=0, ge=0, alias="from")
+    grams: float | None = Field(default=None, ge=0)
+
+
+class Scenario(_Part):
+    """Everything of a run; `manifests` and other files are looked up from the file's folder."""
+
+    title: str = ""
+    manifests: tuple[str, ...]
+    nodes: tuple[Nodes, ...] = Field(min_length=1)
+    power_off: PowerOffRule | None = None
+    start: Starting = Starting()
+    days: float = Field(default=7.0, gt=0, le=400)
+    began: str = "2026-11-02T00:00:00+00:00"
+    seed: int = Field(default=1, ge=0)
+    traffic: Mapping[str, Traffic] = Field(min_length=1)
+    grid: Mapping[str, GridFile] = Field(default_factory=dict)
+
+
+def read_scenario(path: Path) -> Scenario:
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"{path}: is not YAML ({error})") from error
+    try:
+        found = Scenario.model_validate(content)
+    except ValidationError as error:
+        said = "; ".join(
+            f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
+            for detail in error.errors(include_url=False)
+        )
+        raise ScenarioError(f"{path}: {said}") from error
+    for name, one in found.traffic.items():
+        _check(path, name, one)
+    return found
+
+
+def _check(path: Path, name: str, one: Traffic) -> None:
+    where = f"{path}: traffic.{name}"
+    if name.count("/") != 1:
+        raise ScenarioError(f"{where}: name a service as NAMESPACE/NAME")
+    kinds = one.kinds()
+    if len(kinds) != 1:
+        raise ScenarioError(f"{where}: write one of week, trace, rate, sporadic or servegen, not {len(kinds)} of them")
+    if one.week is not None and one.week not in SHAPES:
+        raise ScenarioError(f"{where}.week: {one.week!r} is not known: write one of {', '.join(SHAPES)}")
+    if kinds[0] in {"rate", "sporadic"} and (one.prompt is None or one.output is None):
+        raise ScenarioError(f"{where}: say how long requests are: prompt: {{mean: 600}}, output: {{mean: 200}}")

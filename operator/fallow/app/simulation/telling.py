@@ -1,0 +1,219 @@
+"""Outcomes as figures with their unit in the name, and as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fallow.app.reports.figures import change, rounded, text
+from fallow.twin.bounds.oracles import Bounds
+from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
+
+SCHEMA = "fallow.dev/simulation/v1"
+MOST_SAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What was run; `inputs` are shown as they are. `attainment`: the share of requests that services ask for."""
+
+    title: str
+    inputs: Sequence[tuple[str, str]]
+    version: str
+    attainment: float
+    bounds: Bounds | None = None
+    all_levers: Bounds | None = None
+    savings: Mapping[str, float] = field(default_factory=dict)
+
+
+def totals(outcome: Outcome, about: About) -> dict[str, Any]:
+    """One controller; None for what is not known."""
+    services = outcome.services
+    costs = [one.cost for one in services]
+    ended = outcome.attainment
+    joules = outcome.energy.value
+    gap = None if about.bounds is None else joules / about.bounds.schedule.value - 1
+    return {
+        "controller": outcome.controller,
+        "energy_kwh": rounded(outcome.energy.kilowatt_hours),
+        "facility_kwh": rounded(sum(one.facility.kilowatt_hours for one in services)),
+        "carbon_kg": rounded(sum(one.carbon.value for one in services) / 1e3),
+        "water_l": rounded(sum(one.water.value for one in services)),
+        "cost": None if any(one is None for one in costs) else rounded(sum(one or 0.0 for one in costs)),
+        "currency": outcome.currency,
+        "requests": round(sum(one.requests for one in services)),
+        "unfinished": round(sum(one.unfinished for one in services)),
+        "failed": round(sum(one.failed for one in services)),
+        "attainment": None if ended is None else rounded(ended),
+        "keeps_objectives": ended is not None and ended >= about.attainment,
+        "joules_per_good_token": rounded(joules / outcome.good_tokens) if outcome.good_tokens > 0 else None,
+        "gap_to_schedule": None if gap is None else rounded(gap),
+        "replica_hours": rounded(sum(sum(one.replica_hours.values()) for one in services)),
+        "starts": sum(one.starts for one in services),
+        "decisions": len(outcome.decisions),
+        "fleet_kwh": rounded(outcome.fleet.kilowatt_hours),
+        "node_hours": rounded(outcome.node_hours),
+        "took_seconds": rounded(outcome.took),
+    }
+
+
+def by_service(one: ServiceOutcome) -> dict[str, Any]:
+    return {
+        "service": str(one.service),
+        "energy_kwh": rounded(one.energy.kilowatt_hours),
+        "pulling_kwh": rounded(one.phases.pulling / 3.6e6),
+        "loading_kwh": rounded(one.phases.loading / 3.6e6),
+        "idle_kwh": rounded(one.phases.idle / 3.6e6),
+        "active_kwh": rounded(one.phases.active / 3.6e6),
+        "carbon_kg": rounded(one.carbon.value / 1e3),
+        "requests": round(one.requests),
+        "attainment": None if one.attainment is None else rounded(one.attainment),
+        "joules_per_good_token": None if one.joules_per_good_token is None else rounded(one.joules_per_good_token),
+        "prompt_tokens": round(one.prompt_tokens),
+        "generated_tokens": round(one.generated_tokens),
+        "replica_hours": {name: rounded(hours) for name, hours in one.replica_hours.items()},
+        "starts": one.starts,
+        "ttft_p50_s": one.ttft_p50 if one.ttft_p50 is None else rounded(one.ttft_p50),
+        "ttft_p95_s": one.ttft_p95 if one.ttft_p95 is None else rounded(one.ttft_p95),
+        "itl_p50_s": one.itl_p50 if one.itl_p50 is None else rounded(one.itl_p50),
+        "itl_p95_s": one.itl_p95 if one.itl_p95 is None else rounded(one.itl_p95),
+    }
+
+
+def scoreboard_row(outcome: Outcome, trace: str) -> dict[str, Any]:
+    return {
+        "controller": outcome.controller,
+        "trace": trace,
+        "seed": outcome.seed,
+        "energy_joules": rounded(outcome.energy.value),
+        "good_tokens": round(outcome.good_tokens),
+        "requests": round(sum(one.requests for one in outcome.services)),
+        "attainment": outcome.attainment,
+        "replica_hours": rounded(sum(sum(one.replica_hours.values()) for one in outcome.services)),
+        "carbon_g": rounded(sum(one.carbon.value for one in outcome.services)),
+        "decisions": len(outcome.decisions),
+    }
+
+
+def as_json(outcomes: Sequence[Outcome], about: About) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "version": about.version,
+        "title": about.title,
+        "inputs": dict(about.inputs),
+        "bounds_kwh": {
+            name: None
+            if found is None
+            else {
+                "floor": rounded(found.floor.kilowatt_hours),
+                "integer": rounded(found.integer.kilowatt_hours),
+                "schedule": rounded(found.schedule.kilowatt_hours),
+            }
+            for name, found in (("reference", about.bounds), ("all_levers", about.all_levers))
+        },
+        "savings_kwh_by_lever": {name: rounded(joules / 3.6e6) for name, joules in about.savings.items()},
+        "controllers": [
+            {
+                **totals(outcome, about),
+                "services": [by_service(one) for one in outcome.services],
+                "series": _series(outcome),
+                "decisions_made": [_decided(one) for one in outcome.decisions],
+            }
+            for outcome in outcomes
+        ],
+    }
+
+
+def _decided(one: Decided) -> dict[str, Any]:
+    return {
+        "at_seconds": one.at,
+        "service": str(one.service),
+        "action": one.action,
+        "before": dict(one.before),
+        "after": dict(one.after),
+        "lever": one.lever,
+        "reason": one.reason,
+        "message": one.message,
+    }
+
+
+def _series(outcome: Outcome) -> dict[str, Any]:
+    """By service, at most MOST_SAMPLES means."""
+    series = outcome.series
+    every = max(1, -(-len(series.times) // MOST_SAMPLES))
+    return {
+        "times_seconds": [rounded(float(one)) for one in series.times[every - 1 :: every]],
+        "services": {
+            str(one.service): {
+                "arrivals_per_second": thinned(series.arrivals[:, index], every),
+                "in_flight": thinned(series.in_flight[:, index], every),
+                "watts": thinned(series.watts[:, index], every),
+                "grams_per_kwh": thinned(series.grams[:, index], every),
+                "ready": {name: thinned(ready[:, index], every) for name, ready in series.ready.items()},
+            }
+            for index, one in enumerate(outcome.services)
+        },
+    }
+
+
+def thinned(values: np.ndarray[Any, np.dtype[np.float64]], every: int) -> list[float]:
+    """Means of `every` samples."""
+    whole = len(values) // every * every
+    return [rounded(float(one)) for one in values[:whole].reshape(-1, every).mean(axis=1)]
+
+
+def print_tables(console: Console, outcomes: Sequence[Outcome], about: About) -> None:
+    rows = [totals(outcome, about) for outcome in outcomes]
+    first = rows[0]["energy_kwh"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("controller", no_wrap=True)
+    for name in ("kWh", "", "kgCO2e", "in time", "J/token", "replica h", "starts", "oracle"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        kept = row["attainment"]
+        table.add_row(
+            row["controller"],
+            text(row["energy_kwh"]),
+            "" if row is rows[0] else change(row["energy_kwh"], first),
+            text(row["carbon_kg"]),
+            "-" if kept is None else f"{kept:.2%}{'' if row['keeps_objectives'] else ' !'}",
+            text(row["joules_per_good_token"]),
+            text(row["replica_hours"]),
+            text(row["starts"]),
+            "-" if row["gap_to_schedule"] is None or not row["keeps_objectives"] else f"{row['gap_to_schedule']:+.0%}",
+        )
+    console.print(about.title, style="bold", highlight=False)
+    console.print(table)
+    console.print(_caption(about), style="dim", highlight=False)
+    if about.savings:
+        saved = ", ".join(f"{name} {joules / 3.6e6:+.3g} kWh" for name, joules in about.savings.items())
+        console.print(f"What each lever saves (the run without it, less the run with all): {saved}")
+    for one in outcomes[0].services:
+        shown = by_service(one)
+        console.print(
+            f"{shown['service']}: {text(shown['energy_kwh'])} kWh, {text(shown['idle_kwh'])} idle,"
+            f" {text(shown['loading_kwh'])} loading; {shown['requests']:,} requests;"
+            f" TTFT p95 {_seconds(one.ttft_p95)}, ITL p95 {_seconds(one.itl_p95)}"
+        )
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def _caption(about: About) -> str:
+    lines = [f"in time: within both objectives; !: fewer than {about.attainment:.1%}, which is no saving"]
+    for name, found in (("", about.bounds), (" with every variant and clock", about.all_levers)):
+        if found is not None:
+            lines.append(
+                f"least possible{name}: floor {text(found.floor.kilowatt_hours)}, integer oracle"
+                f" {text(found.integer.kilowatt_hours)}, schedule oracle {text(found.schedule.kilowatt_hours)} kWh"
+            )
+    return "\n".join(lines)
