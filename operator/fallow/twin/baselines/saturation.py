@@ -1,8 +1,8 @@
 """The saturation rule of llm-d's Workload Variant Autoscaler: spare KV cache and spare queue, one replica at a time.
 
 Source: llm-d-workload-variant-autoscaler v0.7, deploy/configmap-saturation-scaling.yaml and its percentage-based
-analyser: a replica is saturated at 80 % of its cache or 5 waiting; more are asked for while the mean spare is below 10 %
-or 3, one fewer where the rest would still have that spare. The controller's period is 60 s.
+analyser: a replica is saturated at 80 % of its cache or 5 waiting; more are asked for while the mean spare is below
+10 % or 3, one fewer where the rest would still have that spare. The controller's period is 60 s.
 """
 
 from __future__ import annotations

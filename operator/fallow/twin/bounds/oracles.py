@@ -61,8 +61,8 @@ def integer(cost: Cost) -> float:
 def schedule(cost: Cost, one: Choices, *, seconds: float) -> float:
     """Least joules of any sequence of replica counts that carries each interval; starts are begun in time.
 
-    The best value for each count needs the cheapest before it: that of a higher count as it is, that of a lower one with
-    the starts between, both as running minima.
+    The best value for each count needs the cheapest before it: that of a higher count as it is, that of a lower one
+    with the starts between, both as running minima.
     """
     counts = np.arange(one.maximum + 1, dtype=np.float64)
     climb = counts * one.start

@@ -38,7 +38,7 @@ class Recorded:
         self._length = int(at.max()) + 1
         self.seconds = self._length if seconds is None else seconds
         second = at.astype(np.int64)
-        self._counts = np.bincount(second, copies, self._length)
+        self._counts = np.asarray(np.bincount(second, copies, self._length), dtype=np.float64)
         some = np.maximum(self._counts, 1.0)
         empty = self._counts == 0
         self._prompt = np.bincount(second, copies * prompt, self._length) / some

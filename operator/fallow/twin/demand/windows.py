@@ -23,8 +23,9 @@ USUAL_CV = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Requests from `start` on (seconds since the beginning) and their mean tokens. `cv`: of the gaps between them; 1 is
-    Poisson.
+    """Requests from `start` on (seconds since the beginning) and their mean tokens.
+
+    `cv`: of the gaps between them; 1 is Poisson.
     """
 
     start: int

@@ -48,7 +48,8 @@ class Stretch:
 
     @classmethod
     def empty(cls, seconds: int, columns: int, services: int) -> Stretch:
-        return cls(*(np.empty((seconds, columns)) for _ in range(8)), np.zeros((seconds, services)))
+        rows = {one.name: np.empty((seconds, columns)) for one in fields(cls) if one.name != "waited"}
+        return cls(**rows, waited=np.zeros((seconds, services)))
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
 
 TINY = 1e-12
+# Fewer requests than this wait for nothing: what rounding leaves.
+NOBODY = 1e-9
 # Steps are looked up at quarters of a batch: the error is below 0.2 % of a step.
 FINE = 4
 # How far back arrivals are kept to tell how long the first of a queue has waited.
@@ -38,6 +40,21 @@ class Pools:
     @property
     def services(self) -> int:
         return len(self.ttft)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What is the same through a stretch, and what comes in: rows are seconds. `each`: one over the ready replicas,
+    `share` of its service that a pool takes, `room` in its slots, `most` of a second that goes to prompts.
+    """
+
+    arrivals: Array
+    computed: Array
+    output: Array
+    each: Array
+    share: Array
+    room: Array
+    most: Array
 
 
 class Engines:
@@ -71,6 +88,7 @@ class Engines:
         self._mean = np.zeros(columns)
         self._past = np.zeros((MOST_WAIT, pools.services))
         self._second = 0
+        self._queueing = False
         self.after = Aftermath(pools, self._starts)
 
     @property
@@ -149,71 +167,76 @@ class Engines:
 
         Gives the requests in flight at the end of each second: a row for each, a column for each service.
         """
-        seconds, both, some = arrivals.shape[1], self._both, slice(self.pools)
-        each = 1.0 / np.maximum(self.ready, 1.0)
-        serving = self.ready[some]
-        there = np.add.reduceat(serving, self._starts)
-        share = serving / np.maximum(there, 1.0)[self.service]
-        room = serving * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service])
-        uncached = 1.0 - self._pools.spread.cached
-        computed = (prompt * uncached[:, None]).T[:, both] / self._prefill_rate
-        out = np.maximum(output, 1.0).T[:, both]
-        step = self._step[self._places(self._mean * each)]
-        most = 1.0 - step / (step + CHUNK_TOKENS / self._prefill_rate)
-        kept = Stretch.empty(seconds, 2 * self.pools, len(there))
-        entered = np.zeros(2 * self.pools)
-        asked = np.ascontiguousarray(arrivals.T)
-        queueing = bool(self.waiting.any())
-        in_flight = np.empty((seconds, len(there)))
+        frame = self._frame(arrivals, prompt, output)
+        seconds = len(frame.arrivals)
+        kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
+        in_flight = np.empty((seconds, len(self.waiting)))
         for second in range(seconds):
-            queue = self.waiting + asked[second]
-            wanted = queue[self.service] * share
-            free = np.maximum(room - self.batch[some] - self.prefilling[some], 0.0)
-            free += self.batch[some] * np.minimum(self._rate[some], 1.0)
-            np.minimum(wanted, free, out=entered[some])
-            admitted = np.add.reduceat(entered[some], self._starts)
-            queue -= admitted
-            queue[queue < 1e-9] = 0.0
-            self.arrived += asked[second]
-            self._past[self._second % MOST_WAIT] = self.arrived
-            self._second += 1
-            queueing = queueing or bool(queue.any())
-            if queueing:
-                kept.waited[second] = self._waited(admitted)
-                queueing = bool(queue.any())
-            self.admitted += admitted
-            self.waiting = queue
-
-            # prefill first: what comes in and what is left over, at most the time that decoding leaves
-            work = self.backlog + entered * computed[second] * each
-            spent = np.minimum(work, most)
-            begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
-            self.prefilling += entered - begun
-            kept.backlog[second] = self.backlog
-            self.backlog = work - spent
-
-            # decoding: arrivals and departures of the second in closed form, at the steps of its mean batch
-            mixing = begun / np.maximum(self.batch + begun, TINY)
-            self.output += mixing * (out[second] - self.output)
-            left = 1.0 - spent
-            step = self._step[self._places(self._mean * each)]
-            rate = left / (self.output * step)
-            level = begun / rate
-            after = level + (self.batch - level) * np.exp(-rate)
-            ended = self.batch + begun - after
-            self._mean = ended / rate
-            self._rate = rate
-            self.batch = after
-            in_flight[second] = queue + self.by_service(after + self.prefilling)
-            kept.entered[second] = entered
-            kept.spent[second] = spent
-            kept.mixing[second] = mixing
-            kept.output[second] = self.output
-            kept.step[second] = step
-            kept.rate[second] = rate
-            kept.ended[second] = ended
-        self.after.work_out(kept, self.ready, prompt, computed)
+            self._admit(frame, kept, second)
+            self._work(frame, kept, second)
+            in_flight[second] = self.waiting + self.by_service(self.batch + self.prefilling)
+        self.after.work_out(kept, self.ready, prompt, frame.computed)
         return in_flight
+
+    def _frame(self, arrivals: Array, prompt: Array, output: Array) -> _Frame:
+        ready = self.ready[: self.pools]
+        there = np.add.reduceat(ready, self._starts)
+        uncached = (prompt * (1.0 - self._pools.spread.cached)[:, None]).T
+        each = 1.0 / np.maximum(self.ready, 1.0)
+        step = self._step[self._places(self._mean * each)]
+        return _Frame(
+            arrivals=np.ascontiguousarray(arrivals.T),
+            computed=uncached[:, self._both] / self._prefill_rate,
+            output=np.maximum(output, 1.0).T[:, self._both],
+            each=each,
+            share=ready / np.maximum(there, 1.0)[self.service],
+            room=ready * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service]),
+            most=1.0 - step / (step + CHUNK_TOKENS / self._prefill_rate),
+        )
+
+    def _admit(self, frame: _Frame, kept: Stretch, second: int) -> None:
+        """First come first served, as far as slots and cache go; kept are the entries and how long they waited."""
+        some = slice(self.pools)
+        queue = self.waiting + frame.arrivals[second]
+        wanted = queue[self.service] * frame.share
+        free = np.maximum(frame.room - self.batch[some] - self.prefilling[some], 0.0)
+        free += self.batch[some] * np.minimum(self._rate[some], 1.0)
+        entered = kept.entered[second]
+        entered[self.pools :] = 0.0
+        np.minimum(wanted, free, out=entered[some])
+        admitted = np.add.reduceat(entered[some], self._starts)
+        self.arrived += frame.arrivals[second]
+        self._past[self._second % MOST_WAIT] = self.arrived
+        self._second += 1
+        if self._queueing:
+            kept.waited[second] = self._waited(admitted)
+        self.admitted += admitted
+        queue -= admitted
+        queue[queue < NOBODY] = 0.0
+        self.waiting = queue
+        self._queueing = bool(queue.any())
+
+    def _work(self, frame: _Frame, kept: Stretch, second: int) -> None:
+        """Prefill first: what comes in and what is left over, at most the time that a chunk leaves to decoding. Then
+        arrivals to and departures from decoding in closed form, at the steps of the mean batch of the second before.
+        """
+        entered = kept.entered[second]
+        kept.backlog[second] = self.backlog
+        work = self.backlog + entered * frame.computed[second] * frame.each
+        spent = np.minimum(work, frame.most, out=kept.spent[second])
+        begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
+        self.prefilling += entered - begun
+        self.backlog = work - spent
+        mixing = np.divide(begun, np.maximum(self.batch + begun, TINY), out=kept.mixing[second])
+        self.output += mixing * (frame.output[second] - self.output)
+        kept.output[second] = self.output
+        step = kept.step[second] = self._step[self._places(self._mean * frame.each)]
+        rate = np.divide(1.0 - spent, self.output * step, out=kept.rate[second])
+        level = begun / rate
+        after = level + (self.batch - level) * np.exp(-rate)
+        ended = np.subtract(self.batch + begun, after, out=kept.ended[second])
+        self._mean = ended / rate
+        self._rate, self.batch = rate, after
 
     def _places(self, batch: Array) -> IntArray:
         return np.asarray(self._place + np.minimum(batch * FINE + 0.5, self._last).astype(np.int64))

@@ -20,6 +20,7 @@ from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
 from fallow.twin.simulation.setup import NodeKind, Setup
 from fallow.twin.simulation.sight import IntArray
+from fallow.twin.simulation.table import EngineTable
 
 
 class Life(StrEnum):
@@ -56,6 +57,9 @@ class Node:
     compiled: set[int] = field(default_factory=set)
     on_since: float = 0.0
     on_seconds: float = 0.0
+
+    def empty_for(self, now: float) -> float:
+        return -1.0 if self.empty_since is None else now - self.empty_since
 
 
 @dataclass(slots=True, eq=False)
@@ -187,13 +191,13 @@ class Fleet:
                 self._delete(pod, now)
 
     def settle(self, now: float) -> None:
-        """Everything that is due up to now."""
+        """Everything that is due happens now: engines have moved up to now, and no joule falls between two times."""
         while self._due and self._due[0][0] <= now + 1e-9:
-            at, _, what, subject = heappop(self._due)
+            _, _, what, subject = heappop(self._due)
             if isinstance(subject, Pod):
-                self._pod_due(what, subject, at)
+                self._pod_due(what, subject, now)
             else:
-                self._node_due(what, subject, at)
+                self._node_due(what, subject, now)
 
     def lose(self, node: Node, now: float) -> None:
         """The node is gone, with its pods and their requests; other pods are made instead."""
@@ -263,11 +267,11 @@ class Fleet:
         return True
 
     def _load(self, pod: Pod, now: float) -> None:
-        assert pod.node is not None
         start = self.setup.services[pod.service].variants[pod.variant].start
         spread = exp(start.sigma * float(self._generator.standard_normal()) - start.sigma**2 / 2)
-        known = pod.pool in pod.node.compiled
-        pod.node.compiled.add(pod.pool)
+        compiled = pod.node.compiled if pod.node is not None else set()
+        known = pod.pool in compiled
+        compiled.add(pod.pool)
         pod.life, pod.since, pod.started, pod.ready_at = Life.LOADING, now, now, None
         self._later(now + (start.load + (0.0 if known else start.compile_)) * spread, "loaded", pod)
 
@@ -308,14 +312,15 @@ class Fleet:
             self._place_waiting(at)
             if node.empty_since is not None and rules is not None:
                 self._later(at + rules.after, "off", node)
-        elif what == "off" and node.power is Power.ON and rules is not None:
-            if node.empty_since is not None and at - node.empty_since >= rules.after - 1e-6:
-                node.power = Power.OFF
-                for gpu in node.free:
-                    node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
-                node.on_seconds += at - node.on_since
-                node.images, node.compiled = set(), set()
-                self._see_free(at)
+        elif (
+            what == "off" and node.power is Power.ON and rules is not None and node.empty_for(at) >= rules.after - 1e-6
+        ):
+            node.power = Power.OFF
+            for gpu in node.free:
+                node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
+            node.on_seconds += at - node.on_since
+            node.images, node.compiled = set(), set()
+            self._see_free(at)
 
     def _boot_for(self, pod: Pod, now: float) -> None:
         rules, of = self.setup.power_off, self.setup.services[pod.service].variants[pod.variant]
@@ -384,10 +389,9 @@ class Fleet:
         pod.joules += float(self.engines.after.counters[pod.column, JOULES] - pod.counted[JOULES])
         pod.column = -1
 
-    def _table(self, pod: Pod):  # noqa: ANN202
-        of = self.setup.services[pod.service].variants[pod.variant]
-        assert pod.node is not None
-        return of.tables[pod.node.kind.product]
+    def _table(self, pod: Pod) -> EngineTable:
+        place = self.places[pod.pool]
+        return self.setup.services[place.service].variants[place.variant].tables[self.setup.nodes[place.kind].product]
 
     def _see_free(self, now: float) -> None:
         """Watts of GPUs that nobody holds, on nodes that are on or boot."""

@@ -34,8 +34,8 @@ class GridSeries:
         return float(self.grams[max(index, 0)])
 
 
-def constant(grams: float, **more: float) -> GridSeries:
-    return GridSeries(np.zeros(1), np.array([grams]), **more)
+def constant(grams: float, *, pue: float = 1.2) -> GridSeries:
+    return GridSeries(np.zeros(1), np.array([grams]), pue=pue)
 
 
 Grid = Mapping[str, GridSeries]

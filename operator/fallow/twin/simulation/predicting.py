@@ -1,7 +1,7 @@
 """The table of any model on any GPU type, from the calibrated prediction of its decoding.
 
-What was measured has the prefill of its chats within: the table has it apart, so that any mix of prompts and answers can
-be asked for. In the mix that was measured both come to the same joules and tokens.
+What was measured has the prefill of its chats within: the table has it apart, so that any mix of prompts and answers
+can be asked for. In the mix that was measured both come to the same joules and tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from fallow.twin.physics.constants import GPUS, MAX_NUM_SEQS
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.table import EngineTable
 
-# Of a GPU without a context against one with: the mean of those that are measured (H100 .59, A100 .71, L40S .35, L4 .57).
+# Of a GPU without a context against one with: mean of those measured (H100 .59, A100 .71, L40S .35, L4 .57).
 BARE_SHARE = 0.56
 # W while a model loads, of the way from context to design power: 150 W of 700 on H100, assumed (twin/physics/constants).
 LOADING_SHARE = 0.05
-# Below 8 nothing is measured: watts go log-linearly to the physics' own figure at one request, at most this share of the
-# one at 8. 300 of 486 W on H100 is a fleet-sim profile's; the fit extrapolates to 430-480 W. The lower one makes packing
-# look less useful.
+# Below 8 nothing is measured: watts go log-linearly to the physics' own figure at one request, at most this share
+# of the one at 8. 300 of 486 W on H100 is a fleet-sim profile's; the fit extrapolates to 430-480 W. The lower one makes
+# packing look less useful.
 SINGLE_SHARE = 0.62
 SMALLEST_MEASURED = 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import Fleet, Life
+from fallow.twin.simulation.fleet import Fleet, Life, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
 from fallow.twin.simulation.result import Decided, Outcome, Phases, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
@@ -101,8 +102,8 @@ class Recorder:
         rows.in_flight.append(self._flight / seconds)
         rows.watts.append(used / seconds)
         rows.grams.append(grams)
-        rows.ready.append(self._replicas(lambda pods: sum(1 for pod in pods if pod.life is Life.READY)))
-        rows.asked.append(self._replicas(lambda pods: sum(1 for pod in pods if pod.deleting_at is None)))
+        rows.ready.append(self._replicas(lambda pod: pod.life is Life.READY))
+        rows.asked.append(self._replicas(lambda pod: pod.deleting_at is None))
         self._at, self._joules, self._good = now, joules, good
         self._arrived = self._engines.arrived.copy()
         self._flight = np.zeros(len(used))
@@ -138,11 +139,11 @@ class Recorder:
             notes=notes,
         )
 
-    def _replicas(self, count) -> Array:  # noqa: ANN001
+    def _replicas(self, counts: Callable[[Pod], bool]) -> Array:
         found = np.zeros((len(self._setup.services), len(self._names)))
         for (service, variant), pods in self._fleet.pods.items():
             name = self._setup.services[service].variants[variant].name
-            found[service, self._names.index(name)] += count(pods)
+            found[service, self._names.index(name)] += sum(1 for pod in pods if counts(pod))
         return found
 
     def _service(self, number: int) -> ServiceOutcome:
@@ -186,10 +187,10 @@ class Recorder:
 
 def quantile(counts: Array, share: float) -> float | None:
     """Seconds, linear within the bound; None without counts; the last finite bound beyond it."""
-    total = counts.sum()
+    total = float(counts.sum())
     if total <= 0:
         return None
-    cumulative = np.cumsum(counts)
+    cumulative: Array = np.cumsum(counts)
     index = int(np.searchsorted(cumulative, share * total))
     if index >= len(LATENCY_BOUNDS) - 1:
         return float(LATENCY_BOUNDS[-2])

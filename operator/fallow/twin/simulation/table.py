@@ -43,8 +43,8 @@ class EngineTable:
         """With the SM clock locked at a share of the highest, .4 to 1: compute is slower, reading weights hardly.
 
         The part of a step that grows with the batch takes 1 / share as long, the rest 10 % of that more; what is drawn
-        beyond the context falls with the square of the clock but for STEADY_SHARE of it, which fits -47..-90 W at .39 on
-        H200 (arXiv 2605.11999).
+        beyond the context falls with the square of the clock but for STEADY_SHARE of it, which fits -47..-90 W at .39
+        on H200 (arXiv 2605.11999).
         """
         if share == 1.0:
             return self
