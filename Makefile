@@ -21,7 +21,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-ann
 
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 
-.PHONY: help setup lock crds docs format lint types imports unit generated verify build test demo clean
+.PHONY: help setup lock crds docs format lint types imports unit generated verify build test bench demo clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ endif
 demo: build ## the whole story live, in about five minutes (KEEP=1 leaves the cluster up)
 	$(call say,demo: GPUs are simulated; everything else is real)
 	@$(HARNESS) exec -- $(BIN)/python -m e2e.demo
+
+bench: $(STAMP) ## the scoreboard of all controllers (QUICK=1: some minutes; TRACE=FILE.csv: Azure's format)
+	$(call say,bench: every controller on the same traces)
+	@$(BIN)/python -m bench.scoreboard $(if $(QUICK),--quick) $(if $(TRACE),--trace "$(TRACE)") $(BENCH)
 
 clean: ## remove .venv, caches and built programs
 	$(call say,clean: .venv .cache and tool caches)

@@ -269,9 +269,7 @@ class Fleet:
     def _load(self, pod: Pod, now: float) -> None:
         start = self.setup.services[pod.service].variants[pod.variant].start
         spread = exp(start.sigma * float(self._generator.standard_normal()) - start.sigma**2 / 2)
-        compiled = pod.node.compiled if pod.node is not None else set()
-        known = pod.pool in compiled
-        compiled.add(pod.pool)
+        known = pod.node is not None and pod.pool in pod.node.compiled
         pod.life, pod.since, pod.started, pod.ready_at = Life.LOADING, now, now, None
         self._later(now + (start.load + (0.0 if known else start.compile_)) * spread, "loaded", pod)
 
@@ -279,6 +277,8 @@ class Fleet:
         self._spend(pod, now)
         pod.life, pod.since, pod.ready_at = Life.READY, now, now
         pod.started = now if pod.started is None else pod.started
+        if pod.node is not None:
+            pod.node.compiled.add(pod.pool)
         self.engines.join(pod.pool)
         self._mark(pod, pod.pool)
 

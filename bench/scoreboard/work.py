@@ -1,0 +1,147 @@
+"""What is served in the scoreboard: one model on one GPU type, each trace and seed a service of its own.
+
+Services do not share anything but the nodes, of which there are enough, so that one run gives a row for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from fallow.app.simulation.assembling import Assembled
+from fallow.app.simulation.priors import profile_of
+from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, Variant, Wake
+from fallow.domain.zones import IntensitySource, Ratio, Zone
+from fallow.twin.bounds.problem import choices, offered
+from fallow.twin.calibration.asking import Described, Work, query_of
+from fallow.twin.calibration.store import shipped
+from fallow.twin.demand.generated import Generated, Stream
+from fallow.twin.demand.recorded import Recorded
+from fallow.twin.demand.together import Together
+from fallow.twin.demand.weeks import DAY, SHAPES
+from fallow.twin.simulation.demand import Array, Demand
+from fallow.twin.simulation.grid import GridSeries
+from fallow.twin.simulation.ports import Declared, GridCarbon
+from fallow.twin.simulation.predicting import bare_watts, predicted_table
+from fallow.twin.simulation.setup import NodeKind, PowerOff, ServiceSetup, Setup, Start, VariantSetup
+from fallow.twin.simulation.sizing import carried, known_of, survey
+from fallow.twin.traces import read_trace
+
+PRODUCT, MODEL_NAME = "NVIDIA-H100-80GB-HBM3", "NVIDIA H100 80GB HBM3"
+MODEL = "meta-llama/Llama-3.1-8B-Instruct"
+# Seconds: the objectives of an 8B model in the field's benchmarks, and what share of requests must meet both.
+TTFT, ITL, ATTAINMENT = 1.0, 0.025, 0.99
+# Of Azure's weeks: about 12 replicas at the peak.
+SCALES = {"coding": 0.7, "conversation": 1.0}
+MOST_REPLICAS = 64
+# Share of a measured replica's concurrency that Fallow is told to fill; its own default headroom is the rest.
+FILLED = 0.8
+# Pull 30 s once a node; load of 8B in BF16 at 2 GB/s and 25 s of engine start: docs/methodology.md, starts.
+START = Start(pull=30.0, load=33.0, compile_=10.0, sigma=0.3)
+MONDAY = Instant(1_793_577_600.0)  # 2026-11-02
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which trace and seed each service is."""
+
+    traces: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def weeks(seeds: Sequence[int], days: float) -> tuple[Demand, Rows]:
+    """Every named week with every seed."""
+    parts: list[Demand] = []
+    traces: list[str] = []
+    numbers: list[int] = []
+    for name, shape in SHAPES.items():
+        for seed in seeds:
+            rate = replace(shape.weekly, scale=shape.weekly.scale * SCALES[name])
+            # a short run begins with a working day
+            shift = -24.0 * next(day for day in range(7) if day not in shape.off) if days < 7 else 0.0
+            stream = Stream(ServiceKey(name, f"seed-{seed}"), replace(rate, shift=shift), shape.lengths, shape.bursts)
+            parts.append(Generated([stream], int(days * DAY), seed=seed))
+            traces.append(name)
+            numbers.append(seed)
+    return Together(parts), Rows(tuple(traces), tuple(numbers))
+
+
+def recorded(path: Path, scale: float) -> tuple[Demand, Rows]:
+    """One trace in the Azure format, at its own length."""
+    demand = Recorded(ServiceKey("trace", path.stem.lower()[:40]), read_trace(path), scale=scale)
+    return demand, Rows((path.name,), (0,))
+
+
+def grid() -> GridSeries:
+    """A solar grid, assumed: lowest at seven in the morning UTC, highest in the evening, 230 to 530 g."""
+    hours = np.arange(7 * 24, dtype=np.float64)
+    return GridSeries(hours * 3600.0, 380.0 + 150.0 * np.cos(2 * np.pi * (hours - 19.0) / 24.0), pue=1.2)
+
+
+def assembled(demand: Demand) -> Assembled:
+    query = query_of(Described(name=MODEL), Work(gpu="H100", precision="BF16"), shipped())
+    table = predicted_table(query)
+    seen = survey(demand)
+    services = []
+    for index, key in enumerate(demand.services):
+        of = carried(table, float(seen.prompt[index]), float(seen.output[index]), ITL)
+        begin = min(max(ceil(float(seen.start[index]) / of.rate / FILLED), 1), MOST_REPLICAS)
+        variant = VariantSetup("bf16", 1, {PRODUCT: table}, START)
+        services.append(ServiceSetup(key, (variant,), TTFT, ITL, 1, MOST_REPLICAS, begin))
+    kind = NodeKind(PRODUCT, MODEL_NAME, bare_watts(query.gpu), 8, MOST_REPLICAS * len(services) // 8, "home")
+    setup = Setup((kind,), tuple(services), PowerOff())
+    known = known_of(setup, demand, seen)
+    variant = Variant("bf16", MODEL, "BF16", products=(PRODUCT,))
+    return Assembled(
+        setup=setup,
+        demand=demand,
+        seen=seen,
+        grid={"home": grid()},
+        declared=Declared(
+            [_service(key, variant, float(known.concurrency[index])) for index, key in enumerate(demand.services)],
+            [_policy()],
+            [
+                Zone(
+                    "home",
+                    IntensitySource(GridCarbon.KIND, {"zone": "home"}),
+                    is_default=True,
+                    pue=Ratio(1.1, 1.2, 1.4),
+                )
+            ],
+            [profile_of(variant, PRODUCT, table, query)],
+        ),
+        began=MONDAY,
+    )
+
+
+def _service(key: ServiceKey, variant: Variant, concurrency: float) -> Service:
+    return Service(
+        key=key,
+        uid=str(key),
+        generation=1,
+        model=MODEL,
+        served_name=key.name,
+        variants=(variant,),
+        objectives=Objectives(Seconds(TTFT), Seconds(ITL), ATTAINMENT),
+        scaling=Scaling(1, MOST_REPLICAS, max(concurrency * FILLED, 1.0), Wake("held", {"service": str(key)})),
+        engine=Engine(image="vllm/vllm-openai"),
+        created=Instant(0),
+    )
+
+
+def _policy() -> Policy:
+    """Fallow's defaults, enforced."""
+    return Policy("defaults", mode=Mode.ENFORCE, idle=IdleRules(), guards=GuardRules())
+
+
+def bounds_by_service(one: Assembled) -> Array:
+    """Joules: a row for each service, columns floor, integer oracle, schedule oracle."""
+    from fallow.twin.bounds.oracles import bounds_of
+
+    return bounds_of(offered(one.demand), choices(one.setup)).by_service

@@ -1,0 +1,157 @@
+"""Demands: named weeks as published, recorded requests exactly, windows with their totals, the same block each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.demand.generated import Bursts, Generated, Stream
+from fallow.twin.demand.lengths import Lengths
+from fallow.twin.demand.recorded import Recorded
+from fallow.twin.demand.together import Together
+from fallow.twin.demand.weeks import DAY, SHAPES, WEEK, Sporadic, many, week
+from fallow.twin.demand.windows import Window, Windowed, read_servegen
+from fallow.twin.rates import Piecewise
+from fallow.twin.simulation.demand import Array, Demand
+from fallow.twin.traces import TraceError
+from fallow.twin.traffic import Arrival
+
+KEY, OTHER = ServiceKey("a", "one"), ServiceKey("a", "two")
+LENGTHS = Lengths(600, 200, 1.0, 0.8)
+
+
+def counts(demand: Demand, seconds: int | None = None, step: int = 3600) -> Array:
+    end = seconds or demand.seconds
+    return np.concatenate([demand.block(at, min(at + step, end)).arrivals for at in range(0, end, step)], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "over_mean", "over_valley", "peak"),
+    [("coding", 16.80, 3.07, 34.5, 5900.0), ("conversation", 27.30, 1.67, 3.6, 5200.0)],
+)
+def test_the_named_weeks_have_the_published_figures(
+    name: str, millions: float, over_mean: float, over_valley: float, peak: float
+) -> None:
+    smooth = SHAPES[name].weekly.at(np.arange(0, WEEK, 600.0)) * 60
+
+    assert smooth.mean() * 10_080 / 1e6 == pytest.approx(millions, rel=0.01)
+    assert smooth.max() / smooth.mean() == pytest.approx(over_mean, rel=0.01)
+    assert smooth.max() / smooth.min() == pytest.approx(over_valley, rel=0.02)
+    minutes = counts(week(name, seed=1, days=4))[0, 3 * DAY :].reshape(-1, 60).sum(axis=1)
+    assert minutes.max() == pytest.approx(peak, rel=0.12)
+
+
+@pytest.mark.parametrize(("name", "prompt", "output"), [("coding", 2048, 27.9), ("conversation", 1263, 206.4)])
+def test_the_named_weeks_have_the_lengths_of_the_requests_of_2023(name: str, prompt: float, output: float) -> None:
+    load = week(name, seed=2, days=0.5).block(36_000, 39_600)
+    total = load.arrivals.sum()
+
+    assert (load.arrivals * load.prompt).sum() / total == pytest.approx(prompt, rel=0.03)
+    assert (load.arrivals * load.output).sum() / total == pytest.approx(output, rel=0.03)
+
+
+@given(start=st.integers(0, 7000), length=st.integers(1, 4000))
+@settings(max_examples=20, deadline=None)
+def test_a_block_is_the_same_however_it_is_asked_for(start: int, length: int) -> None:
+    demand = many(2, seed=3, days=0.2)
+    stop = min(start + length, demand.seconds)
+    whole = demand.block(0, demand.seconds)
+    part = demand.block(start, stop)
+
+    np.testing.assert_array_equal(part.arrivals, whole.arrivals[:, start:stop])
+    np.testing.assert_array_equal(part.prompt, whole.prompt[:, start:stop])
+
+
+def test_bursts_give_counts_the_dispersion_that_was_asked_for() -> None:
+    stream = Stream(KEY, Piecewise(((0.0, 20.0),)), LENGTHS, Bursts(second=5.0, minute=20.0))
+    found = counts(Generated([stream], 20 * 3600, seed=1))[0]
+    minutes = found.reshape(-1, 60).sum(axis=1)
+
+    assert found.var() / found.mean() == pytest.approx(5.0, rel=0.1)
+    assert minutes.var() / minutes.mean() == pytest.approx(20.0, rel=0.25)
+
+
+def test_without_bursts_counts_are_poisson() -> None:
+    found = counts(Generated([Stream(KEY, Piecewise(((0.0, 5.0),)), LENGTHS)], 7200, seed=1))[0]
+
+    assert found.var() / found.mean() == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_sporadic_service_is_silent_most_of_the_time() -> None:
+    rate = Sporadic(2.0, busy=600.0, quiet=5400.0, seed=4).at(np.arange(0, 10 * DAY, 10.0))
+
+    assert set(np.unique(rate)) == {0.0, 2.0}
+    assert (rate > 0).mean() == pytest.approx(0.1, abs=0.04)
+
+
+rows = st.lists(
+    st.builds(Arrival, st.floats(0, 500), st.integers(1, 5000), st.integers(1, 1000)), min_size=1, max_size=60
+)
+
+
+@given(rows=rows, repeats=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_every_recorded_request_comes_once_a_round(rows: list[Arrival], repeats: int) -> None:
+    once = Recorded(KEY, rows)
+    demand = Recorded(KEY, rows, seconds=once.seconds * repeats)
+    load = demand.block(0, demand.seconds)
+
+    assert load.arrivals.sum() == len(rows) * repeats
+    assert (load.arrivals * load.prompt).sum() == pytest.approx(repeats * sum(row.prompt for row in rows))
+    assert (load.arrivals * load.output).sum() == pytest.approx(repeats * sum(row.output for row in rows))
+
+
+def test_a_record_is_scaled_in_number_and_stretched_in_time() -> None:
+    plain = [Arrival(float(at), 100, 10) for at in range(1000)]
+    demand = Recorded(KEY, plain, scale=2.5, stretch=2.0)
+
+    assert demand.seconds == 1999
+    assert demand.block(0, demand.seconds).arrivals.sum() == pytest.approx(2500, rel=0.05)
+
+
+windows = st.lists(st.floats(0, 500), min_size=1, max_size=8)
+
+
+@given(totals=windows, cv=st.floats(1.0, 5.0))
+@settings(max_examples=30, deadline=None)
+def test_windows_keep_their_totals(totals: list[float], cv: float) -> None:
+    found = [Window(60 * number, total, 300, 100, cv) for number, total in enumerate(totals)]
+    demand = Windowed({KEY: found}, width=60, seed=1)
+    minutes = demand.block(0, demand.seconds).arrivals[0].reshape(-1, 60).sum(axis=1)
+
+    assert minutes.tolist() == [round(total) for total in totals]
+
+
+def test_a_wrong_window_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "windows.csv"
+    path.write_text("workload,t_s,rate_rps\nx/a,0,1\nx/a,600,fast\n")
+
+    with pytest.raises(TraceError, match="line 3: column rate_rps needs a number, not 'fast'"):
+        read_servegen(path)
+
+
+def test_together_adds_up_what_comes_for_one_service_and_keeps_others_apart() -> None:
+    one = Recorded(KEY, [Arrival(0, 100, 10), Arrival(3, 100, 10)])
+    two = Recorded(KEY, [Arrival(0, 300, 30)])
+    other = Recorded(OTHER, [Arrival(0, 50, 5)])
+    load = Together([one, two, other]).block(0, 4)
+
+    assert load.arrivals.tolist() == [[2, 0, 0, 1], [1, 0, 0, 0]]
+    assert load.prompt[0, 0] == pytest.approx(200, rel=1e-4)
+
+
+def test_the_weeks_shapes_give_the_published_savings_of_powering_nodes_off() -> None:
+    """27-52 % on coding and 8-24 % on conversation against all on, for idle shares of 15 to 45 % of a node's power."""
+    found = {}
+    for name, shape in SHAPES.items():
+        rate = shape.weekly.at(np.arange(0, WEEK, 1800.0))
+        used = (rate / rate.max()).mean()
+        found[name] = [idle * (1 - used) / (idle + (1 - idle) * used) for idle in (0.15, 0.45)]
+
+    assert found["coding"] == pytest.approx([0.27, 0.52], abs=0.05)
+    assert found["conversation"] == pytest.approx([0.08, 0.24], abs=0.02)

@@ -1,0 +1,140 @@
+"""The fast clock: nothing is lost, energy is the integral of power, and engines do what the event engine does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.pods import EngineFacts, NodeFacts
+from fallow.twin.rates import Piecewise
+from fallow.twin.replay import Objectives, Replicas, replay
+from fallow.twin.simulation.demand import Spread
+from fallow.twin.simulation.engines import Engines, Pools
+from fallow.twin.simulation.steady import steady
+from fallow.twin.traffic import GeneratedTraffic, Lengths
+from tests.support.fleets import TABLE, Written, poisson, setup, simulation
+
+SECONDS = 600
+
+
+def engines(*, prompt_cv: float = 0.0, output_cv: float = 0.0, ttft: float = 1.0, itl: float = 0.025) -> Engines:
+    spread = Spread(np.array([prompt_cv]), np.array([output_cv]), np.zeros(1))
+    return Engines(Pools([TABLE], np.array([0]), spread, np.array([ttft]), np.array([itl])))
+
+
+@pytest.mark.parametrize(
+    ("rate", "prompt", "output", "replicas"),
+    [(0.3, 1155, 211, 1), (6, 1155, 211, 1), (4, 2048, 28, 1), (20, 1155, 211, 4)],
+    ids=["next to nothing", "a busy replica", "long prompts, short answers", "four replicas"],
+)
+def test_energy_and_attainment_are_those_of_the_event_engine(
+    rate: float, prompt: float, output: float, replicas: int
+) -> None:
+    traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(prompt, 0.9), Lengths(output, 0.9), seed=3)
+    rows, key = traffic.until(SECONDS), ServiceKey("a", "b")
+    facts = EngineFacts("m", "m", ModelClass.B8, Precision.BF16)
+    event = replay(
+        [NodeFacts("n", "n", "", Gpu.H100, 8)],
+        [Replicas(key, facts, replicas)],
+        {key: rows},
+        seconds=SECONDS,
+        objectives={key: Objectives(1.0, 0.025)},
+    ).services[0]
+    counts, tokens, answers = (np.zeros((1, SECONDS)) for _ in range(3))
+    for row in rows:
+        at = min(int(row.at), SECONDS - 1)
+        counts[0, at] += 1
+        tokens[0, at] += row.prompt
+        answers[0, at] += row.output
+    some = np.maximum(counts, 1)
+    fast = engines(prompt_cv=0.9, output_cv=0.9)
+    for _ in range(replicas):
+        fast.join(0)
+    for begin in range(0, SECONDS, 15):
+        part = slice(begin, begin + 15)
+        fast.advance(
+            counts[:, part],
+            np.where(counts > 0, tokens / some, prompt)[:, part],
+            np.where(counts > 0, answers / some, output)[:, part],
+        )
+
+    totals = fast.after.totals
+    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.05)
+    assert totals.generated.sum() == pytest.approx(event.generated_tokens, rel=0.04)
+    assert event.attainment is not None
+    assert totals.good.sum() / totals.done.sum() == pytest.approx(event.attainment, abs=0.03)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    rate=st.floats(0.0, 40.0),
+    asked=st.lists(st.integers(0, 6), min_size=1, max_size=8),
+)
+@settings(max_examples=25, deadline=None)
+def test_no_request_is_lost_or_served_twice(seed: int, rate: float, asked: list[int]) -> None:
+    run = simulation(Written(poisson(rate, 30 * len(asked), seed=seed)), setup(minimum=0))
+    for step, replicas in enumerate(asked):
+        run.ask(0, 0, replicas)
+        run.advance(30 * (step + 1))
+
+    fast = run.engines
+    somewhere = fast.waiting + fast.by_service(fast.in_work + fast.after.totals.done) + fast.failed
+    assert somewhere == pytest.approx(fast.arrived, abs=1e-6)
+
+
+@given(seed=st.integers(0, 1000), rate=st.floats(0.0, 20.0), more=st.floats(1.0, 3.0))
+@settings(max_examples=20, deadline=None)
+def test_more_load_never_costs_less_energy(seed: int, rate: float, more: float) -> None:
+    less = poisson(rate, 300, seed=seed)
+    runs = [simulation(Written(np.round(less * factor)), setup(replicas=2)) for factor in (1.0, more)]
+    for run in runs:
+        run.advance(300)
+
+    joules = [float(run.recorder.joules(run.now).sum()) for run in runs]
+    assert joules[0] <= joules[1] * (1 + 1e-9)
+
+
+def test_the_same_seed_gives_the_same_outcome() -> None:
+    outcomes = []
+    for _ in range(2):
+        run = simulation(Written(poisson(8, 300, seed=1)))
+        run.ask(0, 0, 3)
+        run.advance(300)
+        outcomes.append(run.recorder.outcome(run.run).services)
+
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_constant_load_comes_to_its_steady_state() -> None:
+    fast = engines()
+    fast.join(0)
+    for _ in range(40):
+        fast.advance(np.full((1, 15), 8.0), np.full((1, 15), 300.0), np.full((1, 15), 200.0))
+    expected = steady(TABLE, np.array(8.0), np.array(300.0), np.array(200.0))
+
+    assert fast.batch[0] == pytest.approx(float(expected.batch), rel=0.02)
+
+
+def test_watts_of_a_replica_without_work_are_those_of_its_context() -> None:
+    run = simulation(Written(np.zeros((1, 600))))
+    run.advance(600)
+
+    assert float(run.recorder.joules(600)[0]) == pytest.approx(TABLE.context * 600, rel=1e-6)
+
+
+def test_a_service_without_replicas_holds_its_requests_and_serves_them_late() -> None:
+    arrivals = np.zeros((1, 300))
+    arrivals[0, 0] = 10
+    run = simulation(Written(arrivals), setup(replicas=0, minimum=0))
+    run.ask(0, 0, 1)
+    run.advance(300)
+    one = run.recorder.outcome(run.run).services[0]
+
+    assert one.done == pytest.approx(10, abs=0.01)
+    assert one.good == pytest.approx(0, abs=0.01)
+    assert one.ttft_p50 is not None
+    assert one.ttft_p50 > 40

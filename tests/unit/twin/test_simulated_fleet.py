@@ -1,0 +1,130 @@
+"""Pods and nodes of the fast clock: starts, drains, losses, power, and every joule on one meter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fallow.twin.simulation.fleet import Life, Power
+from fallow.twin.simulation.run import Simulation
+from fallow.twin.simulation.setup import PowerOff, Setup, SetupError, Start
+from tests.support.fleets import TABLE, Written, poisson, setup, simulation
+
+STARTED = Start(pull=20, load=40, compile_=10, sigma=0.0)
+
+
+def lives(run: Simulation) -> list[Life]:
+    return [pod.life for pod in run.fleet.all_pods()]
+
+
+def test_a_pod_is_pulled_then_loaded_then_ready() -> None:
+    run = simulation(Written(np.zeros((1, 400))), setup(replicas=0))
+    run.ask(0, 0, 1)
+    seen = []
+    for until in (10, 40, 80):
+        run.advance(until)
+        seen.append(lives(run))
+
+    assert seen == [[Life.PULLING], [Life.LOADING], [Life.READY]]
+
+
+def test_a_second_pod_on_the_node_needs_neither_pull_nor_compile() -> None:
+    run = simulation(Written(np.zeros((1, 400))), setup(replicas=1))
+    run.ask(0, 0, 2)
+    run.advance(50)
+
+    assert lives(run) == [Life.READY, Life.READY]
+
+
+def test_pods_are_packed_on_one_node_and_the_empty_one_is_powered_off() -> None:
+    run = simulation(Written(np.zeros((1, 900))), setup(replicas=3, power_off=PowerOff(after=300, boot=120)))
+    run.advance(400)
+
+    assert [node.power for node in run.fleet.nodes] == [Power.ON, Power.OFF]
+    assert len(run.fleet.nodes[0].free) == 5
+
+
+def test_a_node_that_is_off_is_booted_for_a_pod_without_room() -> None:
+    rules = PowerOff(after=60, boot=120)
+    run = simulation(Written(np.zeros((1, 900))), setup(replicas=8, maximum=16, power_off=rules))
+    run.advance(100)
+    run.ask(0, 0, 9)
+    run.advance(110)
+    waiting = lives(run)[-1]
+    run.advance(400)
+
+    assert waiting is Life.WAITING
+    assert lives(run)[-1] is Life.READY
+
+
+def test_a_replica_that_leaves_finishes_its_answers() -> None:
+    run = simulation(Written(poisson(4, 300), output=400.0), setup(replicas=2))
+    run.advance(100)
+    run.ask(0, 0, 1)
+    run.advance(102)
+    draining = lives(run)
+    run.advance(300)
+
+    assert Life.DRAINING in draining
+    assert lives(run) == [Life.READY]
+    assert run.engines.failed.sum() == 0
+
+
+def test_requests_of_a_lost_node_fail_and_its_pods_are_made_anew() -> None:
+    run = simulation(Written(poisson(4, 300)), setup(replicas=1))
+    run.advance(100)
+    run.fleet.lose(run.fleet.nodes[0], 100.0)
+    run.advance(200)
+
+    assert run.engines.failed.sum() > 0
+    assert lives(run) == [Life.READY]
+    assert next(iter(run.fleet.all_pods())).node is run.fleet.nodes[1]
+
+
+def test_a_crashed_engine_loads_again_on_its_gpu() -> None:
+    run = simulation(Written(poisson(4, 300)), setup(replicas=1))
+    run.advance(100)
+    run.fleet.crash(next(iter(run.fleet.all_pods())), 100.0)
+    run.advance(105)
+    loading = lives(run)
+    run.advance(200)
+
+    assert loading == [Life.LOADING]
+    assert lives(run) == [Life.READY]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_services_held_and_what_nobody_held_is_what_all_gpus_drew(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    run = simulation(
+        Written(poisson(5, 1200, seed=seed, services=2)), setup(services=2, power_off=PowerOff(after=120, boot=60))
+    )
+    while not run.ended:
+        for service in range(2):
+            run.ask(service, 0, int(generator.integers(1, 7)))
+        run.advance(run.now + 60)
+    outcome = run.recorder.outcome(run.run)
+    meters = sum(sum(node.closed) for node in run.fleet.nodes)
+    for node in run.fleet.nodes:
+        if node.power is Power.ON:
+            meters += sum(node.kind.bare * (run.now - node.since[gpu]) for gpu in node.free)
+    meters += sum(run.fleet.joules(pod, float(run.now)) for pod in run.fleet.all_pods())
+
+    assert outcome.fleet.value == pytest.approx(meters, rel=1e-9)
+    assert outcome.energy.value == pytest.approx(float(run.recorder.joules(run.now).sum()), rel=1e-12)
+
+
+def test_a_variant_that_fits_on_no_node_is_refused_with_what_to_do() -> None:
+    fine = setup()
+    with pytest.raises(SetupError, match="add such nodes"):
+        Setup(nodes=(), services=fine.services)
+
+
+def test_loading_draws_loading_watts() -> None:
+    run = simulation(Written(np.zeros((1, 200))), setup(replicas=0, start=STARTED))
+    run.ask(0, 0, 1)
+    run.advance(200)
+    phases = run.recorder.outcome(run.run).services[0].phases
+
+    assert phases.pulling == pytest.approx(TABLE.bare * 20)
+    assert phases.loading == pytest.approx(TABLE.loading * 50)
