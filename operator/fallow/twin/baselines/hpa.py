@@ -72,4 +72,4 @@ class Hpa:
 
     def desired(self, sight: Sight) -> IntArray:
         current = np.maximum(sight.asked, 1)
-        return self._recommender.next(sight.at, current, sight.ready, sight.running + sight.waiting, self._target)
+        return self._recommender.next(sight.at, current, sight.ready, sight.running, self._target)
