@@ -50,17 +50,23 @@ class Steering:
         self._every = every
         self._cluster = FleetCluster(simulation, declared)
         began = simulation.run.began
+        self._bookkeeper = HourlyBooks()
         self._cycle = Cycle(
             Sources(
                 cluster=self._cluster,
                 metrics=FleetMetrics(simulation, declared),
                 carbon=GridCarbon(simulation),
             ),
-            HourlyBooks(),
+            self._bookkeeper,
             reporters=(),
             window=WINDOW,
             clock=lambda: began + simulation.now,
         )
+
+    @property
+    def books(self) -> Ledger | None:
+        """As of the last full hour."""
+        return self._bookkeeper.ledger
 
     async def drive(self, progress: Progress | None = None) -> None:
         """To the end of the demand."""

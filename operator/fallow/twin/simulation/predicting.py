@@ -20,9 +20,9 @@ from fallow.twin.simulation.table import EngineTable
 BARE_SHARE = 0.56
 # W while a model loads, of the way from context to design power: 150 W of 700 on H100, assumed (twin/physics/constants).
 LOADING_SHARE = 0.05
-# Below 8 nothing is measured: watts go log-linearly to the physics' own figure at one request, at most this share
-# of the one at 8. 300 of 486 W on H100 is a fleet-sim profile's; the fit extrapolates to 430-480 W. The lower one makes
-# packing look less useful.
+# Below 8 nothing is measured: watts go log-linearly to the physics' own figure at one request, at most this share of
+# the one at 8. 300 of 486 W on H100 is that of a fleet-sim profile, where the fit extrapolates to 430-480 W; the lower
+# figure makes packing look less useful.
 SINGLE_SHARE = 0.62
 SMALLEST_MEASURED = 8
 

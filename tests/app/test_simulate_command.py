@@ -1,0 +1,92 @@
+"""`fallow simulate` as a person uses it: the sample runs, wrong scenarios are refused with what to write instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fallow.app.cli import app
+
+SAMPLES = Path(__file__).parents[2] / "docs/samples/simulation"
+
+
+def simulate(*words: str) -> Any:
+    return CliRunner().invoke(app, ["simulate", *words])
+
+
+def scenario(tmp_path: Path, **changes: Any) -> str:
+    content = yaml.safe_load((SAMPLES / "week.yaml").read_text())
+    content["manifests"] = [str(SAMPLES / name) for name in content["manifests"]]
+    content.update(changes)
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_the_sample_runs_and_compares() -> None:
+    result = simulate(str(SAMPLES / "week.yaml"), "--days", "0.02", "--compare", "hpa")
+
+    assert result.exit_code == 0, result.output
+    assert "fallow" in result.output
+    assert "hpa" in result.output
+    assert "schedule oracle" in result.output
+
+
+def test_json_holds_every_controller_with_its_series_and_decisions(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    words = ("--days", "0.02", "--compare", "hpa", "-o", "json", "--html", str(page))
+    result = simulate(str(SAMPLES / "week.yaml"), *words)
+    told = json.loads(result.stdout)
+
+    assert [one["controller"] for one in told["controllers"]] == ["fallow", "hpa"]
+    own = told["controllers"][0]
+    assert own["energy_kwh"] > 0
+    assert {one["service"] for one in own["services"]} == {"llm/chat", "llm/code"}
+    assert own["series"]["services"]["llm/chat"]["watts"]
+    assert told["bounds_kwh"]["reference"]["floor"] <= told["bounds_kwh"]["reference"]["schedule"]
+    assert "http" not in page.read_text()
+    assert "Chat and code on 32 H100" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"traffic": {"chat": {"week": "coding"}}}, "name a service as NAMESPACE/NAME"),
+        ({"traffic": {"llm/chat": {"week": "gaming"}}}, "'gaming' is not known: write one of coding, conversation"),
+        ({"traffic": {"llm/chat": {"week": "coding", "rate": 3}}}, "not 2 of them"),
+        ({"traffic": {"llm/chat": {"rate": 3}}}, "say how long requests are"),
+        ({"traffic": {"llm/nobody": {"week": "coding"}}}, "no manifest declares this InferenceService"),
+        ({"traffic": {"llm/chat": {"trace": "none.csv"}}}, "cannot be read"),
+        ({"nodes": [{"product": "NVIDIA-Z9", "count": 1}]}, "nodes.product: 'Z9' is no GPU that is known here"),
+        ({"nodes": [{"product": "NVIDIA-L4", "count": 1}]}, "no nodes have 1 GPUs of NVIDIA-H100-80GB-HBM3; add some"),
+        ({"nods": []}, "nods: Extra inputs are not permitted"),
+        ({"manifests": ["none.yaml"]}, "none.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_scenario_is_refused_with_what_to_write(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    result = simulate(scenario(tmp_path, **changes))
+
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_an_unknown_baseline_is_refused_with_those_that_are_known() -> None:
+    result = simulate(str(SAMPLES / "week.yaml"), "--compare", "magic")
+
+    assert result.exit_code == 2
+    assert "'magic' is not known" in result.output
+    assert "strong:" in result.output
+
+
+def test_a_recorded_trace_is_served_whole(tmp_path: Path) -> None:
+    rows = "\n".join(f"{at},300,20" for at in range(0, 600, 2))
+    (tmp_path / "trace.csv").write_text(f"arrival,prompt,output\n{rows}\n")
+    path = scenario(tmp_path, traffic={"llm/chat": {"trace": "trace.csv"}}, days=599 / 86_400)
+    told = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)
+
+    assert told["controllers"][0]["requests"] == 300
