@@ -64,3 +64,11 @@ def test_bad_input_gives_one_line_and_two(arguments: list[str], says: str) -> No
     assert out == ""
     assert says in err
     assert len(err.splitlines()) == 1
+
+
+def test_break_even_gives_both_rules() -> None:
+    result = CliRunner().invoke(app, ["twin", "break-even", "--gpu", "L40S"])
+
+    assert result.exit_code == 0
+    assert "pays after 178 s without requests" in result.output
+    assert "202 s by the rule" in result.output

@@ -53,9 +53,10 @@ def test_the_schedule_is_that_of_a_mixed_integer_programme(found: list[float], m
     answer = milp(
         price,
         constraints=LinearConstraint(np.hstack((climbs, -np.eye(count))), ub=0),
-        integrality=np.ones(2 * count),
+        integrality=np.ones(2 * count, dtype=np.int64),
         bounds=Between(np.concatenate((of.needed, np.zeros(count))), np.full(2 * count, one.maximum)),
     )
+    assert answer.fun is not None
     expected = answer.fun + float((of.marginal * of.rate).sum()) * SECONDS
 
     assert schedule(of, one, seconds=SECONDS) == pytest.approx(expected, rel=1e-6)

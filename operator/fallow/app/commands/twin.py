@@ -21,11 +21,6 @@ twin = typer.Typer(
 )
 
 
-@twin.callback()
-def _several() -> None:
-    """Keeps `predict` a command of its own while it is the only one."""
-
-
 class Form(StrEnum):
     """How the answer is printed."""
 
@@ -185,3 +180,37 @@ def _bounded(figure: "Figure[Any]") -> str:
         f"{end.value:.3g}" if end.value < 1000 else f"{end.value:.0f}" for end in (figure.low, figure.best, figure.high)
     )
     return f"{best} ({low}-{high})"
+
+
+@twin.command("break-even")
+def break_even(
+    *,
+    gpu: Annotated[str, typer.Option(help="GPU type: H100, A100-PCIe, L40S …")],
+    load_seconds: Annotated[float, typer.Option(help="From the start of loading to ready.", min=0.1)] = 45.0,
+    load_watts: Annotated[float, typer.Option(help="Mean power of the GPU meanwhile.", min=1.0)] = 300.0,
+) -> None:
+    """After how long without requests it is worth giving a GPU back, by what loading costs and parking draws.
+
+    fallow twin break-even --gpu H100 --load-seconds 60 --load-watts 150
+    """
+    from fallow.domain.units import Seconds, Watts
+    from fallow.twin.calibration.hardware import UnknownGpu, gpu_named
+    from fallow.twin.physics.loading import added_energy, paper_break_even
+    from fallow.twin.physics.loading import break_even as after_all
+    from fallow.twin.simulation.predicting import bare_watts
+
+    try:
+        kind = gpu_named(gpu)
+    except UnknownGpu as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    bare, loaded = Watts(bare_watts(kind)), Watts(kind.idle)
+    parking, seconds, watts = loaded - bare, Seconds(load_seconds), Watts(load_watts)
+    paper = paper_break_even(watts, seconds, parking)
+    added = after_all(added_energy([watts], seconds, bare), parking)
+    typer.echo(
+        f"{kind.name}: {loaded.value:.1f} W loaded and idle, {bare.value:.1f} W empty:"
+        f" parking costs {parking.value:.1f} W\n"
+        f"a load of {load_seconds:g} s at {load_watts:g} W pays after {added:.0f} s without requests"
+        f" ({paper:.0f} s by the rule of arXiv 2605.23918, which charges the empty GPU's power to the load too)"
+    )

@@ -18,7 +18,7 @@ from fallow.twin.simulation.table import EngineTable
 
 # Of a GPU without a context against one with: mean of those measured (H100 .59, A100 .71, L40S .35, L4 .57).
 BARE_SHARE = 0.56
-# W while a model loads, of the way from context to design power: 150 W of 700 on H100, assumed (twin/physics/constants).
+# W while a model loads, of the way from context to design power: 150 W of 700 on H100, assumed.
 LOADING_SHARE = 0.05
 # Below 8 nothing is measured: watts go log-linearly to the physics' own figure at one request, at most this share of
 # the one at 8. 300 of 486 W on H100 is that of a fleet-sim profile, where the fit extrapolates to 430-480 W; the lower

@@ -1,0 +1,126 @@
+"""`python -m bench.clocks`: how near the fast clock comes to the event engine, and how its cost grows."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.scoreboard.work import assembled
+from fallow.app.simulation.running import FALLOW, all_run
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.demand.weeks import many
+from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.laws import law_for
+from fallow.twin.pods import EngineFacts, NodeFacts
+from fallow.twin.rates import Piecewise
+from fallow.twin.replay import Objectives, Replicas, replay
+from fallow.twin.simulation.demand import Spread
+from fallow.twin.simulation.engines import Engines, Pools
+from fallow.twin.simulation.table import table_of
+from fallow.twin.traffic import GeneratedTraffic, Lengths
+
+SECONDS = 1800
+KEY = ServiceKey("bench", "one")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    model: ModelClass
+    gpus: int
+    rate: float
+    prompt: float
+    output: float
+    replicas: int
+    ttft: float
+    itl: float
+
+
+CASES = (
+    *(Case(ModelClass.B8, 1, rate, 1155, 211, 1, 1.0, 0.025) for rate in (0.05, 0.3, 1, 3, 6, 10, 14)),
+    *(Case(ModelClass.B8, 1, rate, 1155, 211, 4, 1.0, 0.025) for rate in (3, 20, 40)),
+    *(Case(ModelClass.B8, 1, rate, 2048, 28, 1, 1.0, 0.025) for rate in (0.3, 2, 4, 6)),
+    *(Case(ModelClass.B70, 4, rate, 1155, 211, 1, 2.0, 0.05) for rate in (0.05, 1, 4)),
+)
+
+
+def compared(case: Case) -> str:
+    """A row of Markdown."""
+    traffic = GeneratedTraffic(
+        Piecewise(((0.0, case.rate),)), Lengths(case.prompt, 0.9), Lengths(case.output, 0.9), seed=1
+    )
+    rows = traffic.until(SECONDS)
+    nodes = [
+        NodeFacts(f"n{index}", f"n{index}", "", Gpu.H100, 8) for index in range(-(-case.replicas * case.gpus // 8))
+    ]
+    facts = EngineFacts("m", "m", case.model, Precision.BF16)
+    event = replay(
+        nodes,
+        [Replicas(KEY, facts, case.replicas, gpus=case.gpus)],
+        {KEY: rows},
+        seconds=SECONDS,
+        objectives={KEY: Objectives(case.ttft, case.itl)},
+    ).services[0]
+    counts, prompt, output = (np.zeros((1, SECONDS)) for _ in range(3))
+    for row in rows:
+        at = min(int(row.at), SECONDS - 1)
+        counts[0, at] += 1
+        prompt[0, at] += row.prompt
+        output[0, at] += row.output
+    some = np.maximum(counts, 1)
+    table = table_of(law_for(Gpu.H100, case.model, Precision.BF16, case.gpus))
+    spread = Spread(np.array([0.9]), np.array([0.9]), np.zeros(1))
+    fast = Engines(Pools([table], np.array([0]), spread, np.array([case.ttft]), np.array([case.itl])))
+    for _ in range(case.replicas):
+        fast.join(0)
+    for begin in range(0, SECONDS, 15):
+        part = slice(begin, begin + 15)
+        fast.advance(
+            counts[:, part],
+            np.where(counts > 0, prompt / some, case.prompt)[:, part],
+            np.where(counts > 0, output / some, case.output)[:, part],
+        )
+    totals = fast.after.totals
+    joules = float(totals.joules.sum())
+    kept = float(totals.good.sum() / totals.done.sum())
+    return (
+        f"| {case.model} on {case.gpus} x {case.replicas} | {case.rate:g} | {case.prompt:.0f}, {case.output:.0f} |"
+        f" {event.energy.value / 1e3:.0f} | {joules / event.energy.value - 1:+.1%} |"
+        f" {event.attainment or 0:.2%} | {100 * (kept - (event.attainment or 0)):+.1f} |"
+    )
+
+
+def cost(count: int, days: float, cycle: int) -> str:
+    began = time.perf_counter()
+    one = assembled(many(count, seed=1, days=days))
+    outcome = all_run(one, [FALLOW], lambda name, share: None, seed=1, every=cycle)[0]
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    week = (time.perf_counter() - began) * 7 / days
+    requests = sum(service.requests for service in outcome.services)
+    return (
+        f"| {count} | {days:g} | {cycle} | {requests / 1e6:.1f} M | {time.perf_counter() - began:.0f} s |"
+        f" {week / 60:.1f} min | {peak / 1024:.0f} MiB |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.clocks", description=__doc__)
+    parser.add_argument("--services", default="10,100", help="numbers of services whose cost is measured")
+    parser.add_argument("--days", type=float, default=0.25)
+    parser.add_argument("--cycle", type=int, default=60)
+    given = parser.parse_args()
+    print("| engine | requests/s | prompt, answer | event kJ | fast | event in time | fast, points |")
+    print("|---|---|---|---|---|---|---|")
+    for case in CASES:
+        print(compared(case), flush=True)
+    print("\n| services | days | cycle, s | requests | took | a week | peak memory |")
+    print("|---|---|---|---|---|---|---|")
+    for count in given.services.split(","):
+        print(cost(int(count), given.days, given.cycle), flush=True)
+
+
+if __name__ == "__main__":
+    main()
