@@ -96,7 +96,7 @@ def compared(case: Case) -> str:
 def cost(count: int, days: float, cycle: int) -> str:
     began = time.perf_counter()
     one = assembled(many(count, seed=1, days=days))
-    outcome = all_run(one, [FALLOW], lambda name, share: None, seed=1, every=cycle)[0]
+    outcome = all_run(one, [FALLOW], _quiet, seed=1, every=cycle)[0]
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     week = (time.perf_counter() - began) * 7 / days
     requests = sum(service.requests for service in outcome.services)
@@ -104,6 +104,10 @@ def cost(count: int, days: float, cycle: int) -> str:
         f"| {count} | {days:g} | {cycle} | {requests / 1e6:.1f} M | {time.perf_counter() - began:.0f} s |"
         f" {week / 60:.1f} min | {peak / 1024:.0f} MiB |"
     )
+
+
+def _quiet(_name: str, _share: float) -> None:
+    """Nobody watches."""
 
 
 def main() -> None:
