@@ -67,7 +67,8 @@ class Watch:
             while points and points[-1].at > snapshot.at:  # noted before the clock was put back
                 points.pop()
             if not isinstance(estimate.demand, Missing):
-                points.append(replace(estimate.demand, at=snapshot.at))
+                seen = estimate.demand
+                points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
         return replace(snapshot, history=self.history)

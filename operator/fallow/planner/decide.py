@@ -96,7 +96,8 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) ->
     memory = woken(observed(before, service, estimate, policy.idle, snapshot.at), ready, estimate.booked, snapshot.at)
     # a variant removed from the spec may leave the one it was switched to as the one that serves
     to = memory.switching_to if memory.switching_to != serving.name else None
-    memory = replace(memory, serving=serving.name, switching_to=to)
+    if (memory.serving, memory.switching_to) != (serving.name, to):
+        memory = replace(memory, serving=serving.name, switching_to=to)
     floor = service.scaling.min_replicas
     if service.requested and memory.request_at is not None:
         floor = max(floor, service.requested)
@@ -238,7 +239,8 @@ def _standing(resting: Proposal | None, switch: Proposal | None, scaling: Propos
         telling = resting
     if telling is None and switch is not None and switch.reason is not Reason.STEADY:
         telling = switch
-    return replace(telling or scaling, replicas=None, vetoes=vetoes)
+    told = telling or scaling
+    return told if told.replicas is None and told.vetoes == vetoes else replace(told, replicas=None, vetoes=vetoes)
 
 
 def _after(context: Context, verdict: Verdict) -> ServiceMemory:

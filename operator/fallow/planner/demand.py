@@ -33,7 +33,9 @@ def engine_of(snapshot: Snapshot, pod: Pod, max_age: Seconds) -> EngineReading |
 
 def _is_frozen(before: EngineReading, now: EngineReading, max_age: Seconds) -> bool:
     """Old values with new times, or an engine that hangs: requests run and nothing at all moves."""
-    return now.running > 0 and now.at - before.at >= max_age and replace(before, at=now.at) == now
+    if now.running <= 0 or now.at - before.at < max_age or advanced(before, now):
+        return False
+    return replace(before, at=now.at) == now
 
 
 def not_seen_yet(snapshot: Snapshot, pod: Pod, fault: Missing, max_age: Seconds) -> Missing:
