@@ -12,6 +12,7 @@ import numpy as np
 from bench.scoreboard.work import assembled
 from fallow.app.simulation.running import FALLOW, all_run
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.weeks import many
 from fallow.twin.physics.constants import Gpu, ModelClass, Precision
 from fallow.twin.physics.laws import law_for
@@ -21,7 +22,7 @@ from fallow.twin.replay import Objectives, Replicas, replay
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.table import table_of
-from fallow.twin.traffic import GeneratedTraffic, Lengths
+from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
 
 SECONDS = 1800
 KEY = ServiceKey("bench", "one")
@@ -64,13 +65,8 @@ def compared(case: Case) -> str:
         seconds=SECONDS,
         objectives={KEY: Objectives(case.ttft, case.itl)},
     ).services[0]
-    counts, prompt, output = (np.zeros((1, SECONDS)) for _ in range(3))
-    for row in rows:
-        at = min(int(row.at), SECONDS - 1)
-        counts[0, at] += 1
-        prompt[0, at] += row.prompt
-        output[0, at] += row.output
-    some = np.maximum(counts, 1)
+    # a request of one token at the start keeps the record's own beginning
+    load = Recorded(KEY, [Arrival(0.0, 1, 1), *rows], seconds=SECONDS).block(0, SECONDS)
     table = table_of(law_for(Gpu.H100, case.model, Precision.BF16, case.gpus))
     spread = Spread(np.array([0.9]), np.array([0.9]), np.zeros(1))
     fast = Engines(Pools([table], np.array([0]), spread, np.array([case.ttft]), np.array([case.itl])))
@@ -78,11 +74,7 @@ def compared(case: Case) -> str:
         fast.join(0)
     for begin in range(0, SECONDS, 15):
         part = slice(begin, begin + 15)
-        fast.advance(
-            counts[:, part],
-            np.where(counts > 0, prompt / some, case.prompt)[:, part],
-            np.where(counts > 0, output / some, case.output)[:, part],
-        )
+        fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
     totals = fast.after.totals
     joules = float(totals.joules.sum())
     kept = float(totals.good.sum() / totals.done.sum())

@@ -11,6 +11,12 @@ import yaml
 from typer.testing import CliRunner
 
 from fallow.app.cli import app
+from fallow.app.simulation.assembling import replayed
+from fallow.app.simulation.scenario import ScenarioError
+from fallow.domain.readings import PodRef
+from fallow.domain.windows import Served
+from fallow.domain.workloads import ServiceKey
+from tests.support.builders import BF16, FP8, service
 
 SAMPLES = Path(__file__).parents[2] / "docs/samples/simulation"
 
@@ -90,3 +96,30 @@ def test_a_recorded_trace_is_served_whole(tmp_path: Path) -> None:
     told = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)
 
     assert told["controllers"][0]["requests"] == 300
+
+
+def test_the_past_is_replayed_by_the_deployments_that_pods_are_named_after() -> None:
+    past = {
+        PodRef("llm", "chat-bf16-7d9f-x1"): {0: Served(3, 300, 30), 1: Served(1, 200, 10)},
+        PodRef("llm", "chat-fp8-5c1a-x2"): {0: Served(2, 700, 20)},
+        PodRef("lab", "notebook-0"): {0: Served(9, 9, 9)},
+    }
+    demand = replayed(past, [service(BF16, FP8, key=ServiceKey("llm", "chat"))], seed=1)
+    load = demand.block(0, 120)
+
+    assert demand.services == (ServiceKey("llm", "chat"),)
+    assert load.arrivals.reshape(2, 60).sum(axis=1).tolist() == [5, 1]
+
+
+def test_a_past_without_any_declared_service_is_refused() -> None:
+    past = {PodRef("lab", "notebook-0"): {0: Served(9, 9, 9)}}
+
+    with pytest.raises(ScenarioError, match="no pod belongs to a declared service; seen were lab/notebook-0"):
+        replayed(past, [service(key=ServiceKey("llm", "chat"))], seed=1)
+
+
+def test_a_prometheus_that_is_not_there_is_told() -> None:
+    result = simulate(str(SAMPLES / "week.yaml"), "--from-prometheus", "http://127.0.0.1:9", "--last", "1h")
+
+    assert result.exit_code == 2
+    assert "--from-prometheus:" in result.output

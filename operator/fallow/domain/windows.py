@@ -91,6 +91,15 @@ class EngineSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What an engine finished in a stretch of time: requests, and tokens of prompts and answers."""
+
+    requests: float
+    prompt_tokens: float
+    generated_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """`edges` has one entry more than there are slots: slot k lies between edges[k] and edges[k + 1].
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.demand.recorded import Recorded
 from fallow.twin.physics.constants import Gpu, ModelClass, Precision
 from fallow.twin.pods import EngineFacts, NodeFacts
 from fallow.twin.rates import Piecewise
@@ -15,7 +16,7 @@ from fallow.twin.replay import Objectives, Replicas, replay
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.steady import steady
-from fallow.twin.traffic import GeneratedTraffic, Lengths
+from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 SECONDS = 600
@@ -44,23 +45,13 @@ def test_energy_and_attainment_are_those_of_the_event_engine(
         seconds=SECONDS,
         objectives={key: Objectives(1.0, 0.025)},
     ).services[0]
-    counts, tokens, answers = (np.zeros((1, SECONDS)) for _ in range(3))
-    for row in rows:
-        at = min(int(row.at), SECONDS - 1)
-        counts[0, at] += 1
-        tokens[0, at] += row.prompt
-        answers[0, at] += row.output
-    some = np.maximum(counts, 1)
+    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=SECONDS).block(0, SECONDS)
     fast = engines(prompt_cv=0.9, output_cv=0.9)
     for _ in range(replicas):
         fast.join(0)
     for begin in range(0, SECONDS, 15):
         part = slice(begin, begin + 15)
-        fast.advance(
-            counts[:, part],
-            np.where(counts > 0, tokens / some, prompt)[:, part],
-            np.where(counts > 0, answers / some, output)[:, part],
-        )
+        fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
 
     totals = fast.after.totals
     assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.05)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from fallow.app.simulation.assembling import Assembled
+    from fallow.app.simulation.assembling import Assembled, Past
     from fallow.app.simulation.scenario import Scenario
 
 
@@ -27,6 +27,10 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
     ] = "static-70,hpa,strong",
     days: Annotated[float | None, typer.Option(help="Only so many days, instead of the scenario's.", min=0.01)] = None,
     seed: Annotated[int | None, typer.Option(help="Another draw of traffic and starts.", min=0)] = None,
+    from_prometheus: Annotated[
+        str, typer.Option(help="Replay what vLLM served, from this Prometheus HTTP API, instead of traffic.")
+    ] = "",
+    last: Annotated[str, typer.Option(help="How much of it, up to now: 7d, 12h.")] = "7d",
     cycle: Annotated[int, typer.Option(help="Seconds between two of Fallow's cycles.", min=5, max=300)] = 15,
     as_declared: Annotated[
         bool, typer.Option(help="Leave policies in the mode they are in; else each is taken as enforced.")
@@ -41,6 +45,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
 
     fallow simulate docs/samples/simulation/week.yaml --days 1 --compare hpa,keda --html week.html
     """
+    from fallow.app.simulation.assembling import assembled
     from fallow.app.simulation.scenario import ScenarioError, read_scenario
     from fallow.twin.simulation.setup import SetupError
 
@@ -48,14 +53,16 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
         written = read_scenario(scenario)
         changed = {name: value for name, value in (("days", days), ("seed", seed)) if value is not None}
         written = written.model_copy(update=changed)
-        _simulate(written, scenario, _names(compare), cycle, as_declared, levers, form, html)
+        past = _past(from_prometheus, last) if from_prometheus else None
+        one = assembled(written, scenario.parent, past)
+        _simulate(written, one, _names(compare), cycle, as_declared, levers, form, html)
     except (ScenarioError, SetupError) as error:
         _refuse(str(error))
 
 
 def _simulate(  # noqa: PLR0917 - as above
     written: "Scenario",
-    path: Path,
+    one: "Assembled",
     names: list[str],
     cycle: int,
     as_declared: bool,
@@ -69,13 +76,10 @@ def _simulate(  # noqa: PLR0917 - as above
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from fallow import __version__
-    from fallow.app.simulation.assembling import assembled
     from fallow.app.simulation.page import page
     from fallow.app.simulation.running import FALLOW, LEVERS, all_run, bounds, enforced
     from fallow.app.simulation.telling import About, as_json, print_tables
 
-    typer.echo(f"reading {path}", err=True)
-    one = assembled(written, path.parent)
     if not as_declared:
         one = replace(one, declared=enforced(one.declared))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -93,7 +97,7 @@ def _simulate(  # noqa: PLR0917 - as above
         lever: run.energy.value - outcomes[0].energy.value for lever, run in zip(LEVERS, outcomes[count:], strict=False)
     }
     about = About(
-        title=written.title or f"{path.name}, {written.days:g} days",
+        title=written.title or "A simulated fleet",
         inputs=_inputs(written, one, cycle),
         version=__version__,
         attainment=min(service.objectives.attainment for service in one.declared.services.values()),
@@ -127,8 +131,44 @@ def _inputs(written: "Scenario", one: "Assembled", cycle: int) -> list[tuple[str
         ("nodes", f"{nodes}; {power}"),
         ("traffic", traffic),
         ("policies", policies),
-        ("length", f"{written.days:g} days, seed {written.seed}, a cycle every {cycle} s"),
+        ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {cycle} s"),
     ]
+
+
+def _past(url: str, last: str) -> "Past":
+    """Raises ScenarioError where Prometheus has no answer."""
+    import asyncio
+    import re
+    import time
+
+    from fallow.adapters.metrics.past_demand import PastDemand
+    from fallow.app.settings import Settings
+    from fallow.app.simulation.scenario import ScenarioError
+    from fallow.app.wiring import prometheus_access
+    from fallow.domain.figures import Missing
+    from fallow.domain.units import Instant, Seconds
+
+    found = re.fullmatch(r"(\d+)([dhm])", last.strip())
+    if found is None or int(found[1]) == 0:
+        raise ScenarioError(f"--last {last!r} is no length of time: write 7d, 12h or 90m")
+    length = Seconds(int(found[1]) * {"d": 86_400, "h": 3600, "m": 60}[found[2]])
+    settings = Settings(prometheus_url=url)
+
+    async def read() -> "Past | Missing":
+        source = PastDemand(url, access=prometheus_access(settings), matchers=settings.prometheus_matchers)
+        try:
+            return await source.read(Instant(time.time() // 60 * 60), length)
+        finally:
+            await source.close()
+
+    typer.echo(f"reading what was served in the last {last} from Prometheus", err=True)
+    try:
+        answer = asyncio.run(read())
+    except ValueError as error:
+        raise ScenarioError(f"--from-prometheus: {error}") from error
+    if isinstance(answer, Missing):
+        raise ScenarioError(f"--from-prometheus: {answer.detail or answer}")
+    return answer
 
 
 def _names(compare: str) -> list[str]:

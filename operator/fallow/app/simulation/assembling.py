@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil, inf
@@ -19,7 +19,9 @@ from fallow.app.simulation.priors import profile_of
 from fallow.app.simulation.scenario import GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
+from fallow.domain.readings import PodRef
 from fallow.domain.units import Instant
+from fallow.domain.windows import Served
 from fallow.domain.workloads import Service, ServiceKey, Variant
 from fallow.domain.zones import IntensitySource, Zone
 from fallow.planner.capacity import profile_for
@@ -34,7 +36,7 @@ from fallow.twin.demand.lengths import Lengths
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.together import Together
 from fallow.twin.demand.weeks import SHAPES, Sporadic
-from fallow.twin.demand.windows import read_servegen
+from fallow.twin.demand.windows import Window, Windowed, read_servegen
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.grid import GridSeries
@@ -46,6 +48,7 @@ from fallow.twin.simulation.table import EngineTable
 from fallow.twin.traces import TraceError, read_trace
 
 DAY = 86_400
+Past = Mapping[PodRef, Mapping[int, Served]]
 # B/s at which weights are read: assumed, of a local disk; and what starting vLLM takes besides (docs/methodology.md)
 READ_RATE, ENGINE_SECONDS = 2e9, 25.0
 # gCO2e/kWh of a zone that says nothing: the world's mean of recent years is near it
@@ -64,10 +67,15 @@ class Assembled:
     began: Instant
 
 
-def assembled(scenario: Scenario, folder: Path) -> Assembled:
-    """Raises ScenarioError, which says what to write instead."""
+def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Assembled:
+    """With `past` it is replayed instead of `traffic`. Raises ScenarioError, which says what to write instead."""
     objects = _objects(scenario, folder)
-    demand = demand_of(scenario, folder)
+    if past is not None:
+        demand: Demand = replayed(past, objects.services.values(), seed=scenario.seed)
+    elif scenario.traffic:
+        demand = demand_of(scenario, folder)
+    else:
+        raise ScenarioError("traffic: is empty; say what arrives, or replay the past with --from-prometheus")
     services = [_declared_as(objects.services, key) for key in demand.services]
     kinds = tuple(_kind(nodes) for nodes in scenario.nodes)
     tables = {
@@ -325,6 +333,43 @@ def demand_of(scenario: Scenario, folder: Path) -> Demand:
     if streams:
         parts.append(Generated(streams, length, seed=scenario.seed))
     return parts[0] if len(parts) == 1 else Together(parts)
+
+
+def replayed(past: Past, services: Iterable[Service], *, seed: int) -> Demand:
+    """What each service's pods finished, minute by minute; pods are found by the Deployment they are named after."""
+    named: dict[tuple[str, str], ServiceKey] = {}
+    for service in services:
+        names = [service.key.name, service.target, *(f"{service.key.name}-{one.name}" for one in service.variants)]
+        named |= {(service.key.namespace, name): service.key for name in names if name}
+    together: dict[ServiceKey, dict[int, Served]] = {}
+    for pod, minutes in past.items():
+        key = named.get((pod.namespace, pod.name.rsplit("-", 2)[0]))
+        if key is None:
+            continue
+        own = together.setdefault(key, {})
+        for minute, one in minutes.items():
+            known = own.get(minute, Served(0.0, 0.0, 0.0))
+            own[minute] = Served(
+                known.requests + one.requests,
+                known.prompt_tokens + one.prompt_tokens,
+                known.generated_tokens + one.generated_tokens,
+            )
+    if not together:
+        seen = ", ".join(sorted({str(pod) for pod in past})[:5])
+        raise ScenarioError(f"--from-prometheus: no pod belongs to a declared service; seen were {seen} …")
+    windows = {
+        key: [
+            Window(
+                60 * minute,
+                one.requests,
+                max(one.prompt_tokens / one.requests, 1.0),
+                max(one.generated_tokens / one.requests, 1.0),
+            )
+            for minute, one in sorted(minutes.items())
+        ]
+        for key, minutes in together.items()
+    }
+    return Windowed(windows, width=60, seed=seed)
 
 
 def _stream(key: ServiceKey, one: Traffic, seed: int) -> Stream | None:

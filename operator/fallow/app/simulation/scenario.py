@@ -101,7 +101,7 @@ class Scenario(_Part):
     days: float = Field(default=7.0, gt=0, le=400)
     began: str = "2026-11-02T00:00:00+00:00"
     seed: int = Field(default=1, ge=0)
-    traffic: Mapping[str, Traffic] = Field(min_length=1)
+    traffic: Mapping[str, Traffic] = Field(default_factory=dict)
     grid: Mapping[str, GridFile] = Field(default_factory=dict)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fallow.domain.units import Grams, Instant, Joules, Litres
+from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
 from fallow.twin.simulation.fleet import Fleet, Life, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
-from fallow.twin.simulation.result import Decided, Outcome, Phases, Series, ServiceOutcome
+from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import LATENCY_BOUNDS
 
@@ -168,7 +169,7 @@ class Recorder:
             prompt_tokens=float(engines.by_service(totals.prompt)[number]),
             generated_tokens=float(engines.by_service(totals.generated)[number]),
             good_tokens=float(engines.by_service(totals.good_tokens)[number]),
-            phases=Phases(pulling, loading + starting, idle, joules - idle),
+            phases=Energy(pulling, loading + starting, idle, joules - idle),
             facility=Joules(float(self._facility[number])),
             carbon=Grams(float(self._carbon[number])),
             water=Litres(float(self._water[number])),

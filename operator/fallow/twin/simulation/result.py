@@ -7,21 +7,8 @@ from dataclasses import dataclass, field
 
 from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """Joules of the GPUs that a service held, by what its pods did meanwhile; the parts add up to `total`."""
-
-    pulling: float = 0.0
-    loading: float = 0.0
-    idle: float = 0.0
-    active: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.pulling + self.loading + self.idle + self.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +28,7 @@ class ServiceOutcome:
     prompt_tokens: float
     generated_tokens: float
     good_tokens: float
-    phases: Phases
+    phases: Energy
     facility: Joules
     carbon: Grams
     water: Litres
