@@ -125,9 +125,9 @@ GPUS: dict[Gpu, GpuSpec] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A dense transformer. `kv_bytes`: KV cache per token in 16 bit over all GPUs; `tensor_parallel`: of its fit."""
+    """`kv_bytes`: KV cache per token in 16 bit over all GPUs; `tensor_parallel`: of its fit."""
 
-    name: ModelClass
+    name: str
     parameters: float
     kv_bytes: float
     tensor_parallel: int
@@ -173,7 +173,7 @@ class PowerFit:
 
 
 # ML.ENERGY v3 (vLLM 0.11.1, lm-arena-chat, H100 SXM), refitted: errors at most 2 % in ITL and 1.5 % in watts, B <= 256.
-MEASURED_STEPS: dict[tuple[Gpu, ModelClass, int], StepFit] = {
+MEASURED_STEPS: dict[tuple[Gpu, str, int], StepFit] = {
     (Gpu.H100, ModelClass.B8, 1): StepFit(6.66e-3, 0.0758e-3),
     (Gpu.H100, ModelClass.B70, 4): StepFit(16.3e-3, 0.0923e-3),
 }

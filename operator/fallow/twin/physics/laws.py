@@ -52,29 +52,48 @@ class DoesNotFit(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """Seconds of a step and W per GPU at batches 0, 1, 2 and so on; flat beyond the last."""
+
+    steps: tuple[float, ...]
+    watts: tuple[float, ...]
+
+
+NO_STEP, NO_POWER = StepFit(0.0, 0.0), PowerFit(0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Law:
-    """One model, precision and GPU type at one tensor parallelism; `share` of the compute of each GPU is its own."""
+    """One model, precision and GPU type at one tensor parallelism; `share` of the compute of each GPU is its own.
+
+    With a `curve` it has no fits: that is where steps and watts are read.
+    """
 
     gpu: GpuSpec
     model: ModelSpec
     precision: Precision
     tensor_parallel: int
-    step: StepFit
-    power: PowerFit
-    ratios: tuple[RatioPoint, ...]
     prefill_rate: float
     kv_tokens: int
     source: LawSource
+    step: StepFit = NO_STEP
+    power: PowerFit = NO_POWER
+    ratios: tuple[RatioPoint, ...] = ()
     share: float = 1.0
+    curve: Curve | None = None
 
     def step_seconds(self, batch: float) -> float:
         """Time of one decode step that gives every one of `batch` requests a token."""
+        if self.curve is not None:
+            return along(self.curve.steps, batch)
         return (self.step.alpha + self.step.beta * batch) * ratio_at(self.ratios, max(batch, 1.0)).step
 
     def watts(self, batch: float) -> float:
         """W per GPU while `batch` requests decode; batch 0 is a loaded idle engine."""
         if batch <= 0:
             return self.gpu.context
+        if self.curve is not None:
+            return min(along(self.curve.watts, batch), self.gpu.tdp)
         whole = batch / self.share  # a seventh of the GPU with 8 requests works as hard as the whole with 56
         active = self.share * power_at(self.power, whole) * ratio_at(self.ratios, whole).watts
         return min(active, self.gpu.tdp)
@@ -92,6 +111,13 @@ class Law:
     def flops_per_token(self) -> float:
         """Over all GPUs; attention is left out."""
         return 2.0 * self.model.parameters
+
+
+def along(values: tuple[float, ...], batch: float) -> float:
+    """Linear between whole batches."""
+    batch = min(batch, len(values) - 1.0)
+    whole = min(int(batch), len(values) - 2)
+    return values[whole] + (batch - whole) * (values[whole + 1] - values[whole])
 
 
 def power_at(fit: PowerFit, batch: float) -> float:

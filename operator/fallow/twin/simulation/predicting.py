@@ -32,19 +32,20 @@ def predicted_table(query: Query, *, slots: int = MAX_NUM_SEQS) -> EngineTable:
     calibration = shipped()
     batches = np.arange(1, slots + 1)
     found = predicted(calibration, query, [float(batch) for batch in batches])
-    itl = np.array([one.itl.best.value for one in found]) / 1e3
     whole = np.array([one.watts_per_gpu.best.value for one in found])
     rate = np.array([one.tokens_per_second.best.value for one in found])
     by = calibration.coefficients_of(query.gpu, query.known)
     seconds = 2.0 * query.model.active / (query.gpus * query.gpu.flops * float(by.prefill_rate))
     prefill_watts = float(whole.max())
-    # the share of a measured step that went to prompts; what is left drew the rest
-    prefill = np.clip(1.0 - itl * rate / batches, 0.0, 0.5)
+    # the share of time that went to prompts in the measured mix; what is left made the tokens and drew the rest
+    prompt, output = _mix(query)
+    prefill = np.clip(rate / output * prompt * seconds, 0.0, 0.5)
+    step = np.maximum.accumulate(batches / rate * (1.0 - prefill))
     watts = np.clip((whole - prefill * prefill_watts) / (1.0 - prefill), query.gpu.idle, query.gpu.design)
     watts = _below_measured(np.maximum.accumulate(watts))
     context = query.gpu.idle
     return EngineTable(
-        step=np.concatenate((itl[:1], np.maximum.accumulate(itl))),
+        step=np.concatenate((step[:1], step)),
         watts=np.concatenate(([context], watts)) * query.gpus,
         prefill_rate=1.0 / seconds,
         prefill_watts=prefill_watts * query.gpus,
@@ -60,6 +61,15 @@ def bare_watts(gpu: GpuType) -> float:
     """W of one GPU without any process, as measured, else by its idle watts."""
     known = next((spec for spec in GPUS.values() if spec.name.value == gpu.name), None)
     return known.bare if known is not None else gpu.idle * BARE_SHARE
+
+
+def _mix(query: Query) -> tuple[float, float]:
+    """Mean tokens of prompts and answers of the rows that the prediction stands on."""
+    calibration = shipped()
+    own = calibration.curve_of(query)
+    usual = USUAL_OUTPUT[query.task] if own is None else own.output
+    by = calibration.coefficients_of(query.gpu, query.known)
+    return float(getattr(by, f"prompt_{query.task.value}")), query.output or usual
 
 
 def _context(query: Query) -> float:
