@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.scoreboard.work import assembled
-from fallow.app.simulation.running import FALLOW, all_run
+from fallow.app.simulation.running import FALLOW, How, all_run
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.weeks import many
@@ -85,10 +85,10 @@ def compared(case: Case) -> str:
     )
 
 
-def cost(count: int, days: float, cycle: int) -> str:
+def cost(count: int, days: float, cycle: int, parts: int) -> str:
     began = time.perf_counter()
     one = assembled(many(count, seed=1, days=days))
-    outcome = all_run(one, [FALLOW], _quiet, seed=1, every=cycle)[0]
+    outcome = all_run(one, [FALLOW], _quiet, How(1, every=cycle, parts=parts))[0]
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     week = (time.perf_counter() - began) * 7 / days
     requests = sum(service.requests for service in outcome.services)
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--services", default="10,100", help="numbers of services whose cost is measured")
     parser.add_argument("--days", type=float, default=0.25)
     parser.add_argument("--cycle", type=int, default=60)
+    parser.add_argument("--parts", type=int, default=2, help="processes that services are dealt out to")
     given = parser.parse_args()
     print("| engine | requests/s | prompt, answer | event kJ | fast | event in time | fast, points |")
     print("|---|---|---|---|---|---|---|")
@@ -115,7 +116,7 @@ def main() -> None:
     print("\n| services | days | cycle, s | requests | took | a week | peak memory |")
     print("|---|---|---|---|---|---|---|")
     for count in given.services.split(","):
-        print(cost(int(count), given.days, given.cycle), flush=True)
+        print(cost(int(count), given.days, given.cycle, given.parts), flush=True)
 
 
 if __name__ == "__main__":

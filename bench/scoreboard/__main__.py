@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.scoreboard.table import bound_rows, markdown, rows_of
 from bench.scoreboard.work import Rows, assembled, bounds_by_service, recorded, weeks
-from fallow.app.simulation.running import FALLOW, all_run
+from fallow.app.simulation.running import FALLOW, How, all_run
 from fallow.twin.baselines.named import BASELINES
 from fallow.twin.simulation.demand import Demand
 
@@ -36,7 +36,7 @@ def main() -> None:
             told[name] = tenth
             print(f"{time.perf_counter() - began:6.0f} s  {name} {tenth * 10} %", flush=True)
 
-    outcomes = all_run(one, names, shown, seed=0, every=given.cycle)
+    outcomes = all_run(one, names, shown, How(0, every=given.cycle))
     found = [row for outcome in outcomes for row in rows_of(outcome, rows, bounds)]
     asked = [
         {"requests": round(float(count)), "tokens": float(count * tokens)}

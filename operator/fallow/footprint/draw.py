@@ -73,7 +73,7 @@ def _watts(power: Power | Missing) -> _Drawn:
 def _drawn(parts: Sequence[_Drawn], expected: int, fault: Missing | None) -> Watts | Missing:
     known = [watts for watts in parts if not isinstance(watts, Missing)]
     if len(known) == expected:
-        return sum(known, start=Watts(0))
+        return Watts(sum(watts.value for watts in known))
     unread = next((watts for watts in parts if isinstance(watts, Missing)), fault)
     reason = unread.reason if unread else Reason.NO_SERIES
     return Missing(reason, f"power of {len(known)} of {expected} GPUs is known")

@@ -153,7 +153,7 @@ def _watts(
 ) -> Signal:
     if isinstance(gpus, Missing):
         return Signal(str(gpus), None, gpus)
-    total, ceilings, busy = Watts(0), Watts(0), False
+    total, ceilings, busy = 0.0, 0.0, False
     for held in gpus:
         gpu = held.gpu
         if isinstance(gpu.power, Missing):
@@ -165,9 +165,9 @@ def _watts(
         doubt = held.of_others(f"draws {gpu.power.watts.value:.0f} W") if gpu.power.watts > ceiling else None
         if doubt:
             return Signal(str(doubt), None, doubt)
-        total, ceilings = total + gpu.power.watts, ceilings + ceiling
+        total, ceilings = total + gpu.power.watts.value, ceilings + ceiling.value
         busy = busy or gpu.power.watts > ceiling
-    return Signal(f"{total.value:.0f} W against an idle ceiling of {ceilings.value:.0f} W", busy=busy)
+    return Signal(f"{total:.0f} W against an idle ceiling of {ceilings:.0f} W", busy=busy)
 
 
 def _stale(snapshot: Snapshot, what: str, gpu: GpuReading, at: Instant, max_age: Seconds) -> Missing | None:

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fallow.app.simulation.assembling import Assembled, Past
+    from fallow.app.simulation.running import How
     from fallow.app.simulation.scenario import Scenario
 
 
@@ -32,6 +33,9 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
     ] = "",
     last: Annotated[str, typer.Option(help="How much of it, up to now: 7d, 12h.")] = "7d",
     cycle: Annotated[int, typer.Option(help="Seconds between two of Fallow's cycles.", min=5, max=300)] = 15,
+    parts: Annotated[
+        int, typer.Option(help="Deal many services out to so many processes, with nodes of their own.", min=1, max=64)
+    ] = 1,
     as_declared: Annotated[
         bool, typer.Option(help="Leave policies in the mode they are in; else each is taken as enforced.")
     ] = False,
@@ -46,6 +50,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
     fallow simulate docs/samples/simulation/week.yaml --days 1 --compare hpa,keda --html week.html
     """
     from fallow.app.simulation.assembling import assembled
+    from fallow.app.simulation.running import How
     from fallow.app.simulation.scenario import ScenarioError, read_scenario
     from fallow.twin.simulation.setup import SetupError
 
@@ -55,7 +60,8 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
         written = written.model_copy(update=changed)
         past = _past(from_prometheus, last) if from_prometheus else None
         one = assembled(written, scenario.parent, past)
-        _simulate(written, one, _names(compare), cycle, as_declared, levers, form, html)
+        how = How(written.seed, every=cycle, parts=parts, levers=levers)
+        _simulate(written, one, _names(compare), how, as_declared, form, html)
     except (ScenarioError, SetupError) as error:
         _refuse(str(error))
 
@@ -64,9 +70,8 @@ def _simulate(  # noqa: PLR0917 - as above
     written: "Scenario",
     one: "Assembled",
     names: list[str],
-    cycle: int,
+    how: "How",
     as_declared: bool,
-    levers: bool,
     form: Form,
     html: Path | None,
 ) -> None:
@@ -91,14 +96,14 @@ def _simulate(  # noqa: PLR0917 - as above
                 tasks[name] = bar.add_task(name, total=1.0)
             bar.update(tasks[name], completed=share)  # type: ignore[arg-type]
 
-        outcomes = all_run(one, [FALLOW, *names], shown, seed=written.seed, every=cycle, levers=levers)
+        outcomes = all_run(one, [FALLOW, *names], shown, replace(how, seed=written.seed))
     count = 1 + len(names)
     saved = {
         lever: run.energy.value - outcomes[0].energy.value for lever, run in zip(LEVERS, outcomes[count:], strict=False)
     }
     about = About(
         title=written.title or "A simulated fleet",
-        inputs=_inputs(written, one, cycle),
+        inputs=_inputs(written, one, how),
         version=__version__,
         attainment=min(service.objectives.attainment for service in one.declared.services.values()),
         bounds=bounds(one),
@@ -116,7 +121,7 @@ def _simulate(  # noqa: PLR0917 - as above
         typer.echo(f"written to {html}", err=True)
 
 
-def _inputs(written: "Scenario", one: "Assembled", cycle: int) -> list[tuple[str, str]]:
+def _inputs(written: "Scenario", one: "Assembled", how: "How") -> list[tuple[str, str]]:
     nodes = ", ".join(f"{kind.count} x {kind.gpus} {kind.product}" for kind in one.setup.nodes)
     traffic = ", ".join(
         f"{key} ({round(float(one.seen.requests[index])):,} requests, {one.seen.prompt[index]:.0f} and"
@@ -131,7 +136,7 @@ def _inputs(written: "Scenario", one: "Assembled", cycle: int) -> list[tuple[str
         ("nodes", f"{nodes}; {power}"),
         ("traffic", traffic),
         ("policies", policies),
-        ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {cycle} s"),
+        ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {how.every} s"),
     ]
 
 

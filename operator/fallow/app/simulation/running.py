@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fallow.app.simulation.assembling import Assembled
+from fallow.app.simulation.parting import parted, together
 from fallow.app.simulation.steering import CYCLE, steered
 from fallow.domain.policies import Mode, Policy
 from fallow.twin.baselines.named import BASELINES
@@ -32,11 +33,12 @@ _progress: Any = None
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run: of Fallow with policies changed by `without` a lever, or of a baseline."""
+    """One run of one `part` of the services: by Fallow, where asked `without` a lever, or by a baseline."""
 
     name: str
     index: int
     without: str = ""
+    part: int = 0
 
 
 # What each lever is in a policy, and how a policy looks without it.
@@ -58,19 +60,31 @@ def without(declared: Declared, lever: str) -> Declared:
     return Declared(list(declared.services.values()), policies, declared.zones, declared.profiles)
 
 
-def all_run(
-    one: Assembled, names: Sequence[str], shown: Shown, *, seed: int, every: int = CYCLE, levers: bool = False
-) -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class How:
+    """`every`: seconds a cycle of Fallow; `parts` that services are dealt out to; `levers`: also without each."""
+
+    seed: int
+    every: int = CYCLE
+    parts: int = 1
+    levers: bool = False
+
+
+def all_run(one: Assembled, names: Sequence[str], shown: Shown, how: How) -> list[Outcome]:
     """Outcomes in the order of `names`, then Fallow without each lever that a policy has."""
-    jobs = [Job(name, index) for index, name in enumerate(names)]
-    if levers:
-        jobs += [Job(FALLOW, len(jobs) + index, lever) for index, lever in enumerate(LEVERS)]
+    pieces = parted(one, how.parts) if how.parts > 1 else [one]
+    runs = [(name, "") for name in names] + [(FALLOW, lever) for lever in (LEVERS if how.levers else ())]
+    jobs = [
+        Job(name, len(pieces) * number + part, lever, part)
+        for number, (name, lever) in enumerate(runs)
+        for part in range(len(pieces))
+    ]
     context = multiprocessing.get_context("fork")
     progress = context.Array("d", len(jobs), lock=False)
     workers = min(len(jobs), os.cpu_count() or 1)
     found: dict[int, Outcome] = {}
     with ProcessPoolExecutor(workers, context, initializer=_share, initargs=(progress,)) as pool:
-        waiting: dict[Future[Outcome], Job] = {pool.submit(_run, one, job, seed, every): job for job in jobs}
+        waiting: dict[Future[Outcome], Job] = {pool.submit(_run, pieces[job.part], job, how): job for job in jobs}
         while waiting:
             ended, _ = wait(waiting, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             for job in waiting.values():
@@ -79,7 +93,13 @@ def all_run(
                 job = waiting.pop(future)
                 found[job.index] = future.result()
                 shown(title(job), 1.0)
-    return [found[job.index] for job in jobs]
+    order, width = one.demand.services, len(pieces)
+    return [
+        found[width * number]
+        if width == 1
+        else together([found[width * number + part] for part in range(width)], order)
+        for number in range(len(runs))
+    ]
 
 
 def title(job: Job) -> str:
@@ -97,14 +117,14 @@ def _share(progress: Any) -> None:
     _progress = progress
 
 
-def _run(one: Assembled, job: Job, seed: int, every: int) -> Outcome:
+def _run(one: Assembled, job: Job, how: How) -> Outcome:
     def note(now: int) -> None:
         if _progress is not None:
             _progress[job.index] = now
 
     if job.name == FALLOW:
         declared = without(one.declared, job.without) if job.without else one.declared
-        told = Run(title(job), seed, one.began)
-        return steered(one.setup, one.demand, one.grid, declared, told=told, every=every, progress=note)
+        told = Run(title(job), how.seed, one.began)
+        return steered(one.setup, one.demand, one.grid, declared, told=told, every=how.every, progress=note)
     controller = BASELINES[job.name][0](known_of(one.setup, one.demand, one.seen))
-    return run(one.setup, one.demand, one.grid, controller, Run(job.name, seed, one.began), progress=note)
+    return run(one.setup, one.demand, one.grid, controller, Run(job.name, how.seed, one.began), progress=note)

@@ -81,14 +81,15 @@ class Recorder:
 
     def take(self, now: int) -> None:
         seconds = now - self._at
+        middle = now - seconds / 2
+        by_zone = {zone: series.at(middle) for zone, series in self._grid.items()}
         joules, good = self.joules(now), self._engines.by_service(self._engines.after.totals.good)
         used = joules - self._joules
         held = ((self._placed - self._placed_before) * self._gpus).sum(axis=1)
         grams = np.zeros(len(used))
         for service, zone in enumerate(self.zones):
             series = self._grid[zone]
-            middle = now - seconds / 2
-            grams[service] = series.at(middle)
+            grams[service] = by_zone[zone]
             it = used[service] + series.host * held[service]
             facility = it * series.pue
             kwh = facility / JOULES_PER_KWH

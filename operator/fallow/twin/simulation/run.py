@@ -106,6 +106,7 @@ class Watcher:
         ready = engines.by_service(engines.ready[: engines.pools])
         flight = np.concatenate(simulation.in_flight) if simulation.in_flight else np.zeros((0, services))
         simulation.in_flight = []
+        grams = {zone: series.at(simulation.now) for zone, series in simulation.grid.items()}
         usage = engines.kv_usage * engines.ready[: engines.pools]
         return Sight(
             at=float(simulation.now),
@@ -122,7 +123,7 @@ class Watcher:
             kv_usage=engines.by_service(usage) / np.maximum(ready, 1.0),
             ttft=grew[4],
             itl=grew[5],
-            grams=np.array([simulation.grid[zone].at(simulation.now) for zone in simulation.recorder.zones]),
+            grams=np.array([grams[zone] for zone in simulation.recorder.zones]),
         )
 
     def _sums(self) -> list[Array]:
