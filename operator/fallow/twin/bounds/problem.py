@@ -1,4 +1,4 @@
-"""The demand in intervals, and what serving it takes at least: the common ground of the floor and the oracles."""
+"""The demand in intervals and what each service may run, and what serving it takes then: what all bounds start from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fallow.twin.bounds.curve import curve_of
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import IntArray
@@ -27,19 +28,24 @@ class Offered:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What one service may run: tables of its variants and clocks, objective (s), limits, and joules of one start."""
+    """What one service may run: tables of its variants and clocks, limits, joules of one start.
+
+    Objectives in seconds, infinite where there is none. `initial` replicas are ready when the demand begins.
+    """
 
     tables: Sequence[EngineTable]
     itl: float
     minimum: int
     maximum: int
     start: float
+    ttft: float = 0.0
+    initial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One service, by interval. `standing`: W of each replica; `marginal`: W for each request per second beyond that;
-    `least`: the same all in, where replicas need not be whole; `needed`: whole replicas; `rate`: what they serve.
+    """One service, by interval. `rate`: requests per second that are served. Each takes `least` W per request per
+    second at least; or `marginal` W at least beside `standing` W of each replica. `needed`: whole replicas.
     """
 
     standing: Array
@@ -70,7 +76,10 @@ def offered(demand: Demand, *, seconds: int = 60) -> Offered:
 
 
 def choices(setup: Setup, *, clocks: Sequence[float] = (1.0,), variants: bool = False) -> list[Choices]:
-    """Of each service: its reference, or all `variants`, at each of the `clocks` (shares of the highest one)."""
+    """Of each service: its reference, or all `variants`, at each of the `clocks` (shares of the highest one).
+
+    A start is the least that one takes in the mean: its image is there and its graphs are compiled.
+    """
     found: list[Choices] = []
     for service in setup.services:
         tables: list[EngineTable] = []
@@ -81,54 +90,39 @@ def choices(setup: Setup, *, clocks: Sequence[float] = (1.0,), variants: bool = 
                     table = variant.tables[kind.product]
                     tables += [table.at_clock(clock) for clock in clocks]
                     starts.append(table.loading * variant.start.load)
-        found.append(Choices(tables, service.itl, service.minimum, service.maximum, min(starts)))
+        found.append(
+            Choices(
+                tables,
+                service.itl,
+                service.minimum,
+                service.maximum,
+                min(starts),
+                ttft=service.ttft,
+                initial=service.start_replicas,
+            )
+        )
     return found
 
 
-def cost_of(rate: Array, prompt: Array, output: Array, one: Choices) -> Cost:
-    """At each batch b a replica serves 1 / (output * step(b) / b + prompt / prefill_rate) requests per second (steady
-    state solved for the rate), draws W(b), and is allowed where its mean gap keeps the objective.
+def cost_of(rate: Array, prompt: Array, output: Array, one: Choices, *, seconds: float = 60.0) -> Cost:
+    """In intervals of `seconds`: requests per second, tokens to compute, tokens to answer.
 
-    Watts are concave in the rate nearly everywhere, so an even split is not always the cheapest one. Any split of the
-    load over n replicas draws at least n times standing watts and the smallest marginal watts at any allowed batch for
-    each request: that holds for every curve, and is met where some replicas are full and the others idle.
+    Watts are concave in the rate nearly everywhere, so an even split over replicas is not always the cheapest. Any
+    split draws at least the standing watts of each replica and, for each request, the least beyond them at any allowed
+    batch: that holds for every curve and every router. Of several tables each figure is the least of any, so replicas
+    may change their variant and clock at any time for nothing.
+
+    What arrives in the last TTFT objective of an interval may be begun in the next: replicas are needed for the rest.
     """
-    answers = [_of_table(rate, prompt, output, one, table) for table in one.tables]
-    cheapest = np.argmin(
-        [answer.needed * answer.standing + answer.marginal * answer.rate for answer in answers], axis=0
-    )
-
-    def pick(values: list[Array]) -> Array:
-        return np.asarray(np.choose(cheapest, values))
-
+    requests = [curve_of(table).request(prompt, output, one.itl) for table in one.tables]
+    time = np.min([request.seconds for request in requests], axis=0)
+    served = np.minimum(rate, one.maximum / time)
+    within = 1.0 - min(one.ttft / seconds, 1.0)
+    needed = np.ceil(served * time * within - 1e-9).astype(np.int64)
     return Cost(
-        standing=np.min([answer.standing for answer in answers], axis=0),
-        marginal=np.min([answer.marginal for answer in answers], axis=0),
-        least=np.min([answer.least for answer in answers], axis=0),
-        needed=np.min([answer.needed for answer in answers], axis=0) if len(answers) > 1 else answers[0].needed,
-        rate=pick([answer.rate for answer in answers]),
-    )
-
-
-def _of_table(rate: Array, prompt: Array, output: Array, one: Choices, table: EngineTable) -> Cost:
-    batch = np.arange(1, table.slots + 1, dtype=np.float64)
-    step, watts = table.step[1:], table.watts[1:]
-    prefill = (prompt / table.prefill_rate)[:, None]
-    served = 1.0 / (output[:, None] * (step / batch) + prefill)
-    share = served * prefill
-    drawn = (1.0 - share) * watts + share * table.prefill_watts
-    room = batch <= (table.cache / (prompt + output))[:, None]
-    allowed = room & (step / (1.0 - share) <= one.itl)
-    allowed[:, 0] |= ~allowed.any(axis=1)  # an objective that is met nowhere forbids nothing but company
-    most = np.where(allowed, served, 0.0).max(axis=1)
-    marginal = np.where(allowed, (drawn - table.context) / served, np.inf).min(axis=1)
-    least = np.where(allowed, drawn / served, np.inf).min(axis=1)
-    carried = np.minimum(rate, most * one.maximum)
-    needed = np.ceil(carried / most - 1e-9).astype(np.int64)
-    return Cost(
-        standing=np.full(rate.shape, table.context),
-        marginal=np.maximum(marginal, 0.0),
-        least=least,
+        standing=np.full(rate.shape, min(table.context for table in one.tables)),
+        marginal=np.min([request.beyond for request in requests], axis=0),
+        least=np.min([request.all_in for request in requests], axis=0),
         needed=np.maximum(needed, one.minimum),
-        rate=carried,
+        rate=served,
     )
