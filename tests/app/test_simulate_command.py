@@ -52,11 +52,11 @@ def test_json_holds_every_controller_with_its_series_and_decisions(tmp_path: Pat
     assert [one["controller"] for one in told["controllers"]] == ["fallow", "hpa"]
     own = told["controllers"][0]
     assert own["energy_kwh"] > 0
-    assert {one["service"] for one in own["services"]} == {"llm/chat", "llm/code"}
+    assert {one["service"] for one in own["services"]} == {"llm/chat", "llm/digest"}
     assert own["series"]["services"]["llm/chat"]["watts"]
     assert told["bounds_kwh"]["reference"]["floor"] <= told["bounds_kwh"]["reference"]["schedule"]
     assert "http" not in page.read_text()
-    assert "Chat and code on 32 H100" in page.read_text()
+    assert "Chat and digests on 32 H100" in page.read_text()
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def _simulate(  # noqa: PLR0917 - as above
     from fallow import __version__
     from fallow.app.simulation.page import page
     from fallow.app.simulation.running import FALLOW, LEVERS, all_run, bounds, enforced
-    from fallow.app.simulation.telling import About, as_json, print_tables
+    from fallow.app.simulation.telling import About, Saved, as_json, print_tables
 
     if not as_declared:
         one = replace(one, declared=enforced(one.declared))
@@ -99,7 +99,8 @@ def _simulate(  # noqa: PLR0917 - as above
         outcomes = all_run(one, [FALLOW, *names], shown, replace(how, seed=written.seed))
     count = 1 + len(names)
     saved = {
-        lever: run.energy.value - outcomes[0].energy.value for lever, run in zip(LEVERS, outcomes[count:], strict=False)
+        lever: Saved(run.energy.value - outcomes[0].energy.value, run.attainment)
+        for lever, run in zip(LEVERS, outcomes[count:], strict=False)
     }
     about = About(
         title=written.title or "A simulated fleet",

@@ -19,6 +19,19 @@ MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """By a lever: `joules` of the run without it less those of the run with all, and what was in time without it."""
+
+    joules: float
+    attainment: float | None
+
+    @property
+    def words(self) -> str:
+        kept = "-" if self.attainment is None else f"{self.attainment:.2%}"
+        return f"{self.joules / 3.6e6:+.3g} kWh (without it {kept} in time)"
+
+
+@dataclass(frozen=True, slots=True)
 class About:
     """What was run; `inputs` are shown as they are. `attainment`: the share of requests that services ask for."""
 
@@ -28,7 +41,7 @@ class About:
     attainment: float
     bounds: Bounds | None = None
     all_levers: Bounds | None = None
-    savings: Mapping[str, float] = field(default_factory=dict)
+    savings: Mapping[str, Saved] = field(default_factory=dict)
 
 
 def totals(outcome: Outcome, about: About) -> dict[str, Any]:
@@ -116,7 +129,10 @@ def as_json(outcomes: Sequence[Outcome], about: About) -> dict[str, Any]:
             }
             for name, found in (("reference", about.bounds), ("all_levers", about.all_levers))
         },
-        "savings_kwh_by_lever": {name: rounded(joules / 3.6e6) for name, joules in about.savings.items()},
+        "savings_by_lever": {
+            name: {"kwh": rounded(one.joules / 3.6e6), "attainment_without": one.attainment}
+            for name, one in about.savings.items()
+        },
         "controllers": [
             {
                 **totals(outcome, about),
@@ -191,7 +207,7 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], about: About) ->
     console.print(table)
     console.print(_caption(about), style="dim", highlight=False)
     if about.savings:
-        saved = ", ".join(f"{name} {joules / 3.6e6:+.3g} kWh" for name, joules in about.savings.items())
+        saved = ", ".join(f"{name} {one.words}" for name, one in about.savings.items())
         console.print(f"What each lever saves (the run without it, less the run with all): {saved}")
     for one in outcomes[0].services:
         shown = by_service(one)
