@@ -86,7 +86,7 @@ def _tokens(page: Page, own: Labels, engine: Engine) -> None:
         ("external_prefix_cache_hits", f"External prefix cache hits {shared} {hit}", 0),
         ("mm_cache_queries", "Multi-modal cache queries, in terms of number of queried items.", 0),
         ("mm_cache_hits", "Multi-modal cache hits, in terms of number of cached items.", 0),
-        ("num_preemptions", "Cumulative number of preemption from the engine.", 0),
+        ("num_preemptions", "Cumulative number of preemption from the engine.", counters.preempted),
         ("prompt_tokens", "Number of prefill tokens processed.", counters.prompt_tokens),
     ):
         page.counter(f"vllm:{name}", explanation, [(own, value)])

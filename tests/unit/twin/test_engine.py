@@ -1,10 +1,12 @@
 """The engine: measured energy per token, honest counters, and the life of a request."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.constants import ModelClass, Precision
 from fallow.twin.physics.engine import Engine, EngineLimits, EngineState
 from fallow.twin.physics.requests import FinishReason, Request
 from tests.support.twin import an_engine, submitted
@@ -68,17 +70,47 @@ def test_no_more_run_than_allowed() -> None:
     assert (engine.running, engine.waiting) == (4, 6)
 
 
-def test_a_full_cache_makes_requests_wait() -> None:
-    engine = an_engine(gpu=Gpu.L4, limits=EngineLimits(max_model_len=40000))
-    room = engine.law.kv_tokens
-    first = submitted(engine, prompt=room // 2, output=room // 2 - 10)
-    second = submitted(engine, prompt=1000, output=10)
-    engine.advance(20.0)
+def small_cache(tokens: int) -> Engine:
+    engine = an_engine(limits=EngineLimits(max_model_len=40000))
+    engine.law = replace(engine.law, kv_tokens=tokens)
+    return engine
+
+
+def test_a_prompt_waits_until_it_fits_into_the_cache() -> None:
+    engine = small_cache(20_000)
+    first = submitted(engine, prompt=15_000, output=1000)
+    second = submitted(engine, prompt=10_000, output=10)
+    engine.advance(2.0)
     assert (engine.running, engine.waiting) == (1, 1)
-    assert 0.4 < engine.kv_usage < 1
     engine.abort(first)
-    engine.advance(30.0)
+    engine.advance(10.0)
     assert second.reason is FinishReason.STOP
+
+
+def test_answers_that_outgrow_the_cache_preempt_the_youngest_which_is_computed_again() -> None:
+    engine = small_cache(2_000)
+    requests = [submitted(engine, at=0.01 * number, prompt=400, output=900) for number in range(4)]
+    engine.advance(120.0)
+    counters = engine.counters
+    assert counters.preempted > 0
+    assert requests[0].preempted == 0
+    assert requests[3].preempted > 0
+    assert [request.reason for request in requests] == [FinishReason.STOP] * 4
+    assert counters.generated_tokens == 4 * 900
+    assert counters.ttft.count == 4
+    assert counters.preemptions.total == counters.preempted
+    assert engine.kv_usage == 0
+
+
+@given(lengths=st.lists(st.tuples(st.integers(1, 900), st.integers(1, 900)), min_size=1, max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_whatever_is_preempted_every_token_is_made_once(lengths: list[tuple[int, int]]) -> None:
+    engine = small_cache(2_000)
+    requests = [submitted(engine, prompt=prompt, output=output) for prompt, output in lengths]
+    engine.advance(600.0)
+    assert all(request.reason is FinishReason.STOP for request in requests)
+    assert engine.counters.generated_tokens == sum(request.output for request in requests)
+    assert engine.kv_usage == 0
 
 
 def test_lengths_are_cut_to_the_models_limit() -> None:

@@ -39,6 +39,7 @@ class EngineCounters:
     read_bytes: float = 0.0
     write_bytes: float = 0.0
     busy_seconds: float = 0.0
+    preempted: int = 0
     finished: dict[FinishReason, int] = field(default_factory=lambda: dict.fromkeys(FinishReason, 0))
     iterations: Histogram = field(default_factory=lambda: Histogram(ITERATION_TOKENS))
     ttft: Histogram = field(default_factory=lambda: Histogram(TTFT))
@@ -81,7 +82,7 @@ class EngineCounters:
         self.decode.observe(request.finished - request.first_token)
         if request.generated > 1:
             self.time_per_token.observe((request.finished - request.first_token) / (request.generated - 1))
-        self.preemptions.observe(0.0)
+        self.preemptions.observe(float(request.preempted))
         self.params_n.observe(1.0)
         self.request_prompt.observe(request.prompt)
         self.request_generation.observe(request.generated)

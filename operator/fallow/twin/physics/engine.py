@@ -1,7 +1,8 @@
 """A continuous-batching engine: queue, admission, chunked prefill, decode steps, sleep and wake.
 
 Between two events all decode steps are alike, so they are applied at once; cost grows with events, not with tokens.
-Preemption is left out: a request is admitted when its whole answer fits into the KV cache.
+A request is admitted when its prompt fits into the KV cache; when the cache is full the youngest gives its part back
+and is computed again later (vLLM V1's recompute preemption).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from math import ceil
 from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, MAX_NUM_SEQS, Precision
 from fallow.twin.physics.counters import EngineCounters
 from fallow.twin.physics.laws import Law
-from fallow.twin.physics.requests import FinishReason, Request
+from fallow.twin.physics.requests import NOT_DECODING, FinishReason, Request
 
 
 class EngineState(StrEnum):
@@ -68,7 +69,6 @@ class Engine:
         self._decoding: list[tuple[int, int, Request]] = []
         self._order = 0
         self._step = 0
-        self._kv_reserved = 0
         self._kv_used = 0
         self._prefill_step: _PrefillStep | None = None
         self._decode_end: float | None = None
@@ -111,7 +111,9 @@ class Engine:
             return 0
         if request.finished is not None:
             return request.generated
-        return min(self._step - request.first_step + 1, request.output)
+        if request.first_step == NOT_DECODING:
+            return request.kept
+        return min(request.kept + self._step - request.first_step + 1, request.output)
 
     def take_finished(self) -> list[Request]:
         """Requests that ended since the last call, aborted ones included."""
@@ -135,12 +137,10 @@ class Engine:
             self._queue.remove(request)
         elif request in self._prefilling:
             self._prefilling.remove(request)
-            self._kv_reserved -= request.prompt + request.output
-            self._kv_used -= request.prompt - request.to_compute
+            self._kv_used -= request.context - request.to_compute
         else:
             self._decoding = [entry for entry in self._decoding if entry[2] is not request]
             heapify(self._decoding)
-            self._kv_reserved -= request.prompt + request.output
             self._kv_used -= request.prompt + generated
         self._end(request, FinishReason.ABORT, generated)
 
@@ -201,6 +201,7 @@ class Engine:
             elif self.state is not EngineState.AWAKE:
                 self._rest(until)
             else:
+                self._make_room()
                 self._admit()
                 if self._prefilling:
                     self._begin_prefill()
@@ -231,18 +232,37 @@ class Engine:
             if request.arrived > self.now or not self._has_room(request):
                 return
             self._queue.popleft()
-            request.admitted = self.now
             share = int(request.prompt * self.limits.prefix_hit_share) // BLOCK_TOKENS * BLOCK_TOKENS
             request.cached = min(share, request.prompt - 1)
-            request.to_compute = request.prompt - request.cached
-            self._kv_reserved += request.prompt + request.output
+            request.to_compute = request.context - request.cached
             self._kv_used += request.cached
-            self.counters.cache_queries += request.prompt
-            self.counters.cache_hits += request.cached
+            if request.admitted is None:
+                request.admitted = self.now
+                self.counters.cache_queries += request.prompt
+                self.counters.cache_hits += request.cached
             self._prefilling.append(request)
 
     def _has_room(self, request: Request) -> bool:
-        return self._kv_reserved + request.prompt + request.output <= self.law.kv_tokens
+        """For its prompt, those that are being computed, and a token of everyone."""
+        coming = sum(one.to_compute for one in self._prefilling)
+        return self._kv_used + coming + request.context + self.running + 1 <= self.law.kv_tokens
+
+    def _make_room(self) -> None:
+        """The youngest leaves while the next step's tokens do not fit; one alone always fits."""
+        while self.running > 1 and self._kv_used + len(self._decoding) > self.law.kv_tokens:
+            request = self._prefilling[-1] if self._prefilling else max(self._decoding, key=lambda entry: entry[1])[2]
+            if self._prefilling:
+                self._prefilling.pop()
+                self._kv_used -= request.context - request.to_compute
+            else:
+                generated = self.generated(request)
+                self._decoding = [entry for entry in self._decoding if entry[2] is not request]
+                heapify(self._decoding)
+                self._kv_used -= request.prompt + generated
+                request.kept, request.first_step = generated, NOT_DECODING
+            request.preempted += 1
+            self.counters.preempted += 1
+            self._queue.appendleft(request)
 
     def _begin_prefill(self) -> None:
         """One step: a token for everyone who decodes, and a chunk of prompts in the order of arrival."""
@@ -281,7 +301,7 @@ class Engine:
             self.counters.itl.observe(step.seconds, decoded)
         self._kv_used += decoded
         self._step += 1
-        prompt_tokens = sum(request.prompt for request in ready)
+        prompt_tokens = sum(request.prompt for request in ready if request.first_token is None)
         self.counters.generated_tokens += decoded + len(ready)
         self.counters.prompt_tokens += prompt_tokens
         self.counters.iterations.observe(decoded + len(ready) + prompt_tokens)
@@ -291,19 +311,21 @@ class Engine:
 
     def _first_token(self, request: Request) -> None:
         self._prefilling.remove(request)
-        self.counters.cached_tokens += request.cached
-        request.first_token = self.now
+        if request.first_token is None:
+            self.counters.cached_tokens += request.cached
+            request.first_token = self.now
+            self.counters.ttft.observe(self.now - request.arrived)
         request.first_step = self._step
         self._kv_used += 1
-        self.counters.ttft.observe(self.now - request.arrived)
         self._order += 1
-        heappush(self._decoding, (self._step + request.output - 1, self._order, request))
+        heappush(self._decoding, (self._step + request.output - request.kept - 1, self._order, request))
         self._end_reached()
 
     def _decode(self, until: float) -> None:
         batch = len(self._decoding)
         seconds = self._step_seconds(batch)
         steps = min(self._decoding[0][0] - self._step, int((until - self.now) / seconds))
+        steps = min(steps, max((self.law.kv_tokens - self._kv_used) // batch, 1))
         if self._queue and not self.paused and self._queue[0].arrived > self.now:
             steps = min(steps, ceil((self._queue[0].arrived - self.now) / seconds))
         if steps < 1:
@@ -346,7 +368,6 @@ class Engine:
     def _end_reached(self) -> None:
         while self._decoding and self._decoding[0][0] <= self._step:
             request = heappop(self._decoding)[2]
-            self._kv_reserved -= request.prompt + request.output
             self._kv_used -= request.prompt + request.output
             self._end(request, request.ends_with, request.output)
 

@@ -18,11 +18,15 @@ class FinishReason(StrEnum):
     REPETITION = "repetition"
 
 
+NOT_DECODING = -1
+
+
 @dataclass(slots=True, eq=False)
 class Request:
     """Times are seconds on the engine's clock; None until it happened.
 
     `created` is when the client sent it, `arrived` when this engine got it: a held request has waited in between.
+    `kept` tokens were generated before it was preempted last; they are computed again with its prompt.
     """
 
     created: float
@@ -36,9 +40,16 @@ class Request:
     first_token: float | None = None
     finished: float | None = None
     reason: FinishReason | None = None
-    first_step: int = 0
+    first_step: int = NOT_DECODING
     generated: int = 0
+    kept: int = 0
+    preempted: int = 0
     service: ServiceKey | None = None
+
+    @property
+    def context(self) -> int:
+        """Tokens to be in the cache before the next one is made."""
+        return self.prompt + self.kept
 
     @property
     def ttft(self) -> float | None:
