@@ -39,7 +39,7 @@ NO_PROMPT, ANSWER = np.array([0.0]), np.array([100.0])
     itl=st.sampled_from([0.0071, 0.0075, 0.008, 0.010, 0.025, 0.1, inf]),
     replicas=st.integers(1, 64),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_steady_fleet_within_the_objective_draws_less(
     rate: float, prompt: float, output: float, itl: float, replicas: int
 ) -> None:

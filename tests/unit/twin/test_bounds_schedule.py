@@ -59,7 +59,7 @@ def test_a_schedule_starts_anew_only_where_that_is_cheaper(
 
 
 @given(found=rates, tables=TABLES, initial=st.integers(0, 8), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_schedule_that_carries_the_demand_costs_less(
     found: list[float], tables: list[EngineTable], initial: int, data: st.DataObject
 ) -> None:
@@ -103,6 +103,32 @@ def test_a_mixed_integer_programme_finds_no_other_schedule(
     assert schedule(of, one, seconds=SECONDS) == pytest.approx(answer.fun, rel=1e-6, abs=1e-6)
 
 
+@given(needed=st.lists(st.integers(0, 3), min_size=1, max_size=6), start=st.floats(0, 20000.0), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_replicas_that_come_and_go_at_any_time_cost_no_less(
+    needed: list[int], start: float, data: st.DataObject
+) -> None:
+    parts, initial = 4, data.draw(st.integers(0, 3))
+    of, one = written(needed), allowed(start=start, initial=initial)
+    replicas = np.array([data.draw(st.lists(st.integers(0, 4), min_size=parts, max_size=parts)) for _ in needed])
+    lacking = replicas.max(axis=1) < needed
+    replicas[lacking, data.draw(st.integers(0, parts - 1))] = np.array(needed)[lacking]
+    starts = np.maximum(np.diff(replicas.ravel(), prepend=initial), 0).sum()
+
+    least = float(schedules([of], [one], seconds=SECONDS)[0])
+
+    assert least <= replicas.sum() * 100.0 * SECONDS / parts + starts * start + 1e-6
+    assert least <= schedule(of, one, seconds=SECONDS)
+
+
+def test_a_replica_may_be_there_for_part_of_an_interval() -> None:
+    of = replace(written([1, 1, 0]), least=np.full(3, 30.0), rate=np.array([1.0, 1.0, 0.0]))  # 30 W at least
+
+    # it comes late in the first interval and leaves early in the second
+    assert schedules([of], [allowed(start=3000.0)], seconds=SECONDS) == pytest.approx(2 * 30 * 60 + 3000)
+    assert schedules([of], [allowed(start=0.0, minimum=1)], seconds=SECONDS) == pytest.approx(3 * 100 * 60)
+
+
 @given(found=rates, other=rates)
 @settings(max_examples=20, deadline=None)
 def test_services_together_cost_what_they_cost_alone(found: list[float], other: list[float]) -> None:
@@ -112,7 +138,7 @@ def test_services_together_cost_what_they_cost_alone(found: list[float], other: 
 
     alone = [schedule(of, one, seconds=SECONDS) for of, one in zip(costs, ones, strict=True)]
 
-    assert schedules(costs, ones, seconds=SECONDS) == pytest.approx(alone)
+    assert schedules(costs, ones, seconds=SECONDS, parted=False) == pytest.approx(alone)
 
 
 @given(found=rates, ttft=st.floats(0.0, 100.0) | st.just(inf))

@@ -53,7 +53,7 @@ class Curve:
         return Request(
             seconds=output * time + prefill,
             all_in=output * self.all_in[upper] + prefill * table.prefill_watts,
-            beyond=np.maximum(output * self.beyond[upper] + prefill * (table.prefill_watts - table.context), 0.0),
+            beyond=output * self.beyond[upper] + prefill * (table.prefill_watts - table.context),
         )
 
     def _most(self, stall: Array, room: Array, itl: float) -> tuple[IntArray, Array]:

@@ -55,7 +55,7 @@ class Cost:
     rate: Array
 
 
-def offered(demand: Demand, *, seconds: int = 60) -> Offered:
+def offered(demand: Demand, *, seconds: int = 30) -> Offered:
     """Reads the demand once, hour by hour; what is beyond the last whole interval is left out."""
     parts: list[tuple[Array, Array, Array]] = []
     uncached = 1.0 - demand.spread.cached
@@ -104,7 +104,7 @@ def choices(setup: Setup, *, clocks: Sequence[float] = (1.0,), variants: bool = 
     return found
 
 
-def cost_of(rate: Array, prompt: Array, output: Array, one: Choices, *, seconds: float = 60.0) -> Cost:
+def cost_of(rate: Array, prompt: Array, output: Array, one: Choices, *, seconds: float = 30.0) -> Cost:
     """In intervals of `seconds`: requests per second, tokens to compute, tokens to answer.
 
     Watts are concave in the rate nearly everywhere, so an even split over replicas is not always the cheapest. Any
