@@ -103,4 +103,4 @@ def test_a_fleet_that_serves_everything_in_time_uses_more_than_the_bounds(
     found = bounds_of(offered(demand), choices(of))
 
     assert found.floor <= found.integer <= found.schedule
-    assert found.schedule.value - TABLE.loading * 40 * replicas <= float(run.recorder.joules(600).sum()) * (1 + 1e-9)
+    assert found.schedule.value <= float(run.recorder.joules(600).sum()) * (1 + 1e-9)

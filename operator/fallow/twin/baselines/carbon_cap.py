@@ -1,7 +1,8 @@
-"""Azure's carbon-aware KEDA operator: the intensity of the grid caps the replicas that KEDA may ask for.
+"""Azure's carbon-aware KEDA operator: the grid's intensity sets the most replicas that KEDA may ask for.
 
-Source: Azure/carbon-aware-keda-operator, CarbonAwareKedaScaler: maxReplicasByCarbonIntensity is a list of thresholds;
-the first one at or above the intensity rules, the last one beyond all. Its sample has three bands.
+Source: Azure/carbon-aware-keda-operator, controllers/max_replica_getter.go: of maxReplicasByCarbonIntensity the first
+band whose threshold is at or above the intensity rules, the last one beyond all. Bands as in its README; ecoModeOff,
+which lifts the cap in emergencies and at given hours, has no default and is left out.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import numpy as np
 from fallow.twin.baselines.keda import Keda
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
-# gCO2e/kWh up to which a share of the maximum is allowed: the sample's 437, 504 and 571 with 110, 60 and 10 replicas.
-BANDS = ((437.0, 1.0), (504.0, 0.55), (571.0, 0.1))
+# gCO2e/kWh, and maxReplicas as shares of the first band's: 110, 60 and 10 there. Thirds of a grid's 370 to 571.
+THRESHOLDS = np.array([437.0, 504.0, 571.0])
+SHARES = np.array([1.0, 60 / 110, 10 / 110])
 
 
 class CarbonCap:
-    """KEDA under a cap; never below the minimum, nor below one replica."""
+    """KEDA under a cap, rounded up: never below the minimum nor below one replica."""
 
     name = "keda-carbon"
 
@@ -26,8 +28,6 @@ class CarbonCap:
         self.period = self._keda.period
 
     def desired(self, sight: Sight) -> IntArray:
-        shares = np.full(len(sight.grams), BANDS[-1][1])
-        for threshold, share in reversed(BANDS):
-            shares = np.where(sight.grams <= threshold, share, shares)
-        cap = np.maximum(np.floor(self._known.maximum * shares).astype(np.int64), np.maximum(self._known.minimum, 1))
-        return np.asarray(np.minimum(self._keda.desired(sight), cap))
+        band = np.minimum(np.searchsorted(THRESHOLDS, sight.grams), len(SHARES) - 1)
+        cap = np.ceil(self._known.maximum * SHARES[band]).astype(np.int64)
+        return np.asarray(np.minimum(self._keda.desired(sight), np.maximum(cap, self._known.minimum)))

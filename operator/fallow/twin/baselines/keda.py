@@ -1,48 +1,63 @@
-"""KEDA's ScaledObject: an HPA on an external metric, and scale to and from zero beside it.
+"""KEDA's ScaledObject on queue depth: an HPA on an external metric, and scale to and from zero beside it.
 
-Source: keda.sh, ScaledObject specification v2 (pollingInterval 30 s, cooldownPeriod 300 s, activation above 0); the
-trigger as in vLLM production-stack's tutorial: waiting requests, 5 a replica.
+Source: kedacore/keda v2, pkg/scaling/executor/scale_scaledobjects.go (RequestScale) with the defaults of the
+ScaledObject (pollingInterval 30 s, cooldownPeriod 300 s, activationThreshold 0); triggers as in
+vllm-project/production-stack, docs/source/use_cases/autoscaling-keda.rst.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fallow.twin.baselines.hpa import PERIOD, Recommender
+from fallow.twin.baselines.hpa import PERIOD, Recommender, by_total
+from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
 POLLING = 30.0
 COOLDOWN = 300.0
+# Waiting requests a replica, and the second trigger of that page: requests that came within a minute.
 THRESHOLD = 5.0
+KEEPALIVE = 60.0
+# The twin's gauges are means: less than half a request is none.
+SOMEBODY = 0.5
 
 
 class Keda:
-    """Waiting requests ask for replicas, `threshold` each. Waiting ones alone would let a busy service without a queue
-    go to zero; production-stack therefore keeps a second trigger on incoming requests, which here is the ones running.
+    """Waiting requests ask for replicas, `threshold` each, those at the gateway among them.
+
+    A queue alone lets a busy service without one go to zero after the cooldown, whatever runs; so production-stack adds
+    `keepalive` where it scales to zero. With `running` those in work count as well.
     """
 
     name = "keda"
     period = PERIOD
 
-    def __init__(self, known: Known, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self, known: Known, threshold: Array | float = THRESHOLD, *, keepalive: bool = True, running: bool = False
+    ) -> None:
         self._recommender = Recommender(known.minimum, known.maximum)
+        self._first = np.maximum(known.minimum, 1)
         self._zero = known.minimum == 0
-        self._threshold = np.full(len(known.minimum), threshold)
+        self._threshold, self._keepalive, self._running = threshold, keepalive, running
+        # assumed: what is there when the run begins was active until then
         self._active_at = np.zeros(len(known.minimum))
-        self._polled = -POLLING
+        self._arrived_at = np.full(len(known.minimum), -np.inf)
+        self._polled_at = -POLLING
 
     def desired(self, sight: Sight) -> IntArray:
-        waiting = sight.waiting + sight.held
-        if sight.at - self._polled >= POLLING - 1e-9:
-            self._polled = sight.at
-            active = (waiting > 1e-6) | (sight.running > 0.5) | (sight.arrived > 0)
-            self._active_at = np.where(active, sight.at, self._active_at)
-            woken = active & (sight.asked == 0)
-        else:
-            woken = np.zeros(len(waiting), dtype=bool)
+        queue = sight.waiting + sight.held + (sight.running if self._running else 0.0)
+        asleep = sight.asked == 0
+        # the HPA rests at zero: from there KEDA alone brings the first replica
         current = np.maximum(sight.asked, 1)
-        wanted = self._recommender.next(sight.at, current, sight.ready, waiting, self._threshold)
-        # at zero the HPA rests: KEDA alone brings the first replica, and takes the last one after the cooldown
+        wanted = np.where(asleep, 0, by_total(current, queue, self._threshold))
+        asked = np.where(asleep, 0, self._recommender.next(sight.at, current, wanted))
+        self._arrived_at = np.where(sight.arrived > 0, sight.at, self._arrived_at)
+        if sight.at - self._polled_at < POLLING:
+            return asked
+        self._polled_at = sight.at
+        active = queue >= SOMEBODY
+        if self._keepalive:
+            active = active | (sight.at - self._arrived_at < KEEPALIVE)
+        self._active_at = np.where(active, sight.at, self._active_at)
         rests = self._zero & (sight.at - self._active_at >= COOLDOWN)
-        asleep = (sight.asked == 0) & ~woken
-        return np.asarray(np.where(asleep & self._zero, 0, np.where(rests, 0, wanted)))
+        return np.where(rests, 0, np.where(asleep & (active | ~self._zero), self._first, asked))

@@ -1,66 +1,68 @@
-"""Knative's pod autoscaler (KPA) on concurrency: a stable and a panic window.
+"""Knative's pod autoscaler (KPA) on concurrency, with a stable and a panic window, to zero.
 
-Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go and config-autoscaler's defaults: target utilisation 70 %,
-stable window 60 s, panic window 10 % of it, panic threshold 200 %, rates of 1000 up and 2 down, scale to zero after a
-grace of 30 s; it ticks every 2 s.
+Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go (Scale), pkg/reconciler/autoscaling/kpa/scaler.go
+(handleScaleToZero) and the defaults of pkg/autoscaler/config/config.go; it ticks every 2 s.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fallow.twin.simulation.demand import Array
+from fallow.twin.baselines.hpa import ROUNDING
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
-STABLE, PANIC = 60, 6
+# Seconds: stable-window, panic-window-percentage 10 of it, scale-to-zero-grace-period.
+STABLE, PANIC, GRACE = 60, 6, 30
+# panic-threshold-percentage 200, max-scale-up-rate, max-scale-down-rate, container-concurrency-target-percentage 70.
 THRESHOLD = 2.0
-UP, DOWN = 1000.0, 2.0
-GRACE = 30.0
+UP, DOWN = 1000, 2
 UTILISATION = 0.7
+# autoscaling.TargetMin
+LEAST_TARGET = 0.01
+# The twin's gauges are means: less than half a request is none.
+SOMEBODY = 0.5
 
 
 class Knative:
-    """Held requests count, as the activator reports them. Panic lasts until a stable window after its last cause."""
+    """Requests held by the activator count. In panic nothing is taken away, until a window after its last cause."""
 
     name = "kpa"
     period = 2
 
     def __init__(self, known: Known, utilisation: float = UTILISATION) -> None:
-        self._known = known
         services = len(known.minimum)
-        self._target = np.maximum(known.concurrency * utilisation, 1.0)
-        self._seen = np.zeros((STABLE, services))
-        self._count = 0
+        self._minimum, self._maximum = known.minimum, known.maximum
+        self._target = np.maximum(known.concurrency * utilisation, LEAST_TARGET)
+        # the seconds of the stable window, the newest one last
+        self._seen = np.zeros((0, services))
         self._panicked_at = np.full(services, -np.inf)
         self._most = np.zeros(services, dtype=np.int64)
-        self._idle_since = np.full(services, np.inf)
+        self._busy_at = np.zeros(services)
 
     def desired(self, sight: Sight) -> IntArray:
-        for row in sight.in_flight[-STABLE:]:
-            self._seen[self._count % STABLE] = row
-            self._count += 1
-        stable, panic = self._mean(STABLE), self._mean(PANIC)
-        ready = np.maximum(sight.ready, 1)
-        up, down = np.ceil(UP * ready), np.floor(ready / DOWN)
-        wanted = np.clip(np.ceil(stable / self._target - 1e-9), down, up).astype(np.int64)
-        soon = np.clip(np.ceil(panic / self._target - 1e-9), down, up).astype(np.int64)
-        causes = (soon / ready >= THRESHOLD) & (sight.ready > 0)
-        self._panicked_at = np.where(causes, sight.at, self._panicked_at)
-        panics = sight.at - self._panicked_at <= STABLE
-        # in panic nothing is taken away
-        self._most = np.where(panics, np.maximum(self._most, soon), 0)
-        wanted = np.where(panics, np.maximum(np.maximum(self._most, wanted), np.minimum(ready, self._most)), wanted)
-        # without requests in the whole stable window the last replica stays for the grace period
-        idle = (stable <= 1e-3) & (sight.held <= 0)
-        self._idle_since = np.where(idle, np.minimum(self._idle_since, sight.at), np.inf)
-        zero = (self._known.minimum == 0) & (sight.at - self._idle_since >= GRACE)
-        wanted = np.where(zero, 0, np.maximum(wanted, np.where((sight.asked > 0) | (stable > 1e-3), 1, 0)))
-        return np.asarray(np.clip(wanted, self._known.minimum, self._known.maximum))
+        if len(self._seen) == 0:
+            # it begins in panic where there is more than one replica, so as to keep them until it knows enough
+            self._panicked_at = np.where(sight.ready > 1, sight.at, -np.inf)
+            self._most = sight.ready
+        self._seen = np.concatenate((self._seen, sight.in_flight))[-STABLE:]
+        busy = (sight.arrived > 0) | (sight.in_flight >= SOMEBODY).any(axis=0)
+        self._busy_at = np.where(busy, sight.at, self._busy_at)
+        quiet = sight.at - self._busy_at
+        wanted = self._scaled(sight, quiet < STABLE) if len(self._seen) else sight.asked
+        wanted = np.minimum(np.maximum(wanted, self._minimum), self._maximum)
+        # at zero the activator takes over first, for a grace; the last replica stays that long
+        kept = np.where(quiet >= STABLE + GRACE, 0, np.minimum(sight.asked, 1))
+        return np.asarray(np.where(wanted == 0, kept, wanted))
 
-    def _mean(self, window: int) -> Array:
-        """Of the last seconds, as many as there were."""
-        kept = min(self._count, window)
-        if kept == 0:
-            return np.zeros(self._seen.shape[1])
-        at = np.arange(self._count - kept, self._count) % STABLE
-        return np.asarray(self._seen[at].mean(axis=0))
+    def _scaled(self, sight: Sight, some: NDArray[np.bool_]) -> IntArray:
+        """The pod count of autoscaler.go; no requests but where there were `some`."""
+        ready = np.maximum(sight.ready, 1)
+        stable = np.ceil(some * self._seen.mean(axis=0) / self._target - ROUNDING)
+        panic = np.ceil(some * self._seen[-PANIC:].mean(axis=0) / self._target - ROUNDING)
+        self._panicked_at = np.where(panic >= THRESHOLD * ready, sight.at, self._panicked_at)
+        panics = sight.at - self._panicked_at <= STABLE
+        wanted = np.where(panics, np.maximum(stable, panic), stable)
+        wanted = np.minimum(np.maximum(wanted, ready // DOWN), UP * ready).astype(np.int64)
+        self._most = np.where(panics, np.maximum(self._most, wanted), 0)
+        return np.asarray(np.where(panics, self._most, wanted))

@@ -1,47 +1,52 @@
 """The saturation rule of llm-d's Workload Variant Autoscaler: spare KV cache and spare queue, one replica at a time.
 
-Source: llm-d-workload-variant-autoscaler v0.7, deploy/configmap-saturation-scaling.yaml and its percentage-based
-analyser: a replica is saturated at 80 % of its cache or 5 waiting; more are asked for while the mean spare is below
-10 % or 3, one fewer where the rest would still have that spare. The controller's period is 60 s.
+Source: llm-d/llm-d-workload-variant-autoscaler, internal/saturation (AnalyzeModelSaturation,
+CalculateSaturationTargets), docs/saturation-analyzer.md, config/samples/saturation-scaling-config.yaml and
+internal/engines/saturation/engine.go (every 30 s). Its HPA follows at once. To zero is off by default.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fallow.twin.baselines.recent import Recent
+from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
+# kvCacheThreshold, queueLengthThreshold: a replica is saturated there. kvSpareTrigger, queueSpareTrigger: see below.
 KV_THRESHOLD, QUEUE_THRESHOLD = 0.80, 5.0
 KV_SPARE, QUEUE_SPARE = 0.1, 3.0
-# Scale to zero is off by default; where it is on, after 10 minutes without a request.
-RETENTION = 600.0
+# max_over_time[1m] of both gauges, in seconds.
+PEAK_OVER = 60.0
 
 
 class Saturation:
-    """Replicas that still start count, and keep more from being asked for."""
+    """One more where mean spare is below a trigger, one fewer where the rest would still have both.
+
+    Replicas that start keep the number as it is. The rule looks at each replica's peaks; here all are the mean one.
+    """
 
     name = "wva"
-    period = 60
+    period = 30
 
-    def __init__(self, known: Known, *, to_zero: bool = False) -> None:
-        self._known = known
-        self._to_zero = (known.minimum == 0) & to_zero
-        self._seen_at = np.zeros(len(known.minimum))
+    def __init__(self, known: Known) -> None:
+        self._minimum, self._maximum = np.maximum(known.minimum, 1), known.maximum
+        self._usage, self._queue = Recent(PEAK_OVER), Recent(PEAK_OVER)
 
     def desired(self, sight: Sight) -> IntArray:
         ready = np.maximum(sight.ready, 1)
-        usage, queue = sight.kv_usage, sight.waiting / ready
-        spare_cache, spare_queue = KV_THRESHOLD - usage, QUEUE_THRESHOLD - queue
-        starting = sight.asked > sight.ready
-        short = (spare_cache < KV_SPARE) | (spare_queue < QUEUE_SPARE)
+        self._usage.add(sight.at, sight.kv_usage)
+        self._queue.add(sight.at, sight.waiting / ready)
+        usage, queue = self._usage.values(sight.at).max(axis=0), self._queue.values(sight.at).max(axis=0)
+        short = ~_spare(usage, queue)
         # with one fewer the same work is on the others
-        fewer = np.maximum(ready - 1, 1)
-        enough = (KV_THRESHOLD - usage * ready / fewer >= KV_SPARE) & (
-            QUEUE_THRESHOLD - sight.waiting / fewer >= QUEUE_SPARE
-        )
-        asked = np.maximum(sight.asked, 1)
-        step = np.where(short & ~starting, 1, np.where(enough & ~starting & (ready > 1), -1, 0))
-        self._seen_at = np.where((sight.arrived > 0) | (sight.held > 0), sight.at, self._seen_at)
-        wanted = np.clip(asked + step, np.maximum(self._known.minimum, 1), self._known.maximum)
-        rests = self._to_zero & (sight.at - self._seen_at >= RETENTION)
-        return np.asarray(np.where(rests, 0, wanted))
+        more = ready / np.maximum(ready - 1, 1)
+        ample = (ready > 1) & _spare(usage * more, queue * more)
+        settled = sight.asked == sight.ready
+        step = np.where(settled, short.astype(np.int64) - (ample & ~short), 0)
+        return np.asarray(np.clip(np.maximum(sight.asked, 1) + step, self._minimum, self._maximum))
+
+
+def _spare(usage: Array, queue: Array) -> NDArray[np.bool_]:
+    return (KV_THRESHOLD - usage >= KV_SPARE) & (QUEUE_THRESHOLD - queue >= QUEUE_SPARE)
