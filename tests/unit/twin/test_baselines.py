@@ -96,12 +96,12 @@ class TestHpa:
         ("total", "asked", "ready", "wanted"),
         [
             (400.0, 2, 2, 4), (100.0, 2, 2, 1), (219.0, 2, 2, 2), (181.0, 2, 2, 2), (221.0, 2, 2, 3),
-            (400.0, 4, 2, 4), (300.0, 4, 1, 4), (100.0, 4, 2, 3), (100.0, 4, 0, 4),
+            (400.0, 4, 2, 4), (300.0, 4, 1, 4), (100.0, 4, 2, 3), (200.0, 4, 2, 4), (100.0, 4, 0, 4),
         ],
         ids=[
             "twice the target", "half of it", "within 10 % above", "within 10 % below", "just beyond",
             "pods that start count as idle on the way up", "nothing changes where that turns the answer",
-            "and as just filled on the way down", "no pod has a metric",
+            "and as just filled on the way down", "exactly the target", "no pod has a metric",
         ],
     )  # fmt: skip
     def test_replicas_follow_a_metric_of_pods(self, total: float, asked: int, ready: int, wanted: int) -> None:

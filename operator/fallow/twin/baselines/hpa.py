@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fallow.twin.baselines.gauges import ROUNDING
 from fallow.twin.baselines.recent import Recent
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray, Known, Sight
@@ -20,8 +21,6 @@ PERIOD = 15
 TOLERANCE = 0.1
 # Of the concurrency that meets the ITL objective; 70 % as Knative's target utilisation. A choice: the HPA has none.
 SHARE = 0.7
-# What rounding may leave above a whole number; Kubernetes counts in thousandths.
-ROUNDING = 1e-9
 # More replicas than anybody has.
 MANY = 2**31
 
@@ -90,7 +89,7 @@ def by_pods(current: IntArray, ready: IntArray, total: Array, target: Array) -> 
     there = np.maximum(ready, 1)
     missing = np.maximum(current - there, 0)
     ratio = total / (there * target)
-    used = total + np.where(ratio < 1.0, missing * target, 0.0)
+    used = total + np.where(ratio <= 1.0, missing * target, 0.0)
     again = used / ((there + missing) * target)
     turned = (ratio - 1.0) * (again - 1.0) < 0.0
     hold = (np.abs(again - 1.0) <= TOLERANCE) | turned | (ready == 0)

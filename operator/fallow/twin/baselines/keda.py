@@ -1,14 +1,15 @@
 """KEDA's ScaledObject on queue depth: an HPA on an external metric, and scale to and from zero beside it.
 
-Source: kedacore/keda v2, pkg/scaling/executor/scale_scaledobjects.go (RequestScale) with the defaults of the
+Source: kedacore/keda at 7f17c10, pkg/scaling/executor/scale_scaledobjects.go (RequestScale) with the defaults of the
 ScaledObject (pollingInterval 30 s, cooldownPeriod 300 s, activationThreshold 0); triggers as in
-vllm-project/production-stack, docs/source/use_cases/autoscaling-keda.rst.
+vllm-project/production-stack at 183a136, docs/source/use_cases/autoscaling-keda.rst.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from fallow.twin.baselines.gauges import SOMEBODY
 from fallow.twin.baselines.hpa import PERIOD, Recommender, by_total
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray, Known, Sight
@@ -18,8 +19,6 @@ COOLDOWN = 300.0
 # Waiting requests a replica, and the second trigger of that page: requests that came within a minute.
 THRESHOLD = 5.0
 KEEPALIVE = 60.0
-# The twin's gauges are means: less than half a request is none.
-SOMEBODY = 0.5
 
 
 class Keda:

@@ -1,7 +1,7 @@
 """Knative's pod autoscaler (KPA) on concurrency, with a stable and a panic window, to zero.
 
-Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go (Scale), pkg/reconciler/autoscaling/kpa/scaler.go
-(handleScaleToZero) and the defaults of pkg/autoscaler/config/config.go; it ticks every 2 s.
+Source: knative/serving, pkg/autoscaler/scaling/autoscaler.go at 00a4a55 (Scale), pkg/reconciler/autoscaling/kpa/
+scaler.go at 00f85ba (handleScaleToZero), defaults of pkg/autoscaler/config/config.go at 01e2d38; it ticks every 2 s.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.twin.baselines.hpa import ROUNDING
+from fallow.twin.baselines.gauges import ROUNDING, SOMEBODY
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
 # Seconds: stable-window, panic-window-percentage 10 of it, scale-to-zero-grace-period.
@@ -20,8 +20,6 @@ UP, DOWN = 1000, 2
 UTILISATION = 0.7
 # autoscaling.TargetMin
 LEAST_TARGET = 0.01
-# The twin's gauges are means: less than half a request is none.
-SOMEBODY = 0.5
 
 
 class Knative:

@@ -17,7 +17,7 @@ from fallow.twin.simulation.sight import Controller, Known
 BASELINES: Mapping[str, tuple[Callable[[Known], Controller], str]] = {
     "static-70": (lambda known: Static(known, 0.7), "fixed, sized for the peak minute at 70 % of capacity"),
     "static-100": (lambda known: Static(known, 1.0), "fixed, sized for the peak minute at full capacity"),
-    "hpa": (Hpa, "Kubernetes HPA on requests per pod, 70 % of what meets the ITL objective"),
+    "hpa": (Hpa, "Kubernetes HPA on running requests per pod, 70 % of what meets the ITL objective"),
     "keda": (Keda, "KEDA on waiting requests, to zero"),
     "kpa": (Knative, "Knative's autoscaler on concurrency, to zero"),
     "wva": (Saturation, "llm-d's saturation rule"),

@@ -1,8 +1,8 @@
 """The saturation rule of llm-d's Workload Variant Autoscaler: spare KV cache and spare queue, one replica at a time.
 
-Source: llm-d/llm-d-workload-variant-autoscaler, internal/saturation (AnalyzeModelSaturation,
-CalculateSaturationTargets), docs/saturation-analyzer.md, config/samples/saturation-scaling-config.yaml and
-internal/engines/saturation/engine.go (every 30 s). Its HPA follows at once. To zero is off by default.
+Source: llm-d/llm-d-workload-variant-autoscaler, internal/capacity/analyzer.go at b3ca6d2 (later internal/saturation),
+config/samples/saturation-scaling-config.yaml at 957e147, docs/saturation-analyzer.md at 0032ba9 and
+internal/engines/saturation/engine.go at 07078b0 (every 30 s). Its HPA follows at once. To zero is off by default.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fallow.twin.baselines.hpa import ROUNDING
+from fallow.twin.baselines.gauges import ROUNDING
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
 

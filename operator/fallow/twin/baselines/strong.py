@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fallow.twin.baselines.hpa import ROUNDING
+from fallow.twin.baselines.gauges import ROUNDING, SOMEBODY
 from fallow.twin.baselines.recent import Recent
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
@@ -20,8 +20,6 @@ TTL = 300.0
 HEADROOM = 0.1
 # A rise is believed up to so many times the rate of the last minute.
 RISE = 2.0
-# The twin's gauges are means: less than half a request is none.
-SOMEBODY = 0.5
 
 
 class Strong:
