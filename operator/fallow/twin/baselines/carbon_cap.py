@@ -1,8 +1,8 @@
 """Azure's carbon-aware KEDA operator: the grid's intensity sets the most replicas that KEDA may ask for.
 
-Source: Azure/carbon-aware-keda-operator at 5296bba, controllers/max_replica_getter.go: of maxReplicasByCarbonIntensity the first
-band whose threshold is at or above the intensity rules, the last one beyond all. Bands as in its README; ecoModeOff,
-which lifts the cap in emergencies and at given hours, has no default and is left out.
+Source: Azure/carbon-aware-keda-operator at 5296bba, controllers/max_replica_getter.go: the first band whose threshold
+is at or above the intensity rules, the last one beyond all. Bands as in its README; ecoModeOff, which lifts the cap in
+emergencies and at given hours, has no default and is left out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """llm-d's law on objectives: replicas follow the P90 of latency over its objective, through a KEDA formula and an HPA.
 
-Source: llm-d/llm-d at a4d856f, docs/architecture/advanced/autoscaling/slo-aware-keda.md and
-guides/workload-autoscaling/slo-aware/{prometheus-rule,scaledobject}.yaml at c397e67. Its fallback on measured latencies is taken, as no predictor is modelled; the
-guide's 3 to 8 replicas are those of its example.
+Source: llm-d/llm-d at a4d856f, docs/architecture/advanced/autoscaling/slo-aware-keda.md, and at c397e67,
+guides/workload-autoscaling/slo-aware/{prometheus-rule,scaledobject}.yaml. Its fallback on measured latencies is taken,
+as no predictor is modelled; the guide's 3 to 8 replicas are those of its example.
 """
 
 from __future__ import annotations
