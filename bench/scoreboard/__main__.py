@@ -61,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--trace", type=Path, help="a trace instead of the weeks, in the format of Azure's")
     parser.add_argument("--scale", type=float, default=1.0, help="so many requests for each of the trace")
     parser.add_argument("--days", type=float, help="instead of a week")
+    parser.add_argument("--seeds", help="instead of 1,2,3")
     parser.add_argument("--cycle", type=int, default=15, help="seconds between two of Fallow's cycles")
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
@@ -73,7 +74,8 @@ def _work(given: argparse.Namespace) -> tuple[Demand, Rows]:
         return recorded(given.trace, given.scale)
     if given.quick:
         return weeks(QUICK_SEEDS, given.days or 1.0)
-    return weeks(SEEDS, given.days or 7.0)
+    seeds = SEEDS if given.seeds is None else tuple(int(seed) for seed in given.seeds.split(","))
+    return weeks(seeds, given.days or 7.0)
 
 
 if __name__ == "__main__":

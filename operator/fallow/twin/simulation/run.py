@@ -112,7 +112,7 @@ class Watcher:
             at=float(simulation.now),
             asked=np.array([sum(asked) for asked in fleet.asked]),
             ready=ready.astype(np.int64),
-            running=engines.by_service(engines.in_work),
+            running=engines.by_service(engines.in_work[: engines.pools]),
             waiting=np.where(ready > 0, engines.waiting, 0.0),
             held=np.where(ready > 0, 0.0, engines.waiting),
             in_flight=flight,
