@@ -9,14 +9,14 @@ import numpy as np
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.setup import ServiceSetup, Setup
 from fallow.twin.simulation.sight import Known
-from fallow.twin.simulation.steady import Steady, steady
 from fallow.twin.simulation.table import EngineTable
 
 # Seconds of demand that are looked at together; a multiple of the minute.
 LOOKED = 3600
 # Prompts take at most this share of a replica's time: beyond it first tokens wait without bound (M/G/1). A choice.
 MOST_PREFILL = 0.9
-ROUNDS = 40
+# Batches are tried in quarters.
+FINE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +64,19 @@ class Carried:
 def carried(table: EngineTable, prompt: float, output: float, itl: float) -> Carried:
     """The highest rate at which the mean gap between tokens meets the objective (s) and prompts leave time to decode.
 
-    `prompt` without the tokens found in cache. A replica that meets the objective at no rate carries what one request
-    after another does.
+    `prompt` without the tokens found in cache. At each batch the steady state is solved for the rate (`steady`). A
+    replica that meets the objective at no rate carries what one request after another does.
     """
-
-    def kept(rate: float) -> tuple[bool, Steady]:
-        found = steady(table, np.array(rate), np.array(prompt), np.array(output))
-        prefill = rate * prompt / table.prefill_rate
-        return bool(found.fits) and bool(found.itl <= itl) and prefill <= MOST_PREFILL, found
-
-    alone = 1.0 / (prompt / table.prefill_rate + output * float(table.step[1]))
-    low, high = 0.0, table.slots / (output * float(table.step[1]))
-    for _ in range(ROUNDS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if kept(middle)[0] else (low, middle)
-    if low < alone * 0.01:
-        return Carried(alone, 1.0)
-    return Carried(low, max(float(kept(low)[1].running), 1.0))
+    batch = np.arange(1.0, table.slots + 1 / FINE, 1 / FINE)
+    step = np.interp(batch, np.arange(table.slots + 1.0), table.step)
+    prefill = prompt / table.prefill_rate
+    rate = 1.0 / (output * step / batch + prefill)
+    share = rate * prefill
+    kept = (batch <= table.cache / (prompt + output)) & (step / (1.0 - share) <= itl) & (share <= MOST_PREFILL)
+    if not kept.any():
+        return Carried(1.0 / (prefill + output * float(table.step[1])), 1.0)
+    best = int(np.argmax(np.where(kept, rate, 0.0)))
+    return Carried(float(rate[best]), float(batch[best] + share[best]))
 
 
 def reference_table(setup: Setup, service: ServiceSetup) -> EngineTable:
