@@ -15,8 +15,8 @@ from fallow.twin.simulation.table import EngineTable
 LOOKED = 3600
 # Prompts take at most this share of a replica's time: beyond it first tokens wait without bound (M/G/1). A choice.
 MOST_PREFILL = 0.9
-# Batches are tried in quarters.
-FINE = 4
+# Batches are tried in sixteenths.
+FINE = 16
 
 
 @dataclass(frozen=True, slots=True)
