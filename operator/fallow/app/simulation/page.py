@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fallow.app.reports.figures import change, text
-from fallow.app.simulation.charts import bars, lines
-from fallow.app.simulation.telling import About, by_service, thinned, totals
-from fallow.twin.simulation.result import Outcome
+from fallow.app.simulation.charts import Mark, envelope, highest, over_time, rules, scale, stacked, times
+from fallow.app.simulation.table import chosen, clock, moved
+from fallow.app.simulation.telling import About, by_service, totals
+from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
-POINTS = 420
+# Stretches of time in a plot; fewer where there are many plots, so that the file stays below 2 MB.
+MOST_STRETCHES, ALL_STRETCHES = 300, 24_000
 MOST_SERVICES, MOST_DECISIONS = 24, 400
-COLOURS = ("#1f7a4d", "#c2622d", "#3d6fb4", "#8a5aa8", "#b08a1e", "#557a83", "#b5476b", "#6b6b6b", "#2b9a9a", "#91602a")
+KILOWATTS_FROM = 2000.0
 
 
 def page(outcomes: Sequence[Outcome], about: About) -> str:
+    """The first outcome is the one that is told of; the others are what it is compared with."""
     rows = [totals(outcome, about) for outcome in outcomes]
-    limits = []
-    if about.bounds is not None:
-        limits = [
-            ("floor", about.bounds.floor.kilowatt_hours),
-            ("oracle", about.bounds.schedule.kilowatt_hours),
-        ]
-    compared = bars(
-        [
-            (
-                row["controller"],
-                row["energy_kwh"],
-                f"{text(row['energy_kwh'])} kWh · {_share(row['attainment'])} in time",
-                row["keeps_objectives"],
-            )
-            for row in rows
-        ],
-        limits,
-    )
+    own = outcomes[0]
+    shown = range(min(len(own.services), MOST_SERVICES))
+    most = min(MOST_STRETCHES, ALL_STRETCHES // max(1, len(shown) * len(outcomes)))
+    time = times(float(own.series.times[-1])) if len(own.series.times) else ()
     environment = Environment(
         loader=PackageLoader("fallow.app.simulation"),
         autoescape=True,
@@ -44,21 +36,23 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    own = outcomes[0]
+    environment.globals.update(text=text, change=change, share=_share)
     return environment.get_template("simulation.html.j2").render(
         about=about,
+        own=own,
         rows=rows,
         first=rows[0],
         verdicts=[_verdict(rows[0], row) for row in rows[1:]],
-        compared=compared,
-        colours={outcome.controller: COLOURS[index % len(COLOURS)] for index, outcome in enumerate(outcomes)},
-        services=[_service(outcomes, index) for index in range(min(len(own.services), MOST_SERVICES))],
-        left_out=max(len(own.services) - MOST_SERVICES, 0),
-        decisions=[_decision(one) for one in own.decisions[:MOST_DECISIONS]],
-        more=max(len(own.decisions) - MOST_DECISIONS, 0),
-        text=text,
-        change=change,
-        share=_share,
+        bars=[_bar(outcome, row, rows, about) for outcome, row in zip(outcomes, rows, strict=True)],
+        limits=_limits(rows, about),
+        outcomes=outcomes,
+        services=[_service(outcomes, index, most, about) for index in shown],
+        variants=_variants(outcomes),
+        left_out=len(own.services) - len(shown),
+        times=time,
+        rules=rules(time[1:]),
+        decisions=[_decision(one) for one in chosen(own.decisions, MOST_DECISIONS)],
+        actions=_actions(own.decisions),
     )
 
 
@@ -66,56 +60,130 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _verdict(own: dict[str, Any], other: dict[str, Any]) -> str:
-    """In a few words against one baseline, and whether that one kept the objectives."""
-    less = own["energy_kwh"] / other["energy_kwh"] - 1 if other["energy_kwh"] else 0.0
-    words = f"{abs(less):.0%} {'less' if less < 0 else 'more'} energy than {other['controller']}"
-    return words if other["keeps_objectives"] else f"{words} (which missed them)"
-
-
-def _service(outcomes: Sequence[Outcome], index: int) -> dict[str, Any]:
-    own = outcomes[0]
-    every = max(1, -(-len(own.series.times) // POINTS))
-    whole = len(own.series.times) // every * every
-    seconds = own.series.times[every - 1 : whole : every].tolist()
-    grams = thinned(own.series.grams[:, index], every)
-    ready = {
-        outcome.controller: thinned(sum(one[:, index] for one in outcome.series.ready.values()), every)  # type: ignore[arg-type]
-        for outcome in outcomes
-    }
-    variants = {name: thinned(one[:, index], every) for name, one in own.series.ready.items() if one[:, index].any()}
-    charts = [
-        lines(
-            "requests per second", seconds, {"arrivals": thinned(own.series.arrivals[:, index], every)}, "requests/s"
-        ),
-        lines("ready replicas", seconds, ready, "replicas", steps=True),
-        lines(
-            "power of the GPUs held, W",
-            seconds,
-            {outcome.controller: thinned(outcome.series.watts[:, index], every) for outcome in outcomes},
-            "W",
-        ),
-    ]
-    if len(variants) > 1:
-        charts.insert(2, lines("Fallow's replicas by variant", seconds, variants, "replicas", steps=True))
-    if max(grams) - min(grams) > 1e-6:
-        charts.append(lines("grid, gCO2e/kWh", seconds, {"grid": grams}, "gCO2e/kWh", height=100.0))
-    return {"figures": by_service(own.services[index]), "charts": charts}
-
-
-def _decision(one: Any) -> dict[str, str]:
-    before = sum(one.before.values())
-    after = sum(one.after.values())
+def _verdict(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Against one other: energy in a few words, what that comes to, and whether it counts as saved."""
+    less = other["energy_kwh"] - own["energy_kwh"]
+    part = abs(less) / other["energy_kwh"] if other["energy_kwh"] else 0.0
+    units = {"energy_kwh": "kWh", "carbon_kg": "kg CO2e", "cost": own["currency"]}
     return {
-        "at": _clock(one.at),
+        "other": other,
+        "words": f"{part:.0%} {'less' if less >= 0 else 'more'} energy",
+        "amounts": ", ".join(
+            _signed(own[name] - other[name], unit)
+            for name, unit in units.items()
+            if own[name] is not None and other[name] is not None
+        ),
+        "saves": less > 0 and own["keeps_objectives"],
+    }
+
+
+def _signed(value: float, unit: str) -> str:
+    return f"{'+' if value > 0 else ''}{text(value, unit)}"
+
+
+def _reach(rows: Sequence[Mapping[str, Any]], about: About) -> float:
+    """What the whole width of a bar stands for, kWh."""
+    limits = [] if about.bounds is None else [about.bounds.schedule.kilowatt_hours]
+    return max([row["energy_kwh"] for row in rows] + limits) or 1.0
+
+
+def _bar(outcome: Outcome, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], about: About) -> dict[str, Any]:
+    """Parts by what the GPUs did, as percentages of the width: where each begins and how long it is."""
+    reach, at, parts = _reach(rows, about), 0.0, []
+    phases = [one.phases for one in outcome.services]
+    for name, joules in (
+        ("active", sum(one.active for one in phases)),
+        ("idle", sum(one.idle for one in phases)),
+        ("starting", sum(one.pulling + one.loading for one in phases)),
+    ):
+        width = joules / 3.6e6 / reach * 100
+        parts.append({"name": name, "at": at, "width": width, "kwh": joules / 3.6e6})
+        at += width
+    return {"row": row, "parts": parts, "width": at}
+
+
+def _limits(rows: Sequence[Mapping[str, Any]], about: About) -> list[Mark]:
+    """Floor and schedule oracle as shares of the width."""
+    if about.bounds is None:
+        return []
+    reach = _reach(rows, about)
+    return [
+        Mark(joules.kilowatt_hours / reach, f"{name} {text(joules.kilowatt_hours, 'kWh')}")
+        for name, joules in (("floor", about.bounds.floor), ("oracle", about.bounds.schedule))
+    ]
+
+
+def _variants(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """A number for each that was ever ready: it gives the colour."""
+    used = dict.fromkeys(name for outcome in outcomes for name, ready in outcome.series.ready.items() if ready.any())
+    return {name: number for number, name in enumerate(used)}
+
+
+def _service(outcomes: Sequence[Outcome], index: int, most: int, about: About) -> dict[str, Any]:
+    own = outcomes[0]
+    over = own.series
+    arrivals = envelope(over.times, over.arrivals[:, index], most)
+    grams = envelope(over.times, over.grams[:, index], most)
+    plots = [over_time("requests per second", arrivals, scale(highest(arrivals)), "requests/s")]
+    steady = highest(grams) - float(grams.low.min(initial=inf)) < 1e-6
+    if not steady:
+        plots.append(over_time("grid, g CO2e/kWh", grams, scale(highest(grams)), "g CO2e/kWh"))
+    return {
+        "figures": by_service(own.services[index]),
+        "plots": plots,
+        "grams": highest(grams) if steady else None,
+        "runs": _runs(outcomes, index, most, about),
+        "empty": not len(over.times),
+    }
+
+
+def _runs(outcomes: Sequence[Outcome], index: int, most: int, about: About) -> list[dict[str, Any]]:
+    """Replicas and power of each controller, all on the same scales."""
+    parts, wholes, powers = [], [], []
+    for outcome in outcomes:
+        over = outcome.series
+        ready = {name: values[:, index] for name, values in over.ready.items()}
+        parts.append({name: envelope(over.times, values, most) for name, values in ready.items()})
+        whole = np.sum(list(ready.values()), axis=0) if ready else np.zeros(len(over.times))
+        wholes.append(envelope(over.times, whole, most))
+        powers.append(envelope(over.times, over.watts[:, index], most))
+    replicas = scale(max(highest(one) for one in wholes), whole=True)
+    watts = max(highest(one) for one in powers)
+    unit, factor = ("kW", 1e-3) if watts >= KILOWATTS_FROM else ("W", 1.0)
+    power = scale(watts * factor)
+    return [
+        {
+            "controller": outcome.controller,
+            "figures": _kept(outcome.services[index], about),
+            "plots": [
+                stacked("ready replicas", parts[place], wholes[place], replicas, "replicas"),
+                over_time(f"power, {unit}", powers[place].times(factor), power, unit),
+            ],
+        }
+        for place, outcome in enumerate(outcomes)
+    ]
+
+
+def _kept(one: ServiceOutcome, about: About) -> dict[str, Any]:
+    """Energy and what was in time; a service without requests misses nothing."""
+    kept = one.attainment is None or one.attainment >= about.attainment
+    return {"energy_kwh": one.energy.kilowatt_hours, "attainment": one.attainment, "keeps": kept}
+
+
+def _decision(one: Decided) -> dict[str, str]:
+    return {
+        "at": clock(one.at),
         "service": str(one.service),
         "action": one.action,
-        "replicas": f"{before} → {after}",
+        "replicas": moved(one),
         "lever": one.lever or "-",
-        "message": one.message,
+        "message": one.message or one.reason or "-",
     }
 
 
-def _clock(seconds: float) -> str:
-    day, rest = divmod(int(seconds), 86_400)
-    return f"day {day + 1}, {rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d}"
+def _actions(decisions: Sequence[Decided]) -> dict[str, list[tuple[str, int]]]:
+    """How often each action was taken, by service."""
+    counts: dict[str, Counter[str]] = {}
+    for one in decisions:
+        counts.setdefault(str(one.service), Counter())[one.action] += 1
+    return {name: counts[name].most_common() for name in sorted(counts)}
