@@ -22,7 +22,8 @@ from fallow.adapters.cluster.ledger_codec import decode
 from fallow.adapters.cluster.ledger_store import KEY
 from fallow.domain.ledger import Account, Ledger, LineKind
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.pods import EngineFacts, NodeFacts
 from fallow.twin.replay import Objectives, Replicas, replay
@@ -200,9 +201,7 @@ def left_alone(stack: Stack, marks: Marks, span: Span, fleet: Fleet) -> Outcome:
 
 
 def fixed(key: ServiceKey, count: int, start: float) -> Replicas:
-    engine = EngineFacts(
-        "meta-llama/Llama-3.1-8B-Instruct", key.name, ModelClass.B8, Precision.BF16, EngineLimits(MAX_NUM_SEQS[key])
-    )
+    engine = EngineFacts("meta-llama/Llama-3.1-8B-Instruct", key.name, Precision.BF16, EngineLimits(MAX_NUM_SEQS[key]))
     return Replicas(key, engine, count, variant="bf16", start=start, load_seconds=LOAD_SECONDS)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
-from fallow.twin.physics.laws import law_for
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.physics.calibrated import law_for
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.simulation.demand import Array, Load, Spread
 from fallow.twin.simulation.grid import constant
 from fallow.twin.simulation.record import Run
@@ -19,7 +20,7 @@ from fallow.twin.simulation.table import EngineTable, table_of
 
 H100 = "NVIDIA-H100-80GB-HBM3"
 CHAT = ServiceKey("llm", "chat")
-TABLE: EngineTable = table_of(law_for(Gpu.H100, ModelClass.B8, Precision.BF16, 1))
+TABLE: EngineTable = table_of(law_for(Gpu.H100, "8b", Precision.BF16, 1))
 GRID = {"home": constant(400.0)}
 TOLD = Run("test", 0, Instant(1_800_000_000.0))
 

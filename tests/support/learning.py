@@ -12,7 +12,7 @@ from fallow.domain.units import Instant, Joules
 from fallow.domain.workloads import ServiceKey
 from fallow.footprint.measured import Window
 from fallow.footprint.steps import learned_from
-from fallow.twin.physics.constants import ModelClass, Precision
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.physics.engine import Engine, EngineLimits
 from fallow.twin.physics.requests import Request
 from tests.support.builders import CHAT, H100
@@ -95,7 +95,7 @@ def engine_windows(
     hours: float = 4.0,
     precision: Precision = Precision.BF16,
     cached: float = 0.0,
-    model: ModelClass = ModelClass.B8,
+    model: str = "8b",
     gpus: int = 1,
 ) -> list[Window]:
     """Minutes of one engine of the twin under this traffic, by its own true energy."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.behaviours import Behaviour
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.physics.calibrated import law_for
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import Engine, EngineLimits
-from fallow.twin.physics.laws import law_for
 from fallow.twin.physics.parts import profile_from
 from fallow.twin.physics.requests import Request
 from fallow.twin.pods import (
@@ -24,7 +25,7 @@ CHAT = ServiceKey("demo", "chat")
 
 
 def an_engine(
-    model: ModelClass = ModelClass.B8,
+    model: str = "8b",
     precision: Precision = Precision.BF16,
     *,
     gpu: Gpu = Gpu.H100,
@@ -41,7 +42,7 @@ def submitted(engine: Engine, *, at: float = 0.0, prompt: int = 100, output: int
 
 
 def engine_facts(precision: Precision = Precision.BF16, **limits: float) -> EngineFacts:
-    return EngineFacts("org/model-8B", "chat", ModelClass.B8, precision, EngineLimits(**limits))  # type: ignore[arg-type]  # a test names the limits it is about
+    return EngineFacts("org/model-8B", "chat", precision, EngineLimits(**limits), like="8b")  # type: ignore[arg-type]  # a test names the limits it is about
 
 
 def a_node(

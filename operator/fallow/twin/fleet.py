@@ -9,7 +9,7 @@ from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.gpu import BARE_BYTES, CONTEXT_BYTES, GpuDevice, Place, Work
 from fallow.twin.host import Host
-from fallow.twin.modelled import law_of
+from fallow.twin.physics.calibrated import law_for
 from fallow.twin.physics.constants import GPUS
 from fallow.twin.physics.engine import Engine
 from fallow.twin.physics.laws import DoesNotFit
@@ -193,7 +193,7 @@ class Fleet:
             return
         first = pod.places[0]
         try:
-            law = law_of(node.gpu, facts.model, facts.model_class, facts.precision, len(pod.places), part=first.profile)
+            law = law_for(node.gpu, facts.like or facts.model, facts.precision, len(pod.places), part=first.profile)
         except DoesNotFit as error:
             pod.fault = str(error)
             return

@@ -10,7 +10,7 @@ from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.behaviours import ENGINES, Behaviour
 from fallow.twin.host import HostMeter
-from fallow.twin.physics.constants import MIG_SLICES, Gpu, ModelClass
+from fallow.twin.physics.constants import MIG_SLICES, Gpu
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.parts import Profile, profile_from
 from fallow.twin.pods import (
@@ -24,7 +24,6 @@ from fallow.twin.pods import (
     PodFacts,
     PodPhase,
     gpu_of,
-    model_class_of,
     precision_of,
 )
 
@@ -39,7 +38,7 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 SERVICE_LABEL = "fallow.dev/service"
 VARIANT_LABEL = "fallow.dev/variant"
 PRECISION_LABEL = "fallow.dev/precision"
-# Annotations of the twin. On pods: the engine inside a pod of others, the size of its model, how many clients of the
+# Annotations of the twin. On pods: the engine inside a pod of others, the model it is like, how many clients of the
 # twin's own ask it, what any other GPU pod does, or its watts. On nodes: how dcgm-exporter was started, host meters.
 ENGINE = "twin.fallow.dev/engine"
 SERVICE = "twin.fallow.dev/service"
@@ -182,11 +181,9 @@ class PodReader:
         model = flags.get("--model", "")
         environment = {entry.get("name"): entry.get("value") for entry in container.get("env") or ()}
         defaults = EngineLimits()
-        wanted = str(annotations.get(MODEL_CLASS, "")).lower()
         return EngineFacts(
             model=model,
             served_name=flags.get("--served-model-name") or model,
-            model_class=ModelClass(wanted) if wanted in {*ModelClass} else model_class_of(model),
             precision=precision_of(
                 str(labels.get(PRECISION_LABEL, "")), flags.get("--quantization") or flags.get("-q", ""), model
             ),
@@ -198,6 +195,7 @@ class PodReader:
             ),
             sleep_mode="--enable-sleep-mode" in flags and environment.get("VLLM_SERVER_DEV_MODE") == "1",
             clients=_whole(annotations.get(CLIENTS)) or (ENGINES.get(behaviour, 0) if behaviour else 0),
+            like=str(annotations.get(MODEL_CLASS, "")),
         )
 
 

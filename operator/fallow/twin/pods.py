@@ -8,8 +8,9 @@ from enum import StrEnum
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.behaviours import Behaviour
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.host import HostMeter
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.parts import Profile
 
@@ -29,16 +30,19 @@ class PodPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """How the vLLM in a pod was started; `clients` of the twin's own ask it one request after another."""
+    """How the vLLM in a pod was started; `clients` of the twin's own ask it one request after another.
+
+    `like` names the model whose law it has, where that is not `model`.
+    """
 
     model: str
     served_name: str
-    model_class: ModelClass
     precision: Precision
     limits: EngineLimits = field(default_factory=EngineLimits)
     sleep_mode: bool = True
     block_tokens: int = 16
     clients: int = 0
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +130,6 @@ def gpu_of(product: str) -> Gpu | None:
     return next((gpu for gpu in Gpu if gpu.value in words), None)
 
 
-def model_class_of(model: str) -> ModelClass:
-    """A guess from the name: 70b and its like are the large class, everything else the small one."""
-    lower = model.lower()
-    return ModelClass.B70 if any(size in lower for size in ("70b", "72b", "65b")) else ModelClass.B8
-
-
 def precision_of(declared: str, quantization: str, model: str) -> Precision:
     """From the label, else from --quantization, else from the model's name; BF16 when none says otherwise."""
     known = {precision.value: precision for precision in Precision}
@@ -140,6 +138,8 @@ def precision_of(declared: str, quantization: str, model: str) -> Precision:
     text = f"{quantization} {model}".lower()
     if "fp8" in text:
         return Precision.FP8
+    if "fp4" in text:
+        return Precision.MXFP4
     if any(word in text for word in ("awq", "gptq", "int4", "w4a16")):
         return Precision.INT4
     if any(word in text for word in ("int8", "w8a8")):

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 from fallow.domain.readings import PodRef
 from fallow.twin.agent_metrics import agent_metrics
 from fallow.twin.behaviours import Behaviour
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.dcgm_metrics import dcgm_metrics
 from fallow.twin.fleet import Fleet
-from fallow.twin.physics.constants import GPUS, Gpu, ModelClass, Precision
-from fallow.twin.physics.laws import DoesNotFit, law_for
+from fallow.twin.physics.calibrated import law_for
+from fallow.twin.physics.constants import GPUS, Gpu
+from fallow.twin.physics.laws import DoesNotFit
 from fallow.twin.physics.parts import part_of, profile_from
 from fallow.twin.physics.requests import Request
 from fallow.twin.pods import SHARED_RESOURCE, Division, ExporterFacts, PodPhase
@@ -56,8 +58,8 @@ def test_what_is_no_profile_is_none(name: str) -> None:
 
 
 def test_seven_instances_with_all_the_work_draw_what_the_whole_gpu_does() -> None:
-    whole = law_for(Gpu.H100, ModelClass.B8, Precision.INT4, 1)
-    seventh = law_for(Gpu.H100, ModelClass.B8, Precision.INT4, 1, part=profile_from("1g.10gb"))
+    whole = law_for(Gpu.H100, "8b", Precision.INT4, 1)
+    seventh = law_for(Gpu.H100, "8b", Precision.INT4, 1, part=profile_from("1g.10gb"))
     assert 7 * seventh.watts(8) == pytest.approx(whole.watts(56))
     assert 7 * seventh.watts(0) == pytest.approx(H100.context)
     assert seventh.step_seconds(8) > whole.step_seconds(8)
@@ -65,7 +67,7 @@ def test_seven_instances_with_all_the_work_draw_what_the_whole_gpu_does() -> Non
 
 def test_a_model_that_is_too_large_for_an_instance_does_not_fit() -> None:
     with pytest.raises(DoesNotFit):
-        law_for(Gpu.H100, ModelClass.B8, Precision.BF16, 1, part=profile_from("1g.10gb"))
+        law_for(Gpu.H100, "8b", Precision.BF16, 1, part=profile_from("1g.10gb"))
 
 
 def test_instances_without_a_holder_draw_their_bare_watts_and_belong_to_nobody() -> None:
@@ -127,7 +129,7 @@ def in_turns(*, virtual_gpus: bool = False, resource: str = "nvidia.com/gpu") ->
 
 def test_holders_of_a_gpu_in_turns_share_what_it_draws_without_work_and_pay_for_their_own() -> None:
     fleet = in_turns()
-    active = law_for(Gpu.H100, ModelClass.B8, Precision.BF16, 1).watts(1)
+    active = law_for(Gpu.H100, "8b", Precision.BF16, 1).watts(1, 800)  # its context in the mean of ten seconds
     assert taken(fleet, "idle") == pytest.approx(10 * H100.context / 2)
     assert taken(fleet, "busy") == pytest.approx(10 * (H100.context / 2 + active - H100.context), rel=0.01)
     assert taken(fleet, "idle") + taken(fleet, "busy") == pytest.approx(next(fleet.gpus()).joules)

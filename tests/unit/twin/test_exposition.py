@@ -178,7 +178,7 @@ def test_broken_gauges_are_nan_and_counters_are_not() -> None:
 
 def test_a_model_name_is_escaped() -> None:
     facts = engine_facts()
-    odd = type(facts)(facts.model, 'a"b\\c', facts.model_class, facts.precision)
+    odd = type(facts)(facts.model, 'a"b\\c', facts.precision)
     assert 'model_name="a\\"b\\\\c"' in vllm_metrics(odd, an_engine(), started=1.0)
 
 

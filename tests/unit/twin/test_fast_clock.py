@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.demand.recorded import Recorded
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.pods import EngineFacts, NodeFacts
 from fallow.twin.rates import Piecewise
 from fallow.twin.replay import Objectives, Replicas, replay
@@ -37,7 +38,7 @@ def test_energy_and_attainment_are_those_of_the_event_engine(
 ) -> None:
     traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(prompt, 0.9), Lengths(output, 0.9), seed=3)
     rows, key = traffic.until(SECONDS), ServiceKey("a", "b")
-    facts = EngineFacts("m", "m", ModelClass.B8, Precision.BF16)
+    facts = EngineFacts("m", "m", Precision.BF16)
     event = replay(
         [NodeFacts("n", "n", "", Gpu.H100, 8)],
         [Replicas(key, facts, replicas)],

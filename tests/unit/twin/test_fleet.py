@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.readings import PodRef
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.fleet import Fleet
-from fallow.twin.physics.constants import ModelClass, Precision
 from fallow.twin.physics.requests import FinishReason, Request
 from fallow.twin.pods import EngineFacts, PodPhase
 from tests.support.twin import a_node, a_pod, submitted
@@ -104,7 +104,7 @@ def test_a_draining_pod_finishes_what_runs() -> None:
 def test_a_model_too_large_for_its_gpus_never_opens_its_port() -> None:
     fleet = Fleet(now=0.0)
     fleet.put_node(a_node(gpus=1))
-    large = EngineFacts("org/model-70B", "chat", ModelClass.B70, Precision.BF16)
+    large = EngineFacts("org/model-70B", "chat", Precision.BF16)
     fleet.put_pod(a_pod(engine=large))
     pod = fleet.pods[PodRef("demo", "chat-0")]
     assert "does not fit" in pod.fault

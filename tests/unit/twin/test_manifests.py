@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.host import HostMeter
 from fallow.twin.manifests import PodReader, flags_of, node_from
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.pods import Division, ExporterFacts, NodeFacts, PodFacts, PodPhase
 
 READER = PodReader(lambda key: 0.25 if key == ServiceKey("demo", "chat") else 0.0)
@@ -115,18 +116,10 @@ def test_precision_comes_from_the_label_then_the_flag_then_the_name(
     assert facts.engine.precision is precision
 
 
-@pytest.mark.parametrize(
-    ("annotations", "model", "expected"),
-    [
-        ({}, "meta-llama/Llama-3.1-70B-Instruct", ModelClass.B70),
-        ({}, "Qwen/Qwen3-8B", ModelClass.B8),
-        ({"twin.fallow.dev/model-class": "70b"}, "my-model", ModelClass.B70),
-    ],
-)
-def test_the_model_class_is_annotated_or_guessed(annotations: dict[str, str], model: str, expected: ModelClass) -> None:
-    facts = read(a_manifest(annotations=annotations, args=["--model", model]))
+def test_an_annotation_says_which_model_another_is_like() -> None:
+    facts = read(a_manifest(annotations={"twin.fallow.dev/model-class": "70b"}, args=["--model", "my-model"]))
     assert facts.engine is not None
-    assert facts.engine.model_class is expected
+    assert (facts.engine.model, facts.engine.like) == ("my-model", "70b")
 
 
 def test_limits_and_sleep_mode_are_read_from_flags_and_environment() -> None:

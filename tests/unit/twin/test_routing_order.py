@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fallow.twin.physics.constants import Gpu, ModelClass, Precision
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.physics.calibrated import law_for
+from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import Engine, EngineLimits
-from fallow.twin.physics.laws import law_for
 from fallow.twin.physics.requests import Request
 from fallow.twin.rates import Piecewise
 from fallow.twin.traffic import GeneratedTraffic, Lengths
@@ -38,7 +39,7 @@ def round_robin(engines: Sequence[Engine], number: int) -> Engine:
 
 def good_tokens_per_joule(pick: Pick, rate: float) -> float:
     """Of requests whose mean gap between tokens and first token (1 s) were in time."""
-    law = law_for(Gpu.H100, ModelClass.B8, Precision.BF16, 1)
+    law = law_for(Gpu.H100, "8b", Precision.BF16, 1)
     engines = [Engine(law, EngineLimits(), now=0.0) for _ in range(REPLICAS)]
     rows = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(600, 0.9), Lengths(200, 0.9), seed=2).until(SECONDS)
     ended: list[Request] = []

@@ -1,6 +1,7 @@
 """A continuous-batching engine: queue, admission, chunked prefill, decode steps, sleep and wake.
 
-Between two events all decode steps are alike, so they are applied at once; cost grows with events, not with tokens.
+Between two events decode steps are alike for CONTEXT_STEPS, so they are applied at once; cost grows with events, not
+with tokens.
 A request is admitted when its prompt fits into the KV cache; when the cache is full the youngest gives its part back
 and is computed again later (vLLM V1's recompute preemption).
 """
@@ -13,10 +14,14 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from math import ceil
 
-from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, MAX_NUM_SEQS, Precision
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, MAX_NUM_SEQS
 from fallow.twin.physics.counters import EngineCounters
 from fallow.twin.physics.laws import Law
 from fallow.twin.physics.requests import NOT_DECODING, FinishReason, Request
+
+# So many decode steps are taken to have one context, that of their middle. A choice.
+CONTEXT_STEPS = 64
 
 
 class EngineState(StrEnum):
@@ -41,6 +46,14 @@ class _PrefillStep:
     seconds: float
     watts: float
     allotments: list[tuple[Request, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Decode steps that are alike: seconds of one where the GPU is not shared, and W per GPU."""
+
+    seconds: float
+    watts: float
 
 
 class Engine:
@@ -72,6 +85,7 @@ class Engine:
         self._kv_used = 0
         self._prefill_step: _PrefillStep | None = None
         self._decode_end: float | None = None
+        self._stretch: _Stretch | None = None
         self._finished: list[Request] = []
 
     @property
@@ -142,6 +156,7 @@ class Engine:
             self._decoding = [entry for entry in self._decoding if entry[2] is not request]
             heapify(self._decoding)
             self._kv_used -= request.prompt + generated
+        self._stretch = None
         self._end(request, FinishReason.ABORT, generated)
 
     def abort_all(self) -> None:
@@ -180,7 +195,10 @@ class Engine:
         """Of all GPUs of the replica at this moment, without the floor."""
         if self.state is not EngineState.AWAKE:
             return self._drawn(self._resting_watts(), busy=False) * self.law.tensor_parallel
-        watts = self.law.watts(self.running) if self._prefill_step is None else self._prefill_step.watts
+        if self._prefill_step is not None:
+            watts = self._prefill_step.watts
+        else:
+            watts = self._decoded().watts if self._decoding else self.law.watts(self.running)
         return self._drawn(watts, busy=self.running > 0) * self.law.tensor_parallel
 
     def _resting_watts(self) -> float:
@@ -260,6 +278,7 @@ class Engine:
                 heapify(self._decoding)
                 self._kv_used -= request.prompt + generated
                 request.kept, request.first_step = generated, NOT_DECODING
+            self._stretch = None
             request.preempted += 1
             self.counters.preempted += 1
             self._queue.appendleft(request)
@@ -275,17 +294,19 @@ class Engine:
             if budget == 0:
                 break
         prompt_tokens = sum(tokens for _, tokens in allotments)
-        decode_seconds = self._step_seconds(len(self._decoding))
-        prefill_seconds = prompt_tokens / self.law.prefill_rate / self.pace
-        seconds = decode_seconds + prefill_seconds
-        watts = (self.law.watts(self.running) * decode_seconds + self.law.prefill_watts * prefill_seconds) / seconds
+        context = self._kv_used / self.running
+        decode_seconds = self.law.step_seconds(len(self._decoding), context)
+        prefill_seconds = self.law.prefill_seconds(prompt_tokens, len(allotments))
+        joules = decode_seconds * self.law.watts(self.running, context) + prefill_seconds * self.law.prefill_watts
+        seconds = (decode_seconds + prefill_seconds) / self.pace
+        watts = joules / (decode_seconds + prefill_seconds)
         self._prefill_step = _PrefillStep(self.now + seconds, seconds, watts, allotments)
 
     def _go_on_prefilling(self, step: _PrefillStep, until: float) -> None:
         self._spend(min(step.end, until), step.watts, busy=True)
         if self.now < step.end:
             return
-        self._prefill_step = None
+        self._prefill_step = self._stretch = None
         ready: list[Request] = []
         computed = 0
         for request, tokens in step.allotments:
@@ -322,29 +343,34 @@ class Engine:
         self._end_reached()
 
     def _decode(self, until: float) -> None:
-        batch = len(self._decoding)
-        seconds = self._step_seconds(batch)
+        batch, stretch = len(self._decoding), self._decoded()
+        seconds = stretch.seconds / self.pace
         steps = min(self._decoding[0][0] - self._step, int((until - self.now) / seconds))
+        steps = min(steps, CONTEXT_STEPS - self._step % CONTEXT_STEPS)
         steps = min(steps, max((self.law.kv_tokens - self._kv_used) // batch, 1))
         if self._queue and not self.paused and self._queue[0].arrived > self.now:
             steps = min(steps, ceil((self._queue[0].arrived - self.now) / seconds))
         if steps < 1:
             self._decode_end = self.now + seconds
             return
-        self._spend(min(self.now + steps * seconds, until), self.law.watts(batch), busy=True)
+        self._spend(min(self.now + steps * seconds, until), stretch.watts, busy=True)
         self._book_decoded(steps, batch, seconds)
 
     def _go_on_decoding(self, end: float, until: float) -> None:
-        batch = len(self._decoding)
-        self._spend(min(end, until), self.law.watts(batch), busy=True)
+        stretch = self._decoded()
+        self._spend(min(end, until), stretch.watts, busy=True)
         if self.now < end:
             return
         self._decode_end = None
-        if batch:
-            self._book_decoded(1, batch, self._step_seconds(batch))
+        if self._decoding:
+            self._book_decoded(1, len(self._decoding), stretch.seconds / self.pace)
 
-    def _step_seconds(self, batch: int) -> float:
-        return self.law.step_seconds(batch) / self.pace
+    def _decoded(self) -> _Stretch:
+        if self._stretch is None:
+            batch = len(self._decoding)
+            context = self._kv_used / max(self.running, 1) + (CONTEXT_STEPS - self._step % CONTEXT_STEPS) / 2
+            self._stretch = _Stretch(self.law.step_seconds(batch, context), self.law.watts(batch, context))
+        return self._stretch
 
     def _book_decoded(self, steps: int, batch: int, seconds: float) -> None:
         self._book_work(steps * batch, steps, steps * self._kv_used + batch * steps * (steps - 1) // 2, steps * batch)
@@ -353,12 +379,14 @@ class Engine:
         self.counters.generated_tokens += steps * batch
         self.counters.itl.observe(seconds, steps * batch)
         self.counters.iterations.observe(batch, steps)
+        if self._step % CONTEXT_STEPS == 0:
+            self._stretch = None
         self._end_reached()
 
     def _book_work(self, tokens: int, steps: int, context_read: int, decoded: int) -> None:
         """FLOPs and bytes per GPU: weights once per step, the KV cache of everyone who decodes, new KV written."""
         share = 1.0 / self.law.tensor_parallel
-        read = steps * self.law.weight_bytes
+        read = steps * self.law.weight_bytes(tokens / steps)
         if decoded:
             read += context_read * self.law.model.kv_bytes
         self.counters.flops += tokens * self.law.flops_per_token * share
@@ -369,6 +397,7 @@ class Engine:
         while self._decoding and self._decoding[0][0] <= self._step:
             request = heappop(self._decoding)[2]
             self._kv_used -= request.prompt + request.output
+            self._stretch = None
             self._end(request, request.ends_with, request.output)
 
     def _end(self, request: Request, reason: FinishReason, generated: int) -> None:

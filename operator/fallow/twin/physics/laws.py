@@ -1,50 +1,21 @@
-"""What a model at a precision does on a GPU type: step time, watts, prefill rate and KV room.
+"""What a model at a precision does on a GPU type: step time and watts by batch and context, prefill rate, KV room.
 
-Measured fits where there are any, else derived from bytes, bandwidth and FLOPS; `source` says which.
+The values come from the calibration (`calibrated.law_for`); `source` says whether they were measured there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import pairwise
-from math import exp, log2
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import pow, sqrt  # noqa: A004 -- of floats, so that it gives a float
 
-from fallow.twin.physics.constants import (
-    A100_STEP_RATIO,
-    BANDWIDTH_SHARE,
-    DERIVED_POWER,
-    FP8_ON_H100,
-    GPU_MEMORY_UTILIZATION,
-    GPUS,
-    HOST_SECONDS,
-    INT4_ON_H100,
-    MEASURED_STEPS,
-    MODELS,
-    POWER_FITS,
-    PREFILL_MFU,
-    PREFILL_POWER_BATCH,
-    PREFILL_RATIO,
-    RUNTIME_OVERHEAD_BYTES,
-    TENSOR_PARALLEL_SECONDS,
-    TYPICAL_CONTEXT_TOKENS,
-    WEIGHT_BYTES,
-    WEIGHT_READ_SHARE,
-    Gpu,
-    GpuSpec,
-    ModelClass,
-    ModelSpec,
-    PowerFit,
-    Precision,
-    RatioPoint,
-    StepFit,
-)
-from fallow.twin.physics.parts import Profile, part_of
+from fallow.twin.calibration.bounds import Basis
+from fallow.twin.calibration.tasks import WEIGHT_BYTES, Precision
+from fallow.twin.physics.constants import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE, GpuSpec
+from fallow.twin.physics.models import ModelSpec
 
-
-class LawSource(StrEnum):
-    MEASURED = "measured"
-    DERIVED = "derived"
+Values = tuple[tuple[float, ...], ...]
 
 
 class DoesNotFit(ValueError):
@@ -52,21 +23,32 @@ class DoesNotFit(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """Seconds of a step and W per GPU at batches 0, 1, 2 and so on; flat beyond the last."""
+class Surface:
+    """Seconds of a step and W per GPU: a row for each batch from 1 on, a column for each mean context in tokens.
 
-    steps: tuple[float, ...]
-    watts: tuple[float, ...]
+    Linear between them and flat beyond; `usual` is the context that is meant where none is given.
+    """
 
+    batches: tuple[float, ...]
+    contexts: tuple[float, ...]
+    usual: float
+    steps: Values
+    watts: Values
 
-NO_STEP, NO_POWER = StepFit(0.0, 0.0), PowerFit(0.0, 0.0, 1.0, 0.0)
+    def at(self, values: Values, batch: float, context: float | None) -> float:
+        row, down = _place(self.batches, batch)
+        column, right = _place(self.contexts, self.usual if context is None else context)
+        first, second = values[row], values[row + 1]
+        left = first[column] + down * (second[column] - first[column])
+        return left + right * (first[column + 1] + down * (second[column + 1] - first[column + 1]) - left)
 
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """One model, precision and GPU type at one tensor parallelism; `share` of the compute of each GPU is its own.
+    """One model, precision and GPU type at one tensor parallelism.
 
-    With a `curve` it has no fits: that is where steps and watts are read.
+    A prompt takes its tokens over `prefill_rate` and `prompt_seconds` for its step, which is no replayed graph, and
+    draws `prefill_watts` per GPU. `answer`: tokens of an answer in the mix that the law was measured in.
     """
 
     gpu: GpuSpec
@@ -74,145 +56,94 @@ class Law:
     precision: Precision
     tensor_parallel: int
     prefill_rate: float
+    prefill_watts: float
+    prompt_seconds: float
+    answer: float
     kv_tokens: int
-    source: LawSource
-    step: StepFit = NO_STEP
-    power: PowerFit = NO_POWER
-    ratios: tuple[RatioPoint, ...] = ()
-    share: float = 1.0
-    curve: Curve | None = None
+    source: Basis
+    surface: Surface
 
-    def step_seconds(self, batch: float) -> float:
-        """Time of one decode step that gives every one of `batch` requests a token."""
-        if self.curve is not None:
-            return along(self.curve.steps, batch)
-        return (self.step.alpha + self.step.beta * batch) * ratio_at(self.ratios, max(batch, 1.0)).step
+    def step_seconds(self, batch: float, context: float | None = None) -> float:
+        """One decode step that gives each of `batch` requests a token; they hold `context` tokens in the mean."""
+        return self.surface.at(self.surface.steps, batch, context)
 
-    def watts(self, batch: float) -> float:
+    def watts(self, batch: float, context: float | None = None) -> float:
         """W per GPU while `batch` requests decode; batch 0 is a loaded idle engine."""
-        if batch <= 0:
-            return self.gpu.context
-        if self.curve is not None:
-            return min(along(self.curve.watts, batch), self.gpu.tdp)
-        whole = batch / self.share  # a seventh of the GPU with 8 requests works as hard as the whole with 56
-        active = self.share * power_at(self.power, whole) * ratio_at(self.ratios, whole).watts
-        return min(active, self.gpu.tdp)
+        return self.gpu.context if batch <= 0 else self.surface.at(self.surface.watts, batch, context)
 
-    @property
-    def prefill_watts(self) -> float:
-        return self.watts(PREFILL_POWER_BATCH * self.share)
+    def prefill_seconds(self, tokens: float, prompts: float) -> float:
+        """What `prompts` with `tokens` to compute add to a step."""
+        return tokens / self.prefill_rate + prompts * self.prompt_seconds
 
-    @property
-    def weight_bytes(self) -> float:
-        """Over all GPUs of the replica."""
-        return self.model.parameters * WEIGHT_BYTES[self.precision]
+    def weight_bytes(self, batch: float) -> float:
+        """Read by a step, over all GPUs: a mixture reads the experts that its batch touches, uniformly routed."""
+        shape = self.model.shape
+        touched = 1.0 - pow(1.0 - shape.touched, batch) if shape.mixture else 0.0
+        return (shape.parameters - shape.routed * (1.0 - touched)) * WEIGHT_BYTES[self.precision]
 
     @property
     def flops_per_token(self) -> float:
         """Over all GPUs; attention is left out."""
-        return 2.0 * self.model.parameters
+        return 2.0 * self.model.shape.active
 
+    def at_clock(self, share: float) -> Law:
+        """With the SM clock locked at a share of the highest, .4 to 1.
 
-def along(values: tuple[float, ...], batch: float) -> float:
-    """Linear between whole batches."""
-    batch = min(batch, len(values) - 1.0)
-    whole = min(int(batch), len(values) - 2)
-    return values[whole] + (batch - whole) * (values[whole + 1] - values[whole])
+        The part of a step that grows with the batch takes 1 / share as long, the rest hardly longer; what is drawn
+        above the context falls with the square of the clock but for STEADY_SHARE of it.
+        """
+        if not LOWEST_CLOCK <= share <= 1.0:
+            raise ValueError(f"a clock of {share:g} of the highest: write {LOWEST_CLOCK:g} to 1")
+        return self._slowed(lambda _: share)
 
+    def under_cap(self, watts: float) -> Law:
+        """With the power of each GPU capped: at every batch the highest clock that keeps to it.
 
-def power_at(fit: PowerFit, batch: float) -> float:
-    def logistic(b: float) -> float:
-        return fit.low + fit.span / (1.0 + exp(-fit.slope * (log2(b) - fit.centre)))
+        Where the lowest clock draws more than the cap, the GPU stands still for part of the time (power brake).
+        Raises ValueError for a cap that an idle engine exceeds.
+        """
+        context = self.gpu.context
+        if watts <= context:
+            raise ValueError(f"a cap of {watts:g} W is not above the {context:g} W of a loaded idle engine")
 
-    batch = max(batch, 1.0)
-    if batch >= fit.fitted_from:
-        return logistic(batch)
-    share = log2(batch) / log2(fit.fitted_from)
-    return fit.single + share * (logistic(fit.fitted_from) - fit.single)
+        def clock(drawn: float) -> float:
+            if drawn <= watts:
+                return 1.0
+            allowed = (watts - context) / (drawn - context)
+            return sqrt(max((allowed - STEADY_SHARE) / (1.0 - STEADY_SHARE), LOWEST_CLOCK**2))
 
+        return self._slowed(clock, cap=watts)
 
-def ratio_at(points: tuple[RatioPoint, ...], batch: float) -> RatioPoint:
-    """Linear in log2 of the batch, flat outside the points; without points the ratios are one."""
-    if not points:
-        return RatioPoint(batch, 1.0, 1.0)
-    if batch <= points[0].batch:
-        return points[0]
-    for left, right in pairwise(points):
-        if batch <= right.batch:
-            share = (log2(batch) - log2(left.batch)) / (log2(right.batch) - log2(left.batch))
-            return RatioPoint(
-                batch,
-                left.step + share * (right.step - left.step),
-                left.watts + share * (right.watts - left.watts),
-            )
-    return points[-1]
-
-
-def law_for(
-    gpu: Gpu, model: ModelClass, precision: Precision, tensor_parallel: int, *, part: Profile | None = None
-) -> Law:
-    """The law of a replica on whole GPUs or on MIG instances, or DoesNotFit where the weights leave no room."""
-    spec, weights = GPUS[gpu] if part is None else part_of(GPUS[gpu], part), MODELS[model]
-    fit, source = _step(spec, weights, precision, tensor_parallel, whole=part is None)
-    return Law(
-        gpu=spec,
-        model=weights,
-        precision=precision,
-        tensor_parallel=tensor_parallel,
-        step=fit,
-        power=POWER_FITS.get((gpu, model)) or DERIVED_POWER[gpu],
-        ratios=_ratios(gpu, precision),
-        prefill_rate=PREFILL_MFU
-        * spec.flops
-        * tensor_parallel
-        / (2.0 * weights.parameters)
-        * _prefill(spec, precision),
-        kv_tokens=_kv_tokens(spec, weights, precision, tensor_parallel),
-        source=source,
-        share=1.0 if part is None else part.share,
-    )
-
-
-def _step(
-    gpu: GpuSpec, model: ModelSpec, precision: Precision, tensor_parallel: int, *, whole: bool
-) -> tuple[StepFit, LawSource]:
-    measured = MEASURED_STEPS.get((gpu.name, model.name, tensor_parallel))
-    if whole and measured is not None:
-        return measured, LawSource.MEASURED if precision is Precision.BF16 else LawSource.DERIVED
-    on_h100 = MEASURED_STEPS.get((Gpu.H100, model.name, tensor_parallel))
-    if whole and gpu.name is Gpu.A100 and on_h100 is not None:
-        lighter = WEIGHT_BYTES[precision] / WEIGHT_BYTES[Precision.BF16]
-        alpha = on_h100.alpha * A100_STEP_RATIO * (1.0 - WEIGHT_READ_SHARE * (1.0 - lighter))
-        return StepFit(alpha, on_h100.beta * A100_STEP_RATIO), LawSource.DERIVED
-    # On Hopper quantised weights are expressed by ratios to BF16, so their bytes must not count twice.
-    read = Precision.BF16 if _ratios(gpu.name, precision) else precision
-    weights = model.parameters * WEIGHT_BYTES[read] / tensor_parallel
-    talking = TENSOR_PARALLEL_SECONDS if tensor_parallel > 1 else 0.0
-    cache = model.kv_bytes / tensor_parallel * TYPICAL_CONTEXT_TOKENS / gpu.bandwidth
-    compute = 2.0 * model.parameters / tensor_parallel / (PREFILL_MFU * gpu.flops)
-    alpha = weights / (BANDWIDTH_SHARE * gpu.bandwidth) + HOST_SECONDS + talking
-    return StepFit(alpha, cache + compute), LawSource.DERIVED
-
-
-def _ratios(gpu: Gpu, precision: Precision) -> tuple[RatioPoint, ...]:
-    if gpu not in {Gpu.H100, Gpu.H200}:
-        return ()
-    return {Precision.FP8: FP8_ON_H100, Precision.INT4: INT4_ON_H100}.get(precision, ())
-
-
-def _prefill(gpu: GpuSpec, precision: Precision) -> float:
-    if precision is Precision.FP8 and not gpu.fp8_units:
-        return PREFILL_RATIO[Precision.INT4]
-    return PREFILL_RATIO[precision]
-
-
-def _kv_tokens(gpu: GpuSpec, model: ModelSpec, precision: Precision, tensor_parallel: int) -> int:
-    per_gpu = gpu.memory * GPU_MEMORY_UTILIZATION - RUNTIME_OVERHEAD_BYTES
-    room = per_gpu * tensor_parallel - model.parameters * WEIGHT_BYTES[precision]
-    tokens = int(room / model.kv_bytes)
-    if tokens < 2048:
-        raise DoesNotFit(
-            f"{model.name} at {precision} does not fit on {tensor_parallel} x {gpu.name}; "
-            "use more GPUs per replica, a smaller precision or a larger GPU"
+    def _slowed(self, clock: Callable[[float], float], *, cap: float = float("inf")) -> Law:
+        """`clock`: as a share of the highest, by the watts per GPU that would be drawn at it."""
+        context, surface = self.gpu.context, self.surface
+        steps, watts = [], []
+        for old_steps, old_watts in zip(surface.steps, surface.watts, strict=True):
+            rows = [
+                _at_clock(step, alone, drawn - context, clock(drawn), cap - context)
+                for step, alone, drawn in zip(old_steps, surface.steps[0], old_watts, strict=True)
+            ]
+            steps.append(tuple(row[0] for row in rows))
+            watts.append(tuple(context + row[1] for row in rows))
+        share = clock(self.prefill_watts)
+        slower, above = _at_clock(1.0, 0.0, self.prefill_watts - context, share, cap - context)
+        return replace(
+            self,
+            prefill_rate=self.prefill_rate / slower,
+            prefill_watts=context + above,
+            prompt_seconds=self.prompt_seconds * (1.0 + SLOWED_READING * (1.0 / share - 1.0)),
+            surface=replace(surface, steps=tuple(steps), watts=tuple(watts)),
         )
-    return tokens
+
+
+def _at_clock(step: float, alone: float, above: float, share: float, cap: float) -> tuple[float, float]:
+    """Seconds of a step, of which `alone` is that of one request, and W above the context, at most `cap`."""
+    slower = alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (step - alone) / share
+    drawn = above * (STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2)
+    return slower * max(drawn / cap, 1.0), min(drawn, cap)
+
+
+def _place(nodes: tuple[float, ...], value: float) -> tuple[int, float]:
+    """The node at or below a value, and how far it is on the way to the next."""
+    index = min(max(bisect_right(nodes, value) - 1, 0), len(nodes) - 2)
+    return index, min(max((value - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0), 1.0)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.twin.physics.calibrated import Apart
+from fallow.twin.physics.constants import SLOWED_READING, STEADY_SHARE
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
 
 Array = NDArray[np.float64]
-# Of the watts above the context, what the clock does not change. Conservative: 0.2 fits as well.
-STEADY_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,26 @@ class EngineTable:
         drawn = STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2
         return replace(
             self,
-            step=alone * (1.0 + 0.1 * (1.0 / share - 1.0)) + (self.step - alone) / share,
+            step=alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (self.step - alone) / share,
             watts=self.context + (self.watts - self.context) * drawn,
             prefill_rate=self.prefill_rate * share,
             prefill_watts=self.context + (self.prefill_watts - self.context) * drawn,
         )
 
 
-def table_of(law: Law, limits: EngineLimits | None = None) -> EngineTable:
+def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | None = None) -> EngineTable:
+    """Where each running request holds `context` tokens in the mean; None: as many as where the law was measured.
+
+    What a prompt takes besides its tokens is spread over the steps, in the mix that the law was measured in.
+    """
     limits = limits or EngineLimits()
-    batches = range(limits.max_num_seqs + 1)
+    batches = np.arange(1.0, limits.max_num_seqs + 1)
+    alone = np.array([law.step_seconds(batch, context) for batch in batches])
+    step, watts = with_prompts(batches, alone, np.array([law.watts(batch, context) for batch in batches]), law)
     gpus = law.tensor_parallel
     return EngineTable(
-        step=np.array([law.step_seconds(max(batch, 1)) for batch in batches]),
-        watts=np.array([law.watts(batch) * gpus for batch in batches]),
+        step=np.concatenate((step[:1], step)),
+        watts=np.concatenate(([law.gpu.context], watts)) * gpus,
         prefill_rate=law.prefill_rate,
         prefill_watts=law.prefill_watts * gpus,
         slots=limits.max_num_seqs,
@@ -74,3 +80,9 @@ def table_of(law: Law, limits: EngineLimits | None = None) -> EngineTable:
         bare=law.gpu.bare * gpus,
         loading=law.gpu.loading * gpus,
     )
+
+
+def with_prompts(batches: Array, step: Array, watts: Array, law: Law | Apart) -> tuple[Array, Array]:
+    """Steps, and W per GPU, with what a prompt takes besides its tokens: a table has no place of its own for it."""
+    prompts = batches / law.answer * law.prompt_seconds
+    return step + prompts, (step * watts + prompts * law.prefill_watts) / (step + prompts)
