@@ -1,4 +1,4 @@
-"""The idle break-even, with the paper's inputs and with a load that was measured."""
+"""Loads: how long, at what energy, and the idle break-even with the paper's inputs and a load that was measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import csv
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fallow.domain.units import Seconds, Watts
-from fallow.twin.physics.loading import added_energy, break_even, paper_break_even
+from fallow.twin.physics.constants import GPUS, Gpu
+from fallow.twin.physics.loading import (
+    added_energy,
+    break_even,
+    load_energy,
+    load_seconds,
+    load_watts,
+    paper_break_even,
+    spread,
+)
 
 MEASURED = Path(__file__).parents[4] / "shared/data/energy/h100_cold_start_qwen2.5-7b.csv"
-BARE, PARKING = Watts(71.8), Watts(49.9)
+PARKING = Watts(49.9)
+# From the start of the process until the weights were in, s.
+LOADED = 29.7
 
 
 @pytest.mark.parametrize(
@@ -27,9 +40,43 @@ def test_a_measured_load_is_worth_a_few_seconds_of_idling() -> None:
     if not MEASURED.exists():
         pytest.skip(f"the measured load is not there: {MEASURED.name} of gpu-parking-tax")
     with MEASURED.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    column = next(name for name in rows[0] if "power" in name.lower() or name.lower().endswith("_w"))
-    samples = [Watts(float(row[column])) for row in rows]
-    found = break_even(added_energy(samples, Seconds(1), BARE), PARKING)
+        rows = [(float(row["t_s"]), float(row["power_w"])) for row in csv.DictReader(file)]
+    every = Seconds((rows[-1][0] - rows[0][0]) / (len(rows) - 1))
+    samples = [Watts(watts) for at, watts in rows if at <= LOADED]
+    found = break_even(added_energy(samples, every, Watts(rows[0][1])), PARKING)
 
-    assert 2 < found < 15
+    assert found == pytest.approx(6, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("billions", "lowest", "highest"), [(7.6, 30, 60), (70.6, 100, 135)], ids=["7B, warm image", "70B, llm-d's warm"]
+)
+def test_a_load_takes_as_long_as_was_reported(billions: float, lowest: float, highest: float) -> None:
+    assert lowest <= load_seconds(2e9 * billions) <= highest
+
+
+def test_what_is_there_already_need_not_be_done() -> None:
+    everything = load_seconds(16e9, image_there=False)
+
+    assert everything == pytest.approx(30 + 20 + 8 + 15)
+    assert load_seconds(16e9, image_there=False, compiled=True) == everything - 10
+    assert load_seconds(16e9) == everything - 30
+    assert load_seconds(16e9, read_rate=8e9) == load_seconds(16e9) - 6
+
+
+@given(deviate=st.floats(-4, 4))
+def test_starts_lie_around_their_median(deviate: float) -> None:
+    longer, shorter = spread(Seconds(40), abs(deviate)), spread(Seconds(40), -abs(deviate))
+
+    assert shorter <= 40 <= longer
+    assert shorter * longer == pytest.approx(1600)
+
+
+@pytest.mark.parametrize("gpu", list(Gpu))
+def test_a_load_draws_between_its_context_and_the_papers_assumption(gpu: Gpu) -> None:
+    watts, added = load_watts(GPUS[gpu]), load_energy(GPUS[gpu], Seconds(60), gpus=2)
+
+    assert watts.low.value == GPUS[gpu].context
+    assert watts.high.value < GPUS[gpu].tdp
+    assert added.best.value == pytest.approx(2 * 60 * (watts.best.value - GPUS[gpu].bare))
+    assert added.low.value > 0

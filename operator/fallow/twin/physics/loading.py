@@ -7,8 +7,53 @@ is the time after which releasing pays (docs/methodology.md, break-even).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 
+from fallow.domain.figures import Figure
 from fallow.domain.units import Joules, Seconds, Watts, energy
+from fallow.twin.physics.constants import GPUS, Gpu, GpuSpec
+
+# Processes, CUDA contexts and graphs of vLLM, s: 20.3 for 3B of which weights are a tenth (v0.10.1, arXiv 2606.07362).
+ENGINE_SECONDS = 20.0
+# Compiling, s: 11-21 when it never ran on the node, 3-6 from its cache (the same).
+COMPILE_SECONDS, CACHED_COMPILE_SECONDS = 15.0, 5.0
+# Weights come in at 2 GB/s, a network volume or a local disk; an image of 10 GB at 0.3 GB/s. Assumed.
+READ_RATE = 2e9
+PULL_SECONDS = 30.0
+# Of ln seconds from start to start; more than fourfold between versions of an engine. Assumed.
+SIGMA = 0.3
+# The highest power that was assumed while loading, of the design power: 300 of 700 W (arXiv 2605.23918).
+HIGHEST_SHARE = 300.0 / GPUS[Gpu.H100].tdp
+
+
+def load_seconds(
+    weight_bytes: float, *, read_rate: float = READ_RATE, compiled: bool = False, image_there: bool = True
+) -> Seconds:
+    """Median from the container's start to ready; from being placed where the image is not there.
+
+    `compiled`: the same model ran on the node before. All GPUs of a replica read over the same way.
+    """
+    pull = 0.0 if image_there else PULL_SECONDS
+    compiling = CACHED_COMPILE_SECONDS if compiled else COMPILE_SECONDS
+    return Seconds(pull + ENGINE_SECONDS + weight_bytes / read_rate + compiling)
+
+
+def spread(median: Seconds, deviate: float) -> Seconds:
+    """One start: lognormal, `deviate` is drawn from the standard normal distribution."""
+    return Seconds(median * exp(SIGMA * deviate))
+
+
+def load_watts(gpu: GpuSpec) -> Figure[Watts]:
+    """Mean of one GPU while it loads: as loaded and idle; assumed; the paper's 300 W on H100."""
+    high = max(HIGHEST_SHARE * gpu.tdp, gpu.loading)
+    return Figure(Watts(gpu.context), Watts(gpu.loading), Watts(high))
+
+
+def load_energy(gpu: GpuSpec, seconds: Seconds, *, gpus: int = 1) -> Figure[Joules]:
+    """What a load adds to empty GPUs, which would have drawn their bare watts."""
+    watts, bare = load_watts(gpu), Watts(gpu.bare)
+    low, best, high = (energy(one - bare, seconds) * gpus for one in (watts.low, watts.best, watts.high))
+    return Figure(low, best, high)
 
 
 def paper_break_even(load: Watts, seconds: Seconds, parking: Watts) -> Seconds:
