@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -72,7 +73,7 @@ def test_a_missed_objective_is_marked_and_explained() -> None:
 
 def test_replicas_are_told_by_mean_and_most() -> None:
     over = series(1)
-    most = max(sum(values[:, 0] for values in over.ready.values()))
+    most = float(np.sum(list(over.ready.values()), axis=0).max())
     row = next(line for line in printed([outcome("fallow", over=over)]).splitlines()[4:] if line.startswith("fallow "))
 
     assert f" {most:.3g} " in row

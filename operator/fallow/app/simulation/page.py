@@ -26,6 +26,8 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
     """The first outcome is the one that is told of; the others are what it is compared with."""
     rows = [totals(outcome, about) for outcome in outcomes]
     own = outcomes[0]
+    bars = [_bar(outcome, row, rows, about) for outcome, row in zip(outcomes, rows, strict=True)]
+    kept = rows[0]["keeps_objectives"] and not bars[0]["missed"]
     shown = range(min(len(own.services), MOST_SERVICES))
     most = min(MOST_STRETCHES, ALL_STRETCHES // max(1, len(shown) * len(outcomes)))
     time = times(float(own.series.times[-1])) if len(own.series.times) else ()
@@ -42,17 +44,16 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         own=own,
         rows=rows,
         first=rows[0],
-        verdicts=[_verdict(rows[0], row) for row in rows[1:]],
-        bars=[_bar(outcome, row, rows, about) for outcome, row in zip(outcomes, rows, strict=True)],
+        verdicts=[_verdict(rows[0], row, kept=kept) for row in rows[1:]],
+        bars=bars,
         limits=_limits(rows, about),
-        outcomes=outcomes,
         services=[_service(outcomes, index, most, about) for index in shown],
         variants=_variants(outcomes),
         left_out=len(own.services) - len(shown),
         times=time,
         rules=rules(time[1:]),
         decisions=[_decision(one) for one in chosen(own.decisions, MOST_DECISIONS)],
-        actions=_actions(own.decisions),
+        actions=Counter(one.action for one in own.decisions).most_common(),
     )
 
 
@@ -60,20 +61,20 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _verdict(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Against one other: energy in a few words, what that comes to, and whether it counts as saved."""
+def _verdict(own: Mapping[str, Any], other: Mapping[str, Any], *, kept: bool) -> dict[str, Any]:
+    """Against one other: energy in a few words and what that comes to; saved only where every objective was `kept`."""
     less = other["energy_kwh"] - own["energy_kwh"]
     part = abs(less) / other["energy_kwh"] if other["energy_kwh"] else 0.0
     units = {"energy_kwh": "kWh", "carbon_kg": "kg CO2e", "cost": own["currency"]}
     return {
         "other": other,
         "words": f"{part:.0%} {'less' if less >= 0 else 'more'} energy",
-        "amounts": ", ".join(
+        "amounts": [
             _signed(own[name] - other[name], unit)
             for name, unit in units.items()
             if own[name] is not None and other[name] is not None
-        ),
-        "saves": less > 0 and own["keeps_objectives"],
+        ],
+        "saves": less > 0 and kept,
     }
 
 
@@ -99,7 +100,8 @@ def _bar(outcome: Outcome, row: Mapping[str, Any], rows: Sequence[Mapping[str, A
         width = joules / 3.6e6 / reach * 100
         parts.append({"name": name, "at": at, "width": width, "kwh": joules / 3.6e6})
         at += width
-    return {"row": row, "parts": parts, "width": at}
+    missed = [f"{one.service} ({_share(one.attainment)})" for one in outcome.services if not _kept(one, about)["keeps"]]
+    return {"row": row, "parts": parts, "width": at, "missed": missed}
 
 
 def _limits(rows: Sequence[Mapping[str, Any]], about: About) -> list[Mark]:
@@ -179,11 +181,3 @@ def _decision(one: Decided) -> dict[str, str]:
         "lever": one.lever or "-",
         "message": one.message or one.reason or "-",
     }
-
-
-def _actions(decisions: Sequence[Decided]) -> dict[str, list[tuple[str, int]]]:
-    """How often each action was taken, by service."""
-    counts: dict[str, Counter[str]] = {}
-    for one in decisions:
-        counts.setdefault(str(one.service), Counter())[one.action] += 1
-    return {name: counts[name].most_common() for name in sorted(counts)}
