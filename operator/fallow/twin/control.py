@@ -11,6 +11,7 @@ from aiohttp import web
 
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.faults import FaultError, Faults
+from fallow.twin.incidents import KEYS, Incidents
 from fallow.twin.scenario import ScenarioError, traffic_from
 from fallow.twin.state import account, describe
 from fallow.twin.traces import as_csv
@@ -25,6 +26,10 @@ class Control:
     faults: Faults
     folder: Path
     traffic: dict[ServiceKey, Mapping[str, Any]] = field(default_factory=dict)
+    incidents: Incidents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.incidents = Incidents(self.world)
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -70,21 +75,25 @@ class Control:
         return web.json_response({"reset": count}) if count else refused(f"no {what} {who!r} here")
 
     async def _get_faults(self, _: web.Request) -> web.Response:
-        return web.json_response(self.faults.as_json())
+        return web.json_response(self.faults.as_json() | self.incidents.as_json())
 
     async def _post_faults(self, request: web.Request) -> web.Response:
         try:
             body = await request.json()
             if not isinstance(body, Mapping):
                 raise FaultError("write a JSON object")
-            self.faults.set(body)
+            shown = {family: entry for family, entry in body.items() if family not in KEYS}
+            if shown or not body:
+                self.faults.set(shown)
+            self.incidents.set({family: entry for family, entry in body.items() if family in KEYS})
         except ValueError as error:
             return refused(str(error))
-        return web.json_response(self.faults.as_json())
+        return await self._get_faults(request)
 
-    async def _delete_faults(self, _: web.Request) -> web.Response:
+    async def _delete_faults(self, request: web.Request) -> web.Response:
         self.faults.clear()
-        return web.json_response(self.faults.as_json())
+        self.incidents.clear()
+        return await self._get_faults(request)
 
     async def _get_traffic(self, _: web.Request) -> web.Response:
         return web.json_response(

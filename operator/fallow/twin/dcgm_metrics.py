@@ -12,7 +12,7 @@ from math import nan
 
 from fallow.domain.readings import PodRef
 from fallow.twin.exposition import escaped
-from fallow.twin.gpu import GpuDevice, GpuSample, Place, PlaceSample
+from fallow.twin.gpu import XID_MESSAGES, GpuDevice, GpuSample, Place, PlaceSample
 from fallow.twin.physics.constants import GpuSpec
 from fallow.twin.pods import ExporterFacts
 
@@ -52,7 +52,7 @@ class Field:
     explanation: str
     read: Callable[[Row], float]
     whole: bool = True
-    extra: tuple[tuple[str, str], ...] = ()
+    more: Callable[[Row], tuple[tuple[str, str], ...]] = lambda _: ()
     of_instances: bool = True
 
 
@@ -85,8 +85,8 @@ FIELDS: tuple[Field, ...] = (
         "DCGM_FI_DEV_XID_ERRORS",
         "gauge",
         "Value of the last XID error encountered.",
-        lambda _: 0,
-        extra=(("err_code", "0"), ("err_msg", "No Error")),
+        lambda row: row.gpu.xid,
+        more=lambda row: (("err_code", str(row.gpu.xid)), ("err_msg", XID_MESSAGES[row.gpu.xid])),
     ),
     Field(
         "DCGM_FI_DEV_FB_FREE",
@@ -143,7 +143,7 @@ def dcgm_metrics(
             continue
         lines.append(f"# HELP {field.name} {field.explanation}\n# TYPE {field.name} {field.kind}\n")
         for row, device, workload in known:
-            attributes = "".join(f",{text}" for text in _texts(sorted((*field.extra, *workload))))
+            attributes = "".join(f",{text}" for text in _texts(sorted((*field.more(row), *workload))))
             lines.append(f"{field.name}{{{device}{attributes}}} {_number(nan if broken else field.read(row), field)}\n")
     return "".join(lines)
 

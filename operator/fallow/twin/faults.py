@@ -83,7 +83,8 @@ class Faults:
         """{"dcgm": {"node": ..., "mode": ...}, "vllm": {"pod": ..., "mode": ...}}; mode "none" clears one."""
         unknown = set(body) - set(FAMILIES)
         if unknown or not body:
-            raise FaultError(f'write "dcgm", "host" or "vllm", not {sorted(unknown) or "nothing"}')
+            known = '"dcgm", "host", "vllm", "engine", "gpu" or "node"'
+            raise FaultError(f"write {known}, not {sorted(unknown) or 'nothing'}")
         for family, entry in body.items():
             key = FAMILIES[family].key
             if not isinstance(entry, Mapping) or set(entry) != {key, "mode"}:

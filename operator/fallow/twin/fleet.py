@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.gpu import BARE_BYTES, CONTEXT_BYTES, GpuDevice, Place, Work
+from fallow.twin.gpu import BARE_BYTES, CONTEXT_BYTES, FATAL_XIDS, XID_MESSAGES, GpuDevice, Place, Work
 from fallow.twin.host import Host
 from fallow.twin.physics.calibrated import law_for
 from fallow.twin.physics.constants import GPUS
 from fallow.twin.physics.engine import Engine
-from fallow.twin.physics.laws import DoesNotFit
+from fallow.twin.physics.laws import DoesNotFit, Law
+from fallow.twin.physics.loading import load_seconds
 from fallow.twin.physics.requests import Request
-from fallow.twin.pods import NodeFacts, PodFacts, PodPhase
+from fallow.twin.pods import EngineFacts, NodeFacts, PodFacts, PodPhase
 from fallow.twin.simulated import Energy, PodAccount, SimulatedPod
 
 # Accounts of pods that are gone; a demo that runs for weeks must not grow without end.
@@ -118,17 +119,63 @@ class Fleet:
         for place in pod.places:
             place.release()
         self.gone.append(pod.account())
-        lost: list[Request] = []
-        if pod.engine is not None:
-            pod.engine.abort_all()
-            lost = pod.engine.take_finished()
+        lost = pod.end_engine()
         self._place()
         return lost
+
+    def crash(self, ref: PodRef) -> list[Request]:
+        """The engine dies and its container starts again; gives the requests that died."""
+        pod = self.pods.get(ref)
+        return [] if pod is None else self._stop(pod, "")
+
+    def fail_gpu(self, uuid: str, xid: int) -> list[Request]:
+        """Engines on it die; after a fatal XID they come back when it is reset (0). Gives the requests that died."""
+        lost: list[Request] = []
+        for gpu in self.gpus():
+            if gpu.uuid == uuid:
+                gpu.xid = xid
+                why = f"XID {xid}: {XID_MESSAGES[xid]}" if xid in FATAL_XIDS else ""
+                for pod in self._holders(gpu):
+                    lost.extend(self._stop(pod, why))
+        return lost
+
+    def lose_node(self, name: str, *, lost: bool) -> list[Request]:
+        """It loses its power, or comes back with counters at zero; gives the requests that died."""
+        gpus, host = self.gpus_of(name), self.hosts[name]
+        host.dark = lost
+        for gpu in gpus:
+            gpu.dark = lost
+            if not lost:
+                gpu.reset_counter()
+        if not lost:
+            host.reset()
+        pods = [pod for pod in self.pods.values() if pod.facts.node == name]
+        return [request for pod in pods for request in self._stop(pod, f"node {name} is lost" if lost else "")]
+
+    def _stop(self, pod: SimulatedPod, why: str) -> list[Request]:
+        """Its engine dies; without a reason to stay away the container starts again and loads."""
+        ran = pod.engine is not None or pod.loaded_at is not None or pod.stopped
+        pod.loaded_at, pod.stopped = None, ran and bool(why)
+        pod.fault = why or pod.fault
+        lost = pod.end_engine()
+        if ran and not why and pod.facts.engine is not None:
+            pod.fault = ""
+            seconds = pod.facts.load_seconds
+            if seconds is None:
+                seconds = load_seconds(self._law(pod, pod.facts.engine).weights, compiled=True)
+            pod.loaded_at = self.now + seconds
+        return lost
+
+    def _holders(self, gpu: GpuDevice) -> list[SimulatedPod]:
+        return [self.pods[ref] for ref in gpu.holders]
 
     def advance(self, until: float) -> None:
         seconds = until - self.now
         if seconds <= 0:
             return
+        for pod in self.pods.values():
+            if pod.loaded_at is not None and pod.loaded_at <= self.now and pod.facts.phase is PodPhase.READY:
+                self._start_engine(pod)
         busy = {node: sum(gpu.busy_seconds for gpu in gpus) for node, gpus in self._gpus.items()}
         for gpu in self.gpus():
             if gpu.in_turns:
@@ -188,19 +235,27 @@ class Fleet:
 
     def _start_engine(self, pod: SimulatedPod) -> None:
         facts = pod.facts.engine
-        node = self.nodes.get(pod.facts.node)
-        if facts is None or node is None or not pod.places:
+        loads = pod.loaded_at is not None and self.now < pod.loaded_at
+        if facts is None or pod.facts.node not in self.nodes or not pod.places or loads:
             return
         first = pod.places[0]
+        if not all(gpu.usable for gpu in pod.gpus):
+            pod.fault, pod.stopped = "its GPUs are of no use", True
+            return
         try:
-            law = law_for(node.gpu, facts.like or facts.model, facts.precision, len(pod.places), part=first.profile)
+            law = self._law(pod, facts)
         except DoesNotFit as error:
             pod.fault = str(error)
             return
+        pod.loaded_at = None
         floor = first.spec.context if first.gpu.in_turns else 0.0
         pod.engine = Engine(law, facts.limits, now=self.now, floor_watts=floor)
         pod.ready_at = self.now
         self._mark(pod)
+
+    def _law(self, pod: SimulatedPod, facts: EngineFacts) -> Law:
+        gpu, part = self.nodes[pod.facts.node].gpu, pod.places[0].profile
+        return law_for(gpu, facts.like or facts.model, facts.precision, len(pod.places), part=part)
 
     def _mark(self, pod: SimulatedPod) -> None:
         has_context = pod.facts.phase is not PodPhase.PULLING

@@ -16,6 +16,14 @@ BARE_BYTES = 4.0 * 2**20
 CONTEXT_BYTES = 1.5 * GIB
 # The driver numbers instances by size, on A100 and H100 alike: 7g is 0, 4g and 3g from 1, 2g from 3, 1g from 7.
 _FIRST_INSTANCE = {7: 0, 4: 1, 3: 1, 2: 3, 1: 7}
+# As dcgm-exporter words them (NVIDIA's list of XID errors). After the fatal ones a GPU is of no use until it is reset.
+XID_MESSAGES = {
+    0: "No Error",
+    31: "GPU memory page fault",
+    48: "Double Bit ECC Error",
+    79: "GPU has fallen off the bus",
+}
+FATAL_XIDS = frozenset({48, 79})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class Place:
 
         A place of its own has none: there the pod's own watts begin at zero.
         """
-        if not self.gpu.in_turns:
+        if not self.gpu.in_turns or self.gpu.dark:
             return 0.0
         spec, alive = self.gpu.spec, sum(1 for place in self.gpu.places if place.has_context)
         held = sum(1 for place in self.gpu.places if place.holder is not None)
@@ -135,12 +143,19 @@ class GpuDevice:
         self.places = _places(self, division)
         # How many times its time is asked for, at least one: in turns everyone gets this fraction of it.
         self.crowd = 1.0
+        self.xid = 0
+        # Without power, as all of a node that is lost.
+        self.dark = False
         # A driver that has been up for a while: a reader that took the first sample for energy used would stand out.
         self._earlier = 0.0 if fresh else int(sha256(self.uuid.encode()).hexdigest()[:8], 16) / 40.0
         self._total = Work()
         self._sampled = Work()
         self._sampled_at = now
         self.sample = self._take(now, spec.bare)
+
+    @property
+    def usable(self) -> bool:
+        return not self.dark and self.xid not in FATAL_XIDS
 
     @property
     def mig(self) -> bool:
@@ -158,6 +173,8 @@ class GpuDevice:
     @property
     def unheld_watts(self) -> float:
         """What the parts draw that nobody holds; slices that belong to no instance among them."""
+        if self.dark:
+            return 0.0
         if self.in_turns:
             return 0.0 if self.holders else self.spec.bare
         held = sum(place.share for place in self.places if place.holder is not None)
@@ -180,6 +197,7 @@ class GpuDevice:
     def reset_counter(self) -> None:
         """The driver was loaded again."""
         self._earlier = -self._total.joules
+        self.xid = 0
 
     def book(self, work: Work, *, share: float = 1.0) -> None:
         self._total.add(work, share=share)

@@ -37,6 +37,7 @@ class Host:
 
     def __init__(self, node: str, *, fresh: bool = False) -> None:
         self.joules = 0.0
+        self.dark = False
         self._package = 0.0
         self._dram = 0.0
         seed = int(sha256(f"host of {node}".encode()).hexdigest()[:8], 16)
@@ -67,6 +68,8 @@ class Host:
         package = PACKAGES * PACKAGE_IDLE_WATTS
         package += PACKAGE_WATTS_PER_BUSY_GPU * busy + PACKAGE_WATTS_PER_LOADING_GPU * loading
         dram = DRAM_IDLE_WATTS + DRAM_WATTS_PER_BUSY_GPU * busy
+        if self.dark:
+            package = dram = 0.0
         self._watts = package + dram
         self._package += package * seconds
         self._dram += dram * seconds

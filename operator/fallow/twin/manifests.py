@@ -39,7 +39,8 @@ SERVICE_LABEL = "fallow.dev/service"
 VARIANT_LABEL = "fallow.dev/variant"
 PRECISION_LABEL = "fallow.dev/precision"
 # Annotations of the twin. On pods: the engine inside a pod of others, the model it is like, how many clients of the
-# twin's own ask it, what any other GPU pod does, or its watts. On nodes: how dcgm-exporter was started, host meters.
+# twin's own ask it, how long it loads when it starts again, what any other GPU pod does, or its watts. On nodes: how
+# dcgm-exporter was started, host meters.
 ENGINE = "twin.fallow.dev/engine"
 SERVICE = "twin.fallow.dev/service"
 MODEL_CLASS = "twin.fallow.dev/model-class"
@@ -47,6 +48,7 @@ WATTS = "twin.fallow.dev/watts"
 ACTIVITY = "twin.fallow.dev/activity"
 BEHAVIOUR = "twin.fallow.dev/behaviour"
 CLIENTS = "twin.fallow.dev/clients"
+LOAD_SECONDS = "twin.fallow.dev/load-seconds"
 VIRTUAL_GPUS = "twin.fallow.dev/virtual-gpus"
 RESOURCE_NAMES = "twin.fallow.dev/nvidia-resource-names"
 KUBERNETES = "twin.fallow.dev/kubernetes"
@@ -167,6 +169,7 @@ class PodReader:
             activity=min(max(_amount(annotations.get(ACTIVITY)) or 0.0, 0.0), 1.0),
             resource=resource,
             behaviour=None if is_engine else behaviour,
+            load_seconds=_amount(annotations.get(LOAD_SECONDS)),
         )
 
     def _engine(

@@ -49,7 +49,8 @@ class EngineFacts:
 class PodFacts:
     """`engine` is None for a GPU pod that is no vLLM: it behaves, or draws `watts` per GPU (None: context watts).
 
-    `gpus` is how many places it asks for of the kind that `resource` names.
+    `gpus` is how many places it asks for of the kind that `resource` names; `load_seconds`: when its container starts
+    again, None: by the size of its model.
     """
 
     ref: PodRef
@@ -66,6 +67,7 @@ class PodFacts:
     activity: float = 0.0
     resource: str = GPU_RESOURCE
     behaviour: Behaviour | None = None
+    load_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

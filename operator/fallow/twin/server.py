@@ -141,8 +141,9 @@ class Endpoints:
         return handle
 
     def _asked_node(self, request: web.Request) -> NodeFacts | None:
-        address = own_address(request)
-        return next((node for node in self.world.fleet.nodes.values() if node.address == address), None)
+        address, fleet = own_address(request), self.world.fleet
+        node = next((node for node in fleet.nodes.values() if node.address == address), None)
+        return None if node is None or fleet.hosts[node.name].dark else node
 
     def _metered_node(self, request: web.Request) -> NodeFacts | None:
         """The node whose dcgm-exporter was asked and is up."""

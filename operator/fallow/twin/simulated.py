@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 from fallow.domain.readings import PodRef
 from fallow.domain.workloads import ServiceKey
@@ -10,6 +10,7 @@ from fallow.twin.behaviours import Draw, drawn
 from fallow.twin.gpu import CONTEXT_BYTES, GpuDevice, Place, Work
 from fallow.twin.physics.constants import GPU_MEMORY_UTILIZATION
 from fallow.twin.physics.engine import Engine, EngineState
+from fallow.twin.physics.requests import Request
 from fallow.twin.pods import PodFacts, PodPhase
 
 
@@ -35,13 +36,16 @@ class Energy:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What an engine counted over its life."""
+    """What engines counted over their lives."""
 
     prompt_tokens: int = 0
     cached_prompt_tokens: int = 0
     generated_tokens: int = 0
     iterations: int = 0
     requests: int = 0
+
+    def plus(self, other: Served) -> Served:
+        return Served(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class PodAccount:
 
 @dataclass(slots=True, eq=False)
 class SimulatedPod:
+    """`loaded_at`: when a container that started again will be ready, `stopped`: it cannot start again, by its `fault`.
+
+    `before`: what its earlier engines served.
+    """
+
     facts: PodFacts
     created: float
     places: list[Place] = field(default_factory=list)
@@ -66,6 +75,9 @@ class SimulatedPod:
     energy: Energy = field(default_factory=Energy)
     ready_at: float | None = None
     fault: str = ""
+    loaded_at: float | None = None
+    stopped: bool = False
+    before: Served = field(default_factory=Served)
 
     @property
     def gpus(self) -> list[GpuDevice]:
@@ -83,20 +95,31 @@ class SimulatedPod:
 
     @property
     def loading(self) -> bool:
-        return self.facts.phase is PodPhase.LOADING and self.facts.engine is not None
+        loads = self.facts.phase is PodPhase.LOADING or self.loaded_at is not None
+        return loads and self.facts.engine is not None
 
     @property
     def served(self) -> Served:
         if self.engine is None:
-            return Served()
+            return self.before
         counters = self.engine.counters
-        return Served(
+        own = Served(
             counters.prompt_tokens,
             counters.cached_tokens,
             counters.generated_tokens,
             counters.iterations.count,
             sum(counters.finished.values()),
         )
+        return self.before.plus(own)
+
+    def end_engine(self) -> list[Request]:
+        """The process dies; gives the requests that died with it."""
+        if self.engine is None:
+            return []
+        self.engine.abort_all()
+        self.before = self.served
+        lost, self.engine = self.engine.take_finished(), None
+        return lost
 
     def account(self) -> PodAccount:
         facts = self.facts
@@ -107,7 +130,7 @@ class SimulatedPod:
     def demand(self, at: float) -> float:
         """The share of a GPU's time that the pod asks for."""
         if self.engine is not None:
-            return 1.0 if self.engine.in_flight and not self.engine.asleep else 0.0
+            return 1.0 if self.engine.in_flight and not (self.engine.asleep or self.engine.hung) else 0.0
         return max((self._draw(place, at).busy for place in self.places), default=0.0)
 
     def watts(self, now: float) -> float:
@@ -163,6 +186,8 @@ class SimulatedPod:
     def _draw(self, place: Place, at: float) -> Draw:
         """What a pod without a running engine draws."""
         spec, facts = place.spec, self.facts
+        if not place.gpu.usable:
+            return Draw(0.0 if place.gpu.dark else spec.bare, memory=0.0)
         if facts.phase in {PodPhase.PULLING, PodPhase.DRAINING}:
             return Draw(spec.bare, memory=0.0)
         if facts.engine is not None and not self.fault:
@@ -175,7 +200,7 @@ class SimulatedPod:
     def _add(self, joules: float, *, busy: bool) -> None:
         if self.facts.phase is PodPhase.PULLING:
             self.energy.pulling += joules
-        elif self.facts.phase is PodPhase.LOADING:
+        elif self.facts.phase is PodPhase.LOADING or self.loaded_at is not None:
             self.energy.loading += joules
         elif busy:
             self.energy.active += joules

@@ -72,6 +72,20 @@ class World:
     def remove_pod(self, ref: PodRef) -> None:
         self._book(self.fleet.remove_pod(ref))
 
+    def crash(self, ref: PodRef) -> None:
+        self._book(self.fleet.crash(ref))
+
+    def hang(self, ref: PodRef, *, hung: bool) -> None:
+        pod = self.fleet.pods.get(ref)
+        if pod is not None and pod.engine is not None:
+            pod.engine.hung = hung
+
+    def fail_gpu(self, uuid: str, xid: int) -> None:
+        self._book(self.fleet.fail_gpu(uuid, xid))
+
+    def lose_node(self, name: str, *, lost: bool) -> None:
+        self._book(self.fleet.lose_node(name, lost=lost))
+
     def ask_service(self, key: ServiceKey, request: Request) -> None:
         """A request from outside, through the service's gateway."""
         request.service = key

@@ -165,3 +165,19 @@ async def test_wrong_traffic_is_refused(rig: Rig, body: object, message: str) ->
 async def test_a_trace_of_an_unknown_service_is_refused(rig: Rig) -> None:
     async with rig.client.get(rig.controls("/trace?namespace=demo&service=gone")) as answer:
         assert answer.status == 400
+
+
+async def test_incidents_happen_to_the_engine_itself(rig: Rig) -> None:
+    status, shown = await rig.post(rig.controls("/faults"), {"engine": {"pod": "demo/chat-0", "mode": "hang"}})
+    assert (status, shown["engine"]) == (200, {"demo/chat-0": "hang"})
+    await rig.post(rig.controls("/faults"), {"engine": {"pod": "demo/chat-0", "mode": "crash"}})
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await rig.text(rig.vllm("/metrics"))
+    await rig.post(rig.controls("/faults"), {"node": {"node": "gpu-1", "mode": "lost"}})
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await rig.text(rig.dcgm("/metrics"))
+    async with rig.client.delete(rig.controls("/faults")) as answer:
+        assert "node" not in await answer.json()
+    assert "DCGM_FI_DEV_XID_ERRORS" in await rig.text(rig.dcgm("/metrics"))
+    status, shown = await rig.post(rig.controls("/faults"), {"gpu": {"gpu": "GPU-none", "mode": "79"}})
+    assert (status, shown["error"]) == (400, "no gpu 'GPU-none' here")

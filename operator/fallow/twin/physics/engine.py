@@ -60,7 +60,8 @@ class Engine:
     """Moves only by `advance`. Energy is for all GPUs of the replica, integrated step by step.
 
     `pace` is the share of time that the engine gets of a GPU it shares in turns: its steps take longer by it, and it
-    draws for its own turns only. `floor_watts` per GPU are booked elsewhere and left out of its energy.
+    draws for its own turns only. `floor_watts` per GPU are booked elsewhere and left out of its energy. While it is
+    `hung` nothing moves and requests wait.
     """
 
     def __init__(self, law: Law, limits: EngineLimits, *, now: float, floor_watts: float = 0.0) -> None:
@@ -75,6 +76,7 @@ class Engine:
         self.state = EngineState.AWAKE
         self.sleep_level = 0
         self.paused = False
+        self.hung = False
         self._awake_at = 0.0
         self._sleep_began = 0.0
         self._queue: deque[Request] = deque()
@@ -193,7 +195,7 @@ class Engine:
 
     def watts(self) -> float:
         """Of all GPUs of the replica at this moment, without the floor."""
-        if self.state is not EngineState.AWAKE:
+        if self.hung or self.state is not EngineState.AWAKE:
             return self._drawn(self._resting_watts(), busy=False) * self.law.tensor_parallel
         if self._prefill_step is not None:
             watts = self._prefill_step.watts
@@ -202,7 +204,7 @@ class Engine:
         return self._drawn(watts, busy=self.running > 0) * self.law.tensor_parallel
 
     def _resting_watts(self) -> float:
-        return self.law.gpu.loading if self.state is EngineState.WAKING else self.law.gpu.context
+        return self.law.gpu.loading if self.state is EngineState.WAKING and not self.hung else self.law.gpu.context
 
     def _drawn(self, watts: float, *, busy: bool) -> float:
         """Per GPU; between its turns an engine leaves the GPU to others."""
@@ -212,7 +214,9 @@ class Engine:
     def advance(self, until: float) -> None:
         """Lives until then; a step that would end later stays under way, its energy booked up to now."""
         while self.now < until:
-            if self._prefill_step is not None:
+            if self.hung:
+                self._hang(until)
+            elif self._prefill_step is not None:
                 self._go_on_prefilling(self._prefill_step, until)
             elif self._decode_end is not None:
                 self._go_on_decoding(self._decode_end, until)
@@ -227,6 +231,15 @@ class Engine:
                     self._decode(until)
                 else:
                     self._idle(until)
+
+    def _hang(self, until: float) -> None:
+        seconds = until - self.now
+        if self._prefill_step is not None:
+            self._prefill_step.end += seconds
+        if self._decode_end is not None:
+            self._decode_end += seconds
+        self._awake_at += seconds
+        self._spend(until, self._resting_watts(), busy=False)
 
     def _rest(self, until: float) -> None:
         end = until

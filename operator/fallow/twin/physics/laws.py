@@ -82,6 +82,11 @@ class Law:
         return (shape.parameters - shape.routed * (1.0 - touched)) * WEIGHT_BYTES[self.precision]
 
     @property
+    def weights(self) -> float:
+        """All of them, over all GPUs, in bytes."""
+        return self.model.shape.parameters * WEIGHT_BYTES[self.precision]
+
+    @property
     def flops_per_token(self) -> float:
         """Over all GPUs; attention is left out."""
         return 2.0 * self.model.shape.active
