@@ -13,7 +13,18 @@ from rich.console import Console
 from fallow.app.simulation.table import chosen, clock, moved, print_tables
 from fallow.app.simulation.telling import About, Saved
 from fallow.twin.simulation.result import Outcome
-from tests.support.outcomes import KWH, SERVICES, a_week, bounds, decided, missed, outcome, series, service_outcome
+from tests.support.outcomes import (
+    KWH,
+    SERVICES,
+    a_week,
+    bounds,
+    decided,
+    missed,
+    outcome,
+    series,
+    service_outcome,
+    without_traffic,
+)
 
 
 def printed(outcomes: Sequence[Outcome], *, width: int = 80, terminal: bool = True, **changes: Any) -> str:
@@ -64,7 +75,7 @@ def test_what_nobody_knows_has_no_column() -> None:
 
 
 def test_a_missed_objective_is_marked_and_explained() -> None:
-    assert "!" not in printed([outcome("fallow")])
+    assert "!" not in printed([outcome("fallow"), outcome("hpa", without_traffic())])
     text = printed([outcome("fallow", missed())])
 
     assert "90.01% !" in text

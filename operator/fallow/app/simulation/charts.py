@@ -60,7 +60,7 @@ class Envelope:
     mean: Array
     high: Array
 
-    def times(self, factor: float) -> Envelope:
+    def scaled(self, factor: float) -> Envelope:
         return Envelope(self.ends, self.low * factor, self.mean * factor, self.high * factor)
 
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fallow.app.reports.figures import change, text
 from fallow.app.simulation.charts import Mark, envelope, highest, over_time, rules, scale, stacked, times
-from fallow.app.simulation.table import chosen, clock, moved
+from fallow.app.simulation.table import chosen, clock, keeps, moved
 from fallow.app.simulation.telling import About, by_service, totals
 from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
@@ -100,7 +100,7 @@ def _bar(outcome: Outcome, row: Mapping[str, Any], rows: Sequence[Mapping[str, A
         width = joules / 3.6e6 / reach * 100
         parts.append({"name": name, "at": at, "width": width, "kwh": joules / 3.6e6})
         at += width
-    missed = [f"{one.service} ({_share(one.attainment)})" for one in outcome.services if not _kept(one, about)["keeps"]]
+    missed = [f"{one.service} ({_share(one.attainment)})" for one in outcome.services if not keeps(one, about)]
     return {"row": row, "parts": parts, "width": at, "missed": missed}
 
 
@@ -159,7 +159,7 @@ def _runs(outcomes: Sequence[Outcome], index: int, most: int, about: About) -> l
             "figures": _kept(outcome.services[index], about),
             "plots": [
                 stacked("ready replicas", parts[place], wholes[place], replicas, "replicas"),
-                over_time(f"power, {unit}", powers[place].times(factor), power, unit),
+                over_time(f"power, {unit}", powers[place].scaled(factor), power, unit),
             ],
         }
         for place, outcome in enumerate(outcomes)
@@ -167,9 +167,7 @@ def _runs(outcomes: Sequence[Outcome], index: int, most: int, about: About) -> l
 
 
 def _kept(one: ServiceOutcome, about: About) -> dict[str, Any]:
-    """Energy and what was in time; a service without requests misses nothing."""
-    kept = one.attainment is None or one.attainment >= about.attainment
-    return {"energy_kwh": one.energy.kilowatt_hours, "attainment": one.attainment, "keeps": kept}
+    return {"energy_kwh": one.energy.kilowatt_hours, "attainment": one.attainment, "keeps": keeps(one, about)}
 
 
 def _decision(one: Decided) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -17,7 +18,7 @@ from rich.text import Text
 from fallow.app.reports.figures import change, text
 from fallow.app.simulation.telling import About, by_service, totals
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.simulation.result import Decided, Outcome
+from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
 DECISIONS = 12
 WIDEST = 10_000
@@ -41,7 +42,7 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], about: About, *,
         _say(console, "\nWhat each lever saves: the run without it, less the run with all", "bold")
         _show(console, [{"lever": name, "saves": one.words} for name, one in about.savings.items()])
     _say(console, f"\n{own.controller} by service", "bold")
-    _show(console, [_of_service(by_service(one), about) for one in own.services])
+    _show(console, [_of_service(one, about) for one in own.services])
     for note in own.notes:
         _say(console, note, "dim")
     if own.decisions and decisions:
@@ -51,11 +52,9 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], about: About, *,
             _say(console, f"{clock(one.at)}  {one.service}  {moved(one)}" + (f"  {why}" if why else ""))
 
 
-def in_time(attainment: float | None, about: About) -> str:
-    """Marked where fewer were in time than services ask for; nothing that ended misses nothing."""
-    if attainment is None:
-        return "-"
-    return f"{attainment:.2%}{'' if attainment >= about.attainment else ' !'}"
+def keeps(one: ServiceOutcome, about: About) -> bool:
+    """A service of which no request ended misses nothing."""
+    return one.attainment is None or one.attainment >= about.attainment
 
 
 def clock(seconds: float) -> str:
@@ -84,36 +83,37 @@ def _size(one: Decided) -> int:
     return sum(abs(one.after.get(name, 0) - one.before.get(name, 0)) for name in {*one.before, *one.after})
 
 
-def _used(row: Mapping[str, object], first: Mapping[str, object]) -> Row:
-    number = _numbers(row)
-    kept, gap = row["keeps_objectives"], number["gap_to_schedule"]
-    attainment = number["attainment"]
+def _used(row: Mapping[str, Any], first: Mapping[str, Any]) -> Row:
+    kept, gap = row["keeps_objectives"], row["gap_to_schedule"]
     return {
-        "controller": str(row["controller"]),
-        "kWh": text(number["energy_kwh"]),
-        "change": "" if row is first else change(number["energy_kwh"], _numbers(first)["energy_kwh"]),
-        "kgCO2e": text(number["carbon_kg"]),
-        "water L": text(number["water_l"]),
-        f"cost {row['currency']}".strip(): text(number["cost"]),
-        "in time": "-" if attainment is None else f"{attainment:.2%}{'' if kept else ' !'}",
-        "J/token": text(number["joules_per_good_token"]),
+        "controller": row["controller"],
+        "kWh": text(row["energy_kwh"]),
+        "change": "" if row is first else change(row["energy_kwh"], first["energy_kwh"]),
+        "kgCO2e": text(row["carbon_kg"]),
+        "water L": text(row["water_l"]),
+        f"cost {first['currency']}".strip(): text(row["cost"]),
+        "in time": _in_time(row["attainment"], kept=kept),
+        "J/token": text(row["joules_per_good_token"]),
         "oracle": "-" if gap is None or not kept else f"{gap:+.0%}",
     }
 
 
-def _ran(outcome: Outcome, row: Mapping[str, object]) -> Row:
-    number = _numbers(row)
+def _in_time(attainment: float | None, *, kept: bool) -> str:
+    return "-" if attainment is None else f"{attainment:.2%}{'' if kept else ' !'}"
+
+
+def _ran(outcome: Outcome, row: Mapping[str, Any]) -> Row:
     mean, most = replicas(outcome)
     return {
         "controller": outcome.controller,
         "requests": f"{row['requests']:,}",
-        "left over": f"{(number['unfinished'] or 0) + (number['failed'] or 0):,.0f}",
+        "left over": f"{row['unfinished'] + row['failed']:,}",
         "replicas": text(mean),
         "at most": text(most),
         "starts": f"{row['starts']:,}",
         "changes": f"{row['decisions']:,}",
-        "replica h": text(number["replica_hours"]),
-        "node h": text(number["node_hours"]),
+        "replica h": text(row["replica_hours"]),
+        "node h": text(row["node_hours"]),
     }
 
 
@@ -125,23 +125,19 @@ def replicas(outcome: Outcome) -> tuple[float | None, float | None]:
     return float(ready.mean()), float(ready.max())
 
 
-def _of_service(row: Mapping[str, object], about: About) -> Row:
-    number = _numbers(row)
+def _of_service(one: ServiceOutcome, about: About) -> Row:
+    row = by_service(one)
     return {
-        "service": str(row["service"]),
-        "kWh": text(number["energy_kwh"]),
-        "idle": text(number["idle_kwh"]),
-        "loading": text(number["loading_kwh"]),
+        "service": row["service"],
+        "kWh": text(row["energy_kwh"]),
+        "idle": text(row["idle_kwh"]),
+        "loading": text(row["loading_kwh"]),
         "requests": f"{row['requests']:,}",
-        "in time": in_time(number["attainment"], about),
-        "TTFT p95": _seconds(number["ttft_p95_s"]),
-        "ITL p95": _seconds(number["itl_p95_s"]),
+        "in time": _in_time(one.attainment, kept=keeps(one, about)),
+        "TTFT p95": _seconds(one.ttft_p95),
+        "ITL p95": _seconds(one.itl_p95),
         "starts": f"{row['starts']:,}",
     }
-
-
-def _numbers(row: Mapping[str, object]) -> dict[str, float | None]:
-    return {name: value if isinstance(value, int | float) else None for name, value in row.items()}
 
 
 def _show(console: Console, rows: Sequence[Row]) -> None:
@@ -187,9 +183,9 @@ def _seconds(value: float | None) -> str:
     return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
 
 
-def _caption(about: About, rows: Iterable[Mapping[str, object]]) -> str:
+def _caption(about: About, rows: Iterable[Mapping[str, Any]]) -> str:
     lines = ["in time: within both objectives; J/token: per output token in time; oracle: above the schedule oracle"]
-    if not all(row["keeps_objectives"] for row in rows):
+    if any(row["attainment"] is not None and not row["keeps_objectives"] for row in rows):
         lines.append(
             f"!: fewer in time than the {100 * about.attainment:.4g}% that is asked for, so its energy is no saving"
         )
