@@ -75,7 +75,7 @@ class Control:
         return web.json_response({"reset": count}) if count else refused(f"no {what} {who!r} here")
 
     async def _get_faults(self, _: web.Request) -> web.Response:
-        return web.json_response(self.faults.as_json() | self.incidents.as_json())
+        return web.json_response(self.faults.as_json() | self.incidents.lasting())
 
     async def _post_faults(self, request: web.Request) -> web.Response:
         try:

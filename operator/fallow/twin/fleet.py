@@ -131,12 +131,12 @@ class Fleet:
     def fail_gpu(self, uuid: str, xid: int) -> list[Request]:
         """Engines on it die; after a fatal XID they come back when it is reset (0). Gives the requests that died."""
         lost: list[Request] = []
-        for gpu in self.gpus():
-            if gpu.uuid == uuid:
-                gpu.xid = xid
-                why = f"XID {xid}: {XID_MESSAGES[xid]}" if xid in FATAL_XIDS else ""
-                for pod in self._holders(gpu):
-                    lost.extend(self._stop(pod, why))
+        why = f"XID {xid}: {XID_MESSAGES[xid]}" if xid in FATAL_XIDS else ""
+        for gpu in [gpu for gpu in self.gpus() if gpu.uuid == uuid]:
+            forgotten = xid == 0 and gpu.usable
+            gpu.xid = xid
+            for ref in () if forgotten else gpu.holders:
+                lost.extend(self._stop(self.pods[ref], why))
         return lost
 
     def lose_node(self, name: str, *, lost: bool) -> list[Request]:
@@ -146,6 +146,7 @@ class Fleet:
         for gpu in gpus:
             gpu.dark = lost
             if not lost:
+                gpu.xid = 0
                 gpu.reset_counter()
         if not lost:
             host.reset()
@@ -165,9 +166,6 @@ class Fleet:
                 seconds = load_seconds(self._law(pod, pod.facts.engine).weights, compiled=True)
             pod.loaded_at = self.now + seconds
         return lost
-
-    def _holders(self, gpu: GpuDevice) -> list[SimulatedPod]:
-        return [self.pods[ref] for ref in gpu.holders]
 
     def advance(self, until: float) -> None:
         seconds = until - self.now
@@ -239,15 +237,15 @@ class Fleet:
         if facts is None or pod.facts.node not in self.nodes or not pod.places or loads:
             return
         first = pod.places[0]
-        if not all(gpu.usable for gpu in pod.gpus):
-            pod.fault, pod.stopped = "its GPUs are of no use", True
-            return
         try:
             law = self._law(pod, facts)
         except DoesNotFit as error:
             pod.fault = str(error)
             return
         pod.loaded_at = None
+        if not all(gpu.usable for gpu in pod.gpus):
+            pod.fault, pod.stopped = "its GPUs are of no use", True
+            return
         floor = first.spec.context if first.gpu.in_turns else 0.0
         pod.engine = Engine(law, facts.limits, now=self.now, floor_watts=floor)
         pod.ready_at = self.now

@@ -197,7 +197,6 @@ class GpuDevice:
     def reset_counter(self) -> None:
         """The driver was loaded again."""
         self._earlier = -self._total.joules
-        self.xid = 0
 
     def book(self, work: Work, *, share: float = 1.0) -> None:
         self._total.add(work, share=share)

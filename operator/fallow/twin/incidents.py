@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from fallow.domain.readings import PodRef
@@ -35,34 +35,39 @@ KEYS = {"engine": "pod", "gpu": "gpu", "node": "node"}
 MODES: Mapping[str, tuple[str, ...]] = {"engine": (*EngineIncident,), "gpu": XIDS, "node": (*NodeIncident,)}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Incidents:
-    """They happen to what is there at that moment: pods by "namespace/name" or name, GPUs by UUID, nodes; "*" is all.
-
-    `lasting` is what has not ended, by family.
-    """
+    """They happen to what is there then: pods by "namespace/name" or name, GPUs by UUID, nodes; "*" is all."""
 
     world: World
-    lasting: dict[str, dict[str, str]] = field(default_factory=lambda: {family: {} for family in KEYS})
 
     def set(self, body: Mapping[str, object]) -> None:
         """{"engine": {"pod": ..., "mode": ...}}; mode "none" ends what lasts.
 
         Raises FaultError before anything happens.
         """
-        chosen = [self._chosen(family, entry) for family, entry in body.items()]
-        for happen in chosen:
-            happen()
+        chosen = [(family, *self._chosen(family, entry)) for family, entry in body.items()]
+        for family, names, mode in chosen:
+            for name in names:
+                self._happen(family, name, mode)
 
     def clear(self) -> None:
-        for family, known in self.lasting.items():
-            for who in list(known):
-                self._happen(family, who, NONE)
+        for family, lasting in self.lasting().items():
+            for name in lasting:
+                self._happen(family, name, NONE)
 
-    def as_json(self) -> dict[str, dict[str, str]]:
-        return {family: dict(known) for family, known in self.lasting.items() if known}
+    def lasting(self) -> dict[str, dict[str, str]]:
+        """What has not ended, by family."""
+        fleet = self.world.fleet
+        hung = [str(ref) for ref, pod in fleet.pods.items() if pod.engine is not None and pod.engine.hung]
+        found = {
+            "engine": dict.fromkeys(hung, EngineIncident.HANG.value),
+            "gpu": {gpu.uuid: str(gpu.xid) for gpu in fleet.gpus() if gpu.xid},
+            "node": {name: NodeIncident.LOST.value for name, host in fleet.hosts.items() if host.dark},
+        }
+        return {family: known for family, known in found.items() if known}
 
-    def _chosen(self, family: str, entry: object) -> Callable[[], None]:
+    def _chosen(self, family: str, entry: object) -> tuple[list[str], str]:
         key = KEYS[family]
         if not isinstance(entry, Mapping) or set(entry) != {key, "mode"}:
             raise FaultError(f'"{family}" takes {{"{key}": "name or *", "mode": "..."}}')
@@ -73,12 +78,7 @@ class Incidents:
         names = self._names(family, who)
         if not names:
             raise FaultError(f"no {key} {who!r} here")
-
-        def happen() -> None:
-            for name in names:
-                self._happen(family, name, mode)
-
-        return happen
+        return names, mode
 
     def _names(self, family: str, who: str) -> list[str]:
         fleet = self.world.fleet
@@ -96,11 +96,5 @@ class Incidents:
             self.world.lose_node(who, lost=mode != NONE)
         elif mode == EngineIncident.CRASH:
             self.world.crash(PodRef(*who.split("/")))
-            self.lasting[family].pop(who, None)
-            return
         else:
             self.world.hang(PodRef(*who.split("/")), hung=mode != NONE)
-        if mode == NONE:
-            self.lasting[family].pop(who, None)
-        else:
-            self.lasting[family][who] = mode

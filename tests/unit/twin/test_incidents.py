@@ -62,7 +62,7 @@ def test_a_crash_fails_the_requests_and_the_engine_comes_back_with_new_counters(
     assert first(world).served.prompt_tokens > served.prompt_tokens
     assert gateway.waiting == 0
     assert first(world).energy.loading == pytest.approx(LOAD * 150, rel=0.06)
-    assert incidents.as_json() == {}
+    assert incidents.lasting() == {}
 
 
 def test_a_hung_engine_keeps_its_requests_and_goes_on_where_it_stood() -> None:
@@ -98,6 +98,16 @@ def test_an_xid_is_shown_and_kills_the_engine_for_as_long_as_the_gpu_is_of_no_us
     assert first(world).listening
     assert first(world).fault == ""
     assert dcgm_metrics(world.fleet.gpus()).count('err_msg="No Error"') == 2
+
+
+def test_an_xid_of_the_past_is_forgotten_without_harm() -> None:
+    world, incidents = a_world()
+    incidents.set({"gpu": {"gpu": uuid(world), "mode": "31"}})
+    lived(world, LOAD + 5)
+    engine = first(world).engine
+    incidents.clear()
+    assert first(world).engine is engine is not None
+    assert incidents.lasting() == {}
 
 
 def test_a_gpu_of_no_use_draws_bare_watts_and_starts_no_engine() -> None:

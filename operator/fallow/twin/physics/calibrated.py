@@ -21,7 +21,7 @@ from fallow.twin.calibration.predict import Prediction, Query, predicted, requir
 from fallow.twin.calibration.store import shipped
 from fallow.twin.calibration.tasks import USUAL_OUTPUT, Precision
 from fallow.twin.physics.constants import FP8_ON_HOPPER, GPUS, INT4_ON_HOPPER, PREFILL_RATIO, Gpu, RatioPoint
-from fallow.twin.physics.laws import DoesNotFit, Law, Surface
+from fallow.twin.physics.laws import DoesNotFit, Law, Surface, Values
 from fallow.twin.physics.models import ModelSpec, model_meant
 from fallow.twin.physics.parts import Profile, part_of
 
@@ -84,21 +84,13 @@ def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | N
     contexts = tuple(usual * factor for factor in CONTEXTS)
     columns = [apart(replace(query, context=context)) for context in contexts]
     prompts = columns[0]
-    steps = np.column_stack([one.step for one in columns])
-    watts = np.column_stack([one.watts for one in columns])
-    prefill_watts = prompts.prefill_watts
-    if part is not None and whole is not None:
-        # a seventh of the GPU with 8 requests works as hard as the whole with 56
-        share = part.share
-        watts = share * np.array([[whole.watts(one / share, context) for context in contexts] for one in BATCHES])
-        prefill_watts = share * whole.prefill_watts
-    return Law(
+    law = Law(
         gpu=spec,
         model=ModelSpec(model_meant(name).name, query.model, query.model.cache_bytes(usual) / usual),
         precision=query.precision,
         tensor_parallel=gpus,
         prefill_rate=prompts.prefill_rate,
-        prefill_watts=prefill_watts,
+        prefill_watts=prompts.prefill_watts,
         prompt_seconds=prompts.prompt_seconds,
         answer=prompts.answer,
         kv_tokens=tokens,
@@ -107,10 +99,24 @@ def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | N
             tuple(BATCHES.tolist()),
             contexts,
             usual,
-            tuple(map(tuple, steps.tolist())),
-            tuple(map(tuple, watts.tolist())),
+            _rows([one.step for one in columns]),
+            _rows([one.watts for one in columns]),
         ),
     )
+    return law if part is None or whole is None else _with_watts_of(law, whole, part.share)
+
+
+def _with_watts_of(law: Law, whole: Law, share: float) -> Law:
+    """A seventh of the GPU with 8 requests works as hard as the whole with 56."""
+    surface = law.surface
+    watts = tuple(
+        tuple(share * whole.watts(batch / share, context) for context in surface.contexts) for batch in surface.batches
+    )
+    return replace(law, prefill_watts=share * whole.prefill_watts, surface=replace(surface, watts=watts))
+
+
+def _rows(columns: list[Array]) -> Values:
+    return tuple(map(tuple, np.column_stack(columns).tolist()))
 
 
 def apart(query: Query) -> Apart:
