@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,24 @@ def test_no_request_is_lost_or_served_twice(seed: int, rate: float, asked: list[
     fast = run.engines
     somewhere = fast.waiting + fast.by_service(fast.in_work + fast.after.totals.done) + fast.failed
     assert somewhere == pytest.approx(fast.arrived, abs=1e-6)
+
+
+def test_hours_of_spells_and_flapping_leave_every_sum_finite() -> None:
+    arrivals = poisson(6, 3600, seed=0)
+    arrivals[0, np.arange(3600) // 300 % 3 > 0] = 0
+    run = simulation(Written(arrivals, prompt=9000.0), setup(minimum=0))
+    generator = np.random.default_rng(0)
+    with np.errstate(all="raise", under="ignore"):
+        while not run.ended:
+            run.ask(0, 0, int(generator.integers(0, 7)))
+            run.advance(run.now + 5)
+            assert min(run.engines.batch.min(), run.engines.prefilling.min()) >= 0
+
+    totals, after = run.engines.after.totals, run.engines.after
+    assert all(np.isfinite(getattr(totals, one.name)).all() for one in fields(totals))
+    assert (run.engines.in_work >= 0).all()
+    assert (after.kept <= 1 + 1e-9).all()
+    assert totals.good.sum() <= totals.done.sum() * (1 + 1e-9)
 
 
 @given(seed=st.integers(0, 1000), rate=st.floats(0.0, 20.0), more=st.floats(1.0, 3.0))

@@ -103,7 +103,7 @@ def test_faults_are_set_by_name_or_for_all_and_cleared() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({}, 'write "dcgm", "host" or "vllm", not nothing'),
+        ({}, 'write "dcgm", "host", "vllm", "engine", "gpu" or "node", not nothing'),
         ({"gpu": {}}, r"not \['gpu'\]"),
         ({"dcgm": {"pod": "x", "mode": "nan"}}, '"dcgm" takes'),
         ({"vllm": {"pod": "x", "mode": "slow"}}, "write one of down, hang, nan, frozen, none"),

@@ -83,7 +83,8 @@ def _simulate(  # noqa: PLR0917 - as above
     from fallow import __version__
     from fallow.app.simulation.page import page
     from fallow.app.simulation.running import FALLOW, LEVERS, all_run, bounds, enforced
-    from fallow.app.simulation.telling import About, Saved, as_json, print_tables
+    from fallow.app.simulation.table import print_tables
+    from fallow.app.simulation.telling import About, Saved, as_json
 
     if not as_declared:
         one = replace(one, declared=enforced(one.declared))

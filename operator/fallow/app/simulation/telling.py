@@ -1,4 +1,4 @@
-"""Outcomes as figures with their unit in the name, and as a table for the terminal."""
+"""Outcomes as figures with their unit in the name; table.py and page.py show them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from fallow.app.reports.figures import change, rounded, text
+from fallow.app.reports.figures import rounded
 from fallow.twin.bounds.oracles import Bounds
 from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
@@ -83,7 +81,10 @@ def by_service(one: ServiceOutcome) -> dict[str, Any]:
         "loading_kwh": rounded(one.phases.loading / 3.6e6),
         "idle_kwh": rounded(one.phases.idle / 3.6e6),
         "active_kwh": rounded(one.phases.active / 3.6e6),
+        "facility_kwh": rounded(one.facility.kilowatt_hours),
         "carbon_kg": rounded(one.carbon.value / 1e3),
+        "water_l": rounded(one.water.value),
+        "cost": None if one.cost is None else rounded(one.cost),
         "requests": round(one.requests),
         "attainment": None if one.attainment is None else rounded(one.attainment),
         "joules_per_good_token": None if one.joules_per_good_token is None else rounded(one.joules_per_good_token),
@@ -181,55 +182,3 @@ def thinned(values: np.ndarray[Any, np.dtype[np.float64]], every: int) -> list[f
     """Means of `every` samples."""
     whole = len(values) // every * every
     return [rounded(float(one)) for one in values[:whole].reshape(-1, every).mean(axis=1)]
-
-
-def print_tables(console: Console, outcomes: Sequence[Outcome], about: About) -> None:
-    rows = [totals(outcome, about) for outcome in outcomes]
-    first = rows[0]["energy_kwh"]
-    table = Table(box=None, pad_edge=False)
-    table.add_column("controller", no_wrap=True)
-    for name in ("kWh", "", "kgCO2e", "in time", "J/token", "replica h", "starts", "oracle"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        kept = row["attainment"]
-        table.add_row(
-            row["controller"],
-            text(row["energy_kwh"]),
-            "" if row is rows[0] else change(row["energy_kwh"], first),
-            text(row["carbon_kg"]),
-            "-" if kept is None else f"{kept:.2%}{'' if row['keeps_objectives'] else ' !'}",
-            text(row["joules_per_good_token"]),
-            text(row["replica_hours"]),
-            text(row["starts"]),
-            "-" if row["gap_to_schedule"] is None or not row["keeps_objectives"] else f"{row['gap_to_schedule']:+.0%}",
-        )
-    console.print(about.title, style="bold", highlight=False)
-    console.print(table)
-    console.print(_caption(about), style="dim", highlight=False)
-    if about.savings:
-        saved = ", ".join(f"{name} {one.words}" for name, one in about.savings.items())
-        console.print(f"What each lever saves (the run without it, less the run with all): {saved}")
-    for one in outcomes[0].services:
-        shown = by_service(one)
-        console.print(
-            f"{shown['service']}: {text(shown['energy_kwh'])} kWh, {text(shown['idle_kwh'])} idle,"
-            f" {text(shown['loading_kwh'])} loading; {shown['requests']:,} requests;"
-            f" TTFT p95 {_seconds(one.ttft_p95)}, ITL p95 {_seconds(one.itl_p95)}"
-        )
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
-
-
-def _caption(about: About) -> str:
-    lines = [f"in time: within both objectives; !: fewer than {about.attainment:.1%}, which is no saving"]
-    for name, found in (("", about.bounds), (" with every variant and clock", about.all_levers)):
-        if found is not None:
-            lines.append(
-                f"least possible{name}: floor {text(found.floor.kilowatt_hours)}, integer oracle"
-                f" {text(found.integer.kilowatt_hours)}, schedule oracle {text(found.schedule.kilowatt_hours)} kWh"
-            )
-    return "\n".join(lines)

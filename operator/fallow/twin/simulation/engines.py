@@ -225,7 +225,8 @@ class Engines:
         work = self.backlog + entered * frame.computed[second] * frame.each
         spent = np.minimum(work, frame.most, out=kept.spent[second])
         begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
-        self.prefilling += entered - begun
+        # rounding must leave nothing below zero: it would be taken in again as a negative number of requests
+        self.prefilling = np.maximum(self.prefilling + entered - begun, 0.0)
         self.backlog = work - spent
         mixing = np.divide(begun, np.maximum(self.batch + begun, TINY), out=kept.mixing[second])
         self.output += mixing * (frame.output[second] - self.output)
@@ -233,7 +234,7 @@ class Engines:
         step = kept.step[second] = self._step[self._places(self._mean * frame.each)]
         rate = np.divide(1.0 - spent, self.output * step, out=kept.rate[second])
         level = begun / rate
-        after = level + (self.batch - level) * np.exp(-rate)
+        after = np.maximum(level + (self.batch - level) * np.exp(-rate), 0.0)
         ended = np.subtract(self.batch + begun, after, out=kept.ended[second])
         self._mean = ended / rate
         self._rate, self.batch = rate, after
