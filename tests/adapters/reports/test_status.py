@@ -147,6 +147,20 @@ async def test_a_state_that_flickers_is_written_a_few_times_and_then_at_the_refr
     assert len(written) == FLICKERS
 
 
+async def test_a_state_that_had_to_wait_is_told_at_the_turn_and_not_in_the_midst_of_the_interval() -> None:
+    """FLICKERS of them were written shortly before the turn; the last change is left over."""
+    desk = Desk()
+    await desk.tell()
+    states = [QUIET, ACTIVE] * FLICKERS
+    for step in range(2 * FLICKERS + 2):
+        await desk.tell(NOW + REFRESH - 60 + 5 * step, memory=states[step // 2])
+    assert desk.status()["idle"]["state"] == "Standby"
+
+    at_the_turn = await desk.tell(NOW + 1.25 * REFRESH, memory=ACTIVE)
+    assert {"InferenceService", "EnergyPolicy"} <= {body["kind"] for body in at_the_turn}
+    assert [await desk.tell(NOW + 1.25 * REFRESH + 5 * step, memory=ACTIVE) for step in range(1, 40)] == [[]] * 39
+
+
 async def test_a_message_alone_is_no_reason_to_write() -> None:
     desk = Desk()
     await desk.tell(conditions=(READY, stale("91 s old")))

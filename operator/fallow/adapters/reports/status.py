@@ -46,10 +46,10 @@ GRADINGS = {
     "ModelProfile": significance.PROFILE,
 }
 REFRESH = Seconds(300)
-# A state that flickers with the load must stand for this many cycles, may be written this often in a row, and then
-# once in each refresh interval.
+# A state that flickers with the load must stand for this many cycles and may be written this often in a row between two
+# turns of the interval; each turn gives one of these writes back. What has to wait is told with the figures.
 STANDS = 2
-FLICKERS = 3.0
+FLICKERS = 3
 # figures are written within this share of the interval after its turn, so that a thousand do not come at once
 SPREAD = 0.25
 MANAGER = "fallow"
@@ -84,12 +84,14 @@ class Pace:
     written: Instant
     earned: Instant
     settling: int = 0
-    left: float = FLICKERS
+    left: int = FLICKERS
 
-    def spend(self, now: Instant, refresh: Seconds) -> bool:
-        self.left = min(FLICKERS, self.left + (now - self.earned) / refresh)
-        self.earned = now
-        if self.left < 1:
+    def earn(self, turned: Instant) -> None:
+        if self.earned < turned:
+            self.earned, self.left = turned, min(FLICKERS, self.left + 1)
+
+    def spend(self) -> bool:
+        if self.settling < STANDS or self.left < 1:
             return False
         self.left -= 1
         return True
@@ -192,18 +194,19 @@ class StatusReporter:
 
     def _is_due(self, draft: Draft, now: Instant) -> bool:
         """After a restart each object's clock starts anew, so that a restart alone writes nothing."""
-        pace, grade = self._paces.setdefault(draft.uid, Pace(written=now, earned=now)), draft.grade
-        pace.settling = pace.settling + 1 if grade is Grade.SETTLING else 0
-        if grade is Grade.SETTLING:
-            return pace.settling >= STANDS and pace.spend(now, self._refresh)
         turned = Instant(now // self._refresh * self._refresh)
+        pace, grade = self._paces.setdefault(draft.uid, Pace(written=now, earned=turned)), draft.grade
+        pace.settling = pace.settling + 1 if grade is Grade.SETTLING else 0
+        pace.earn(turned)
         # cycles as long as the interval may always come before an object's place in it: then the next one will do
         is_late = pace.written < turned - self._refresh
         is_its_turn = pace.written < turned and (is_late or now >= turned + self._refresh * _spread(draft.uid))
         if grade is Grade.NOTHING and is_its_turn:
             # it had its turn and nothing to tell; a figure that differs later waits for the next one
             pace.written = now
-        return grade is Grade.URGENT or (grade is Grade.FIGURES and is_its_turn)
+        if grade in {Grade.NOTHING, Grade.URGENT}:
+            return grade is Grade.URGENT
+        return is_its_turn or (grade is Grade.SETTLING and pace.spend())
 
     def _complain(self, draft: Draft, error: str) -> None:
         """Say once why a status cannot be written, and again when the reason changes."""
