@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fallow.app.simulation.telling import MOST_SAMPLES, About, Saved, as_json, scoreboard_row
-from tests.support.outcomes import KWH, a_week, bounds, decided, outcome, service_outcome, without_traffic
+from fallow.app.simulation.telling import MOST_SAMPLES, About, Saved, as_json
+from tests.support.outcomes import (
+    ASKED,
+    KWH,
+    SERVICES,
+    a_week,
+    bounds,
+    decided,
+    outcome,
+    service_outcome,
+    without_traffic,
+)
 
 ABOUT = About(
-    "A week", [("nodes", "4 x 8 H100")], "1.2", 0.99, bounds(120, 130, 150), savings={"rest": Saved(2 * KWH, 0.995)}
+    "A week", [("nodes", "4 x 8 H100")], "1.2", ASKED, bounds(120, 130, 150), savings={"rest": Saved(2 * KWH, 0.995)}
 )
 
 
@@ -32,6 +43,18 @@ def test_every_controller_is_an_object_with_the_figures_of_the_table() -> None:
     assert [one["keeps_objectives"] for one in found["controllers"]] == [True, True, False]
     assert found["bounds_kwh"] == {"reference": {"floor": 120, "integer": 130, "schedule": 150}, "all_levers": None}
     assert found["savings_by_lever"] == {"rest": {"kwh": 2, "attainment_without": 0.995}}
+
+
+def test_a_controller_keeps_the_objectives_where_every_service_gets_the_share_it_asks_for() -> None:
+    """Each is held to its own share; one whose requests all wait has not kept it."""
+    both = (service_outcome(SERVICES[0]), service_outcome(SERVICES[1]))
+    waits = replace(without_traffic(SERVICES[1]), requests=50, unfinished=50)
+    asked = {SERVICES[0]: 0.99, SERVICES[1]: 0.999}
+
+    for services, kept in ((both, [True, False]), ((both[0], waits), [True, False]), (both[:1], [True])):
+        own = told(outcome("fallow", *services), about=replace(ABOUT, asked=asked))["controllers"][0]
+        assert [one["keeps_objectives"] for one in own["services"]] == kept
+        assert own["keeps_objectives"] == all(kept)
 
 
 def test_services_add_up_to_the_controller() -> None:
@@ -72,20 +95,3 @@ def test_what_is_not_known_is_null() -> None:
     assert own["cost"] is None
     assert own["services"][0]["attainment"] is None
     assert own["services"][0]["joules_per_good_token"] is None
-
-
-def test_a_row_of_the_scoreboard_has_its_ten_columns() -> None:
-    row = scoreboard_row(outcome("hpa", decisions=(decided(),)), "azure-conv")
-
-    assert row == {
-        "controller": "hpa",
-        "trace": "azure-conv",
-        "seed": 7,
-        "energy_joules": 30 * KWH,
-        "good_tokens": 19_900_000,
-        "requests": 100_000,
-        "attainment": 99_490 / 99_990,
-        "replica_hours": 120,
-        "carbon_g": 11_700,
-        "decisions": 1,
-    }

@@ -13,6 +13,7 @@ from fallow.app.simulation.page import MOST_DECISIONS, page
 from fallow.app.simulation.telling import About, Saved
 from fallow.domain.workloads import ServiceKey
 from tests.support.outcomes import (
+    ASKED,
     KWH,
     a_week,
     bounds,
@@ -61,7 +62,7 @@ def about(**changes: Any) -> About:
         "title": "A week",
         "inputs": [("nodes", "4 x 8 H100")],
         "version": "1.2",
-        "attainment": 0.99,
+        "asked": ASKED,
     }
     return About(**(told | changes))
 
@@ -103,8 +104,9 @@ def test_a_service_that_misses_is_named_though_all_together_keep_them() -> None:
     small = replace(small, requests=100, done=100, good=50, unfinished=0)
     found = seen(outcome("fallow", service_outcome(), small), outcome("hpa", service_outcome(kwh=90), small))
 
-    assert "✗ missed by llm/code (50.00%), though not by all together" in found.text
-    assert "✓ ✗ in 1 service" in found.text
+    assert "✗ missed by llm/code (50.00%)." in found.text
+    assert "✗ missed ✗ in 1 service" in found.text
+    assert "none of what follows is a saving" in found.text
     assert ("b", "class", "good") not in found.attributes
 
 
@@ -112,7 +114,10 @@ def test_names_are_escaped() -> None:
     wild = "<script>alert('&\"')</script>"
     keyed = ServiceKey("llm", wild)
     own = outcome(wild, service_outcome(keyed), decisions=(decided(0, keyed, message=wild),), notes=(wild,))
-    html = page([own, outcome(wild)], about(title=wild, inputs=[(wild, wild)], savings={wild: Saved(KWH, None)}))
+    html = page(
+        [own, outcome(wild)],
+        about(title=wild, inputs=[(wild, wild)], asked={**ASKED, keyed: 0.99}, savings={wild: Saved(KWH, None)}),
+    )
 
     assert wild not in html
     assert html.count("<script>") == 1

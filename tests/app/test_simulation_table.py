@@ -14,6 +14,7 @@ from fallow.app.simulation.table import chosen, clock, moved, print_tables
 from fallow.app.simulation.telling import About, Saved
 from fallow.twin.simulation.result import Outcome
 from tests.support.outcomes import (
+    ASKED,
     KWH,
     SERVICES,
     a_week,
@@ -29,7 +30,7 @@ from tests.support.outcomes import (
 
 def printed(outcomes: Sequence[Outcome], *, width: int = 80, terminal: bool = True, **changes: Any) -> str:
     file = io.StringIO()
-    told: dict[str, Any] = {"title": "A week", "inputs": [], "version": "1", "attainment": 0.99} | changes
+    told: dict[str, Any] = {"title": "A week", "inputs": [], "version": "1", "asked": ASKED} | changes
     print_tables(Console(file=file, width=width, force_terminal=terminal, color_system=None), outcomes, About(**told))
     return file.getvalue()
 
@@ -79,7 +80,7 @@ def test_a_missed_objective_is_marked_and_explained() -> None:
     text = printed([outcome("fallow", missed())])
 
     assert "90.01% !" in text
-    assert "fewer in time than the 99% that is asked for" in text
+    assert "a service has fewer in time than the 99% it asks for" in text
 
 
 def test_replicas_are_told_by_mean_and_most() -> None:

@@ -17,6 +17,7 @@ from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutco
 DAY = 86_400
 KWH = 3.6e6
 SERVICES = (ServiceKey("llm", "chat"), ServiceKey("llm", "code"), ServiceKey("batch", "digest"))
+ASKED = dict.fromkeys((*SERVICES, *(ServiceKey("more", f"s{index}") for index in range(3, 30))), 0.99)
 
 
 def service_outcome(key: ServiceKey = SERVICES[0], *, kwh: float = 30.0, **changes: Any) -> ServiceOutcome:

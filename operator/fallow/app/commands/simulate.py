@@ -105,9 +105,9 @@ def _simulate(  # noqa: PLR0917 - as above
     }
     about = About(
         title=written.title or "A simulated fleet",
-        inputs=_inputs(written, one, how),
+        inputs=_inputs(written, one, how, names),
         version=__version__,
-        attainment=min(service.objectives.attainment for service in one.declared.services.values()),
+        asked={key: service.objectives.attainment for key, service in one.declared.services.items()},
         bounds=bounds(one),
         all_levers=bounds(one, all_levers=True),
         savings=saved,
@@ -123,7 +123,12 @@ def _simulate(  # noqa: PLR0917 - as above
         typer.echo(f"written to {html}", err=True)
 
 
-def _inputs(written: "Scenario", one: "Assembled", how: "How") -> list[tuple[str, str]]:
+def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str]) -> list[tuple[str, str]]:
+    from datetime import UTC, datetime
+
+    from fallow import __version__
+    from fallow.twin.baselines.named import BASELINES
+
     nodes = ", ".join(f"{kind.count} x {kind.gpus} {kind.product}" for kind in one.setup.nodes)
     traffic = ", ".join(
         f"{key} ({round(float(one.seen.requests[index])):,} requests, {one.seen.prompt[index]:.0f} and"
@@ -137,9 +142,22 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How") -> list[tuple[str
     return [
         ("nodes", f"{nodes}; {power}"),
         ("traffic", traffic),
+        ("grid", _grid(one)),
         ("policies", policies),
+        ("compared with", "; ".join(f"{name}: {BASELINES[name][1]}" for name in names) or "nothing"),
         ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {how.every} s"),
+        ("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by fallow {__version__}"),
     ]
+
+
+def _grid(one: "Assembled") -> str:
+    """Of each zone what its electricity emits, and what its facility adds."""
+    found = []
+    for name, series in one.grid.items():
+        low, high = float(series.grams.min()), float(series.grams.max())
+        grams = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+        found.append(f"{name}: {grams} gCO2e/kWh, PUE {series.pue:g}")
+    return "; ".join(found)
 
 
 def _past(url: str, last: str) -> "Past":

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fallow.app.reports.figures import change, text
 from fallow.app.simulation.charts import Mark, envelope, highest, over_time, rules, scale, stacked, times
-from fallow.app.simulation.table import chosen, clock, keeps, moved
-from fallow.app.simulation.telling import About, by_service, totals
+from fallow.app.simulation.table import chosen, clock, moved
+from fallow.app.simulation.telling import About, by_service, keeps, totals
 from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
 # Stretches of time in a plot; fewer where there are many plots, so that the file stays below 2 MB.
@@ -27,7 +27,6 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
     rows = [totals(outcome, about) for outcome in outcomes]
     own = outcomes[0]
     bars = [_bar(outcome, row, rows, about) for outcome, row in zip(outcomes, rows, strict=True)]
-    kept = rows[0]["keeps_objectives"] and not bars[0]["missed"]
     shown = range(min(len(own.services), MOST_SERVICES))
     most = min(MOST_STRETCHES, ALL_STRETCHES // max(1, len(shown) * len(outcomes)))
     time = times(float(own.series.times[-1])) if len(own.series.times) else ()
@@ -44,7 +43,7 @@ def page(outcomes: Sequence[Outcome], about: About) -> str:
         own=own,
         rows=rows,
         first=rows[0],
-        verdicts=[_verdict(rows[0], row, kept=kept) for row in rows[1:]],
+        verdicts=[_verdict(rows[0], row) for row in rows[1:]],
         bars=bars,
         limits=_limits(rows, about),
         services=[_service(outcomes, index, most, about) for index in shown],
@@ -61,8 +60,8 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _verdict(own: Mapping[str, Any], other: Mapping[str, Any], *, kept: bool) -> dict[str, Any]:
-    """Against one other: energy in a few words and what that comes to; saved only where every objective was `kept`."""
+def _verdict(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Against one other: energy in a few words and what that comes to; saved only where every objective was kept."""
     less = other["energy_kwh"] - own["energy_kwh"]
     part = abs(less) / other["energy_kwh"] if other["energy_kwh"] else 0.0
     units = {"energy_kwh": "kWh", "carbon_kg": "kg CO2e", "cost": own["currency"]}
@@ -74,7 +73,7 @@ def _verdict(own: Mapping[str, Any], other: Mapping[str, Any], *, kept: bool) ->
             for name, unit in units.items()
             if own[name] is not None and other[name] is not None
         ],
-        "saves": less > 0 and kept,
+        "saves": less > 0 and own["keeps_objectives"],
     }
 
 
@@ -131,7 +130,7 @@ def _service(outcomes: Sequence[Outcome], index: int, most: int, about: About) -
     if not steady:
         plots.append(over_time("grid, g CO2e/kWh", grams, scale(highest(grams)), "g CO2e/kWh"))
     return {
-        "figures": by_service(own.services[index]),
+        "figures": by_service(own.services[index], about),
         "plots": plots,
         "grams": highest(grams) if steady else None,
         "runs": _runs(outcomes, index, most, about),

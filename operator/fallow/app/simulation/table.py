@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fallow.app.reports.figures import change, text
-from fallow.app.simulation.telling import About, by_service, totals
+from fallow.app.simulation.telling import About, by_service, keeps, totals
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
@@ -50,11 +50,6 @@ def print_tables(console: Console, outcomes: Sequence[Outcome], about: About, *,
         for one in chosen(own.decisions, decisions):
             why = f"{one.lever}: {one.message}".strip(": ")
             _say(console, f"{clock(one.at)}  {one.service}  {moved(one)}" + (f"  {why}" if why else ""))
-
-
-def keeps(one: ServiceOutcome, about: About) -> bool:
-    """A service of which no request ended misses nothing."""
-    return one.attainment is None or one.attainment >= about.attainment
 
 
 def clock(seconds: float) -> str:
@@ -99,7 +94,7 @@ def _used(row: Mapping[str, Any], first: Mapping[str, Any]) -> Row:
 
 
 def _in_time(attainment: float | None, *, kept: bool) -> str:
-    return "-" if attainment is None else f"{attainment:.2%}{'' if kept else ' !'}"
+    return f"{'-' if attainment is None else f'{attainment:.2%}'}{'' if kept else ' !'}"
 
 
 def _ran(outcome: Outcome, row: Mapping[str, Any]) -> Row:
@@ -126,7 +121,7 @@ def replicas(outcome: Outcome) -> tuple[float | None, float | None]:
 
 
 def _of_service(one: ServiceOutcome, about: About) -> Row:
-    row = by_service(one)
+    row = by_service(one, about)
     return {
         "service": row["service"],
         "kWh": text(row["energy_kwh"]),
@@ -185,10 +180,8 @@ def _seconds(value: float | None) -> str:
 
 def _caption(about: About, rows: Iterable[Mapping[str, Any]]) -> str:
     lines = ["in time: within both objectives; J/token: per output token in time; oracle: above the schedule oracle"]
-    if any(row["attainment"] is not None and not row["keeps_objectives"] for row in rows):
-        lines.append(
-            f"!: fewer in time than the {100 * about.attainment:.4g}% that is asked for, so its energy is no saving"
-        )
+    if any(not row["keeps_objectives"] for row in rows):
+        lines.append(f"!: a service has fewer in time than the {about.shares} it asks for, so this energy is no saving")
     for name, found in (("", about.bounds), (" with every variant and clock", about.all_levers)):
         if found is not None:
             lines.append(

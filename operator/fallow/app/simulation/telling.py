@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fallow.app.reports.figures import rounded
+from fallow.domain.workloads import ServiceKey
 from fallow.twin.bounds.oracles import Bounds
 from fallow.twin.simulation.result import Decided, Outcome, ServiceOutcome
 
@@ -31,15 +32,28 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What was run; `inputs` are shown as they are. `attainment`: the share of requests that services ask for."""
+    """What was run; `inputs` are shown as they are. `asked`: the share in time that each service asks for."""
 
     title: str
     inputs: Sequence[tuple[str, str]]
     version: str
-    attainment: float
+    asked: Mapping[ServiceKey, float]
     bounds: Bounds | None = None
     all_levers: Bounds | None = None
     savings: Mapping[str, Saved] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> str:
+        """What is asked for, in words."""
+        found = sorted({f"{100 * share:.4g}%" for share in self.asked.values()})
+        return " or ".join(found[:3]) + (" …" if len(found) > 3 else "")
+
+
+def keeps(one: ServiceOutcome, about: About) -> bool:
+    """Whether a service got the share in time that it asks for; one that nobody asked anything misses nothing."""
+    if one.attainment is None:
+        return round(one.unfinished) == 0
+    return one.attainment >= about.asked[one.service]
 
 
 def totals(outcome: Outcome, about: About) -> dict[str, Any]:
@@ -61,7 +75,7 @@ def totals(outcome: Outcome, about: About) -> dict[str, Any]:
         "unfinished": round(sum(one.unfinished for one in services)),
         "failed": round(sum(one.failed for one in services)),
         "attainment": None if ended is None else rounded(ended),
-        "keeps_objectives": ended is not None and ended >= about.attainment,
+        "keeps_objectives": all(keeps(one, about) for one in services),
         "joules_per_good_token": rounded(joules / outcome.good_tokens) if outcome.good_tokens > 0 else None,
         "gap_to_schedule": None if gap is None else rounded(gap),
         "replica_hours": rounded(sum(sum(one.replica_hours.values()) for one in services)),
@@ -73,7 +87,7 @@ def totals(outcome: Outcome, about: About) -> dict[str, Any]:
     }
 
 
-def by_service(one: ServiceOutcome) -> dict[str, Any]:
+def by_service(one: ServiceOutcome, about: About) -> dict[str, Any]:
     return {
         "service": str(one.service),
         "energy_kwh": rounded(one.energy.kilowatt_hours),
@@ -87,6 +101,8 @@ def by_service(one: ServiceOutcome) -> dict[str, Any]:
         "cost": None if one.cost is None else rounded(one.cost),
         "requests": round(one.requests),
         "attainment": None if one.attainment is None else rounded(one.attainment),
+        "attainment_asked": about.asked[one.service],
+        "keeps_objectives": keeps(one, about),
         "joules_per_good_token": None if one.joules_per_good_token is None else rounded(one.joules_per_good_token),
         "prompt_tokens": round(one.prompt_tokens),
         "generated_tokens": round(one.generated_tokens),
@@ -96,21 +112,6 @@ def by_service(one: ServiceOutcome) -> dict[str, Any]:
         "ttft_p95_s": one.ttft_p95 if one.ttft_p95 is None else rounded(one.ttft_p95),
         "itl_p50_s": one.itl_p50 if one.itl_p50 is None else rounded(one.itl_p50),
         "itl_p95_s": one.itl_p95 if one.itl_p95 is None else rounded(one.itl_p95),
-    }
-
-
-def scoreboard_row(outcome: Outcome, trace: str) -> dict[str, Any]:
-    return {
-        "controller": outcome.controller,
-        "trace": trace,
-        "seed": outcome.seed,
-        "energy_joules": rounded(outcome.energy.value),
-        "good_tokens": round(outcome.good_tokens),
-        "requests": round(sum(one.requests for one in outcome.services)),
-        "attainment": outcome.attainment,
-        "replica_hours": rounded(sum(sum(one.replica_hours.values()) for one in outcome.services)),
-        "carbon_g": rounded(sum(one.carbon.value for one in outcome.services)),
-        "decisions": len(outcome.decisions),
     }
 
 
@@ -137,7 +138,7 @@ def as_json(outcomes: Sequence[Outcome], about: About) -> dict[str, Any]:
         "controllers": [
             {
                 **totals(outcome, about),
-                "services": [by_service(one) for one in outcome.services],
+                "services": [by_service(one, about) for one in outcome.services],
                 "series": _series(outcome),
                 "decisions_made": [_decided(one) for one in outcome.decisions],
             }
@@ -160,18 +161,21 @@ def _decided(one: Decided) -> dict[str, Any]:
 
 
 def _series(outcome: Outcome) -> dict[str, Any]:
-    """By service, at most MOST_SAMPLES means."""
+    """By service, at most MOST_SAMPLES means; the last may be of fewer samples."""
     series = outcome.series
     every = max(1, -(-len(series.times) // MOST_SAMPLES))
+    ends = [*range(every - 1, len(series.times) - 1, every), len(series.times) - 1] if len(series.times) else []
     return {
-        "times_seconds": [rounded(float(one)) for one in series.times[every - 1 :: every]],
+        "times_seconds": [rounded(float(one)) for one in series.times[ends]],
         "services": {
             str(one.service): {
                 "arrivals_per_second": thinned(series.arrivals[:, index], every),
+                "in_time_per_second": thinned(series.good[:, index], every),
                 "in_flight": thinned(series.in_flight[:, index], every),
                 "watts": thinned(series.watts[:, index], every),
                 "grams_per_kwh": thinned(series.grams[:, index], every),
                 "ready": {name: thinned(ready[:, index], every) for name, ready in series.ready.items()},
+                "asked": {name: thinned(asked[:, index], every) for name, asked in series.asked.items()},
             }
             for index, one in enumerate(outcome.services)
         },
@@ -179,6 +183,5 @@ def _series(outcome: Outcome) -> dict[str, Any]:
 
 
 def thinned(values: np.ndarray[Any, np.dtype[np.float64]], every: int) -> list[float]:
-    """Means of `every` samples."""
-    whole = len(values) // every * every
-    return [rounded(float(one)) for one in values[:whole].reshape(-1, every).mean(axis=1)]
+    """Means of `every` samples, and of those that are left over."""
+    return [rounded(float(values[at : at + every].mean())) for at in range(0, len(values), every)]
