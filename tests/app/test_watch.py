@@ -95,6 +95,16 @@ def test_the_history_of_a_deleted_service_goes() -> None:
     assert watch.history == {}
 
 
+def test_arrivals_are_learned_between_two_rounds_and_go_with_their_service() -> None:
+    watch = watched([0, 15, 30])
+    seen = remembered(watch, shown(45))
+    gone = shown(60)
+    after = remembered(watch, replace(gone, cluster=replace(gone.cluster, services={})))
+
+    assert seen.arrivals[CHAT].seconds == pytest.approx(45, rel=0.05)
+    assert after.arrivals == {}
+
+
 def test_a_clock_put_back_starts_history_and_window_anew() -> None:
     watch = watched(every(15, 600))
     remembered(watch, shown(-3600))

@@ -190,6 +190,7 @@ def profile(declared: ModelProfile) -> Profile:
         idle_watts=None if spec.idle_watts is None else Watts(spec.idle_watts),
         context_watts=None if spec.context_watts is None else Watts(spec.context_watts),
         max_concurrency=spec.max_concurrency,
+        prefill_rate=spec.prefill_tokens_per_second,
     )
 
 

@@ -121,6 +121,13 @@ class ModelProfileSpec(ApiModel):
         description="Recorded, not acted on in this version. Power of the replica's GPUs with the model loaded and no "
         "requests, watts. Absent: not known.",
     )
+    prefill_tokens_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        le=100000000,
+        description="Prompt tokens that a replica computes per second when it does nothing else. With it a service is "
+        "also sized by the rate, lengths and bursts of its requests. Absent: not known.",
+    )
     max_concurrency: int | None = Field(
         default=None, ge=1, le=65536, description="Most sequences that a replica runs at once. Absent: not known."
     )

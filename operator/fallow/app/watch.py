@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Plan
@@ -12,6 +13,7 @@ from fallow.domain.readings import Readings
 from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.planner.arrivals import noted
 from fallow.planner.levers.replicas import STEP_WINDOW
 
 KEPT_READINGS = 5
@@ -25,6 +27,7 @@ class Watch:
         self._previous: Readings | None = None
         self._readings: deque[Readings] = deque()
         self._history: dict[ServiceKey, deque[DemandPoint]] = {}
+        self._arrivals: dict[ServiceKey, Arrivals] = {}
         self._memories: dict[ServiceKey, tuple[str, ServiceMemory]] = {}
 
     @property
@@ -62,16 +65,20 @@ class Watch:
         horizon = self._horizon(snapshot.cluster.policies)
         for key in [key for key in self._history if key not in snapshot.cluster.services]:
             del self._history[key]
+            self._arrivals.pop(key, None)
         for key, estimate in estimates.services.items():
             points = self._history.setdefault(key, deque())
             while points and points[-1].at > snapshot.at:  # noted before the clock was put back
                 points.pop()
             if not isinstance(estimate.demand, Missing):
                 seen = estimate.demand
+                if points:
+                    before = self._arrivals.get(key, Arrivals())
+                    self._arrivals[key] = noted(before, seen, snapshot.at - points[-1].at)
                 points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
-        return replace(snapshot, history=self.history)
+        return replace(snapshot, history=self.history, arrivals=dict(self._arrivals))
 
     def _keep(self, readings: Readings) -> None:
         self._previous = readings

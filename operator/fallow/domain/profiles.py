@@ -36,6 +36,7 @@ class Profile:
     """A ModelProfile as declared; `points` ascend in concurrency.
 
     `idle_watts` without, `context_watts` with a loaded engine and no work; both for all GPUs of a replica.
+    `prefill_rate`: prompt tokens that a replica computes per second when it does nothing else.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Profile:
     idle_watts: Watts | None = None
     context_watts: Watts | None = None
     max_concurrency: int | None = None
+    prefill_rate: float | None = None
 
     def joules_per_token(self, concurrency: float) -> float | None:
         """J per output token at a concurrency: log-log interpolation, held flat outside the points.

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     FIRST_START = "FirstStart"
     QUEUE_GROWING = "QueueGrowing"
     CONCURRENCY = "Concurrency"
+    ARRIVALS = "Arrivals"
     KV_CACHE_FULL = "KvCacheFull"
     TOKEN_RATE = "TokenRate"  # noqa: S105 - a rate of tokens, not a credential
     LOAD_FELL = "LoadFell"

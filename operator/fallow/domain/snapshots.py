@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Missing
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
@@ -115,6 +116,7 @@ class DemandPoint:
     """A service's load at an instant, summed over its ready pods.
 
     Rates are per second since the readings before, None where there are none. `desired` replicas were asked for then.
+    `arrivals`: requests that came to the engines; `prompt_tokens_per_second` leaves out what was found in cache.
     """
 
     at: Instant
@@ -124,6 +126,8 @@ class DemandPoint:
     tokens_per_second: float | None
     ready: int
     desired: int
+    arrivals: float | None = None
+    prompt_tokens_per_second: float | None = None
 
     @property
     def in_flight(self) -> float:
@@ -144,6 +148,7 @@ class Snapshot:
     readings: Readings
     zones: Mapping[str, ZoneReading] = field(default_factory=dict)
     history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
+    arrivals: Mapping[ServiceKey, Arrivals] = field(default_factory=dict)
     previous: Readings | None = None
     earlier: Readings | None = None
     targets: Mapping[tuple[ServiceKey, str], float] = field(default_factory=dict)

@@ -1,22 +1,32 @@
 """What one replica of a variant can carry, and which profile says so."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from fallow.domain.profiles import Profile
+from fallow.domain.profiles import Profile, ProfilePoint
+from fallow.domain.units import Seconds
 from fallow.domain.workloads import Service, Variant
 
 # vLLM's own default of --max-num-seqs on data-centre GPUs (vllm/engine/arg_utils.py, usage context API server)
 ENGINE_CONCURRENCY = 256
+# Prompts take at most this share of a replica's time: beyond it first tokens wait without bound (M/G/1). A choice.
+MOST_PREFILL = 0.9
+# Batches that are looked at between two points of a profile.
+FINE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Requests in flight that one replica should carry at most, and where the number comes from."""
+    """Requests in flight that one replica should carry at most, and where the number comes from.
+
+    `requests_per_second`: the highest rate of requests like the recent ones that a replica keeps up with.
+    """
 
     concurrency: float
     origin: str
     tokens_per_second: float | None = None
+    requests_per_second: float | None = None
 
 
 def profile_for(variant: Variant, profiles: Sequence[Profile], product: str | None = None) -> Profile | None:
@@ -35,11 +45,61 @@ def profile_for(variant: Variant, profiles: Sequence[Profile], product: str | No
     return fitting[0] if len(fitting) == 1 else None
 
 
-def replica_capacity(service: Service, variant: Variant, profile: Profile | None, headroom: float) -> Capacity:
+def replica_capacity(
+    service: Service,
+    variant: Variant,
+    profile: Profile | None,
+    headroom: float,
+    tokens: tuple[float, float] | None = None,
+) -> Capacity:
     """Declared concurrency first, then the largest profiled one that meets the ITL objective, then the engine's limit.
 
-    Headroom (0..1) is kept free from profiled and engine limits; a declared target is taken as it is.
+    Headroom (0..1) is kept free from profiled and engine limits; a declared target is taken as it is. `tokens` of the
+    recent requests, to compute and to answer, give the rate beside it.
     """
+    found = _concurrency(service, variant, profile, headroom)
+    if tokens is None or profile is None:
+        return found
+    limit = variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY
+    return replace(found, requests_per_second=rate_within(profile, *tokens, service.objectives.itl_p95, limit))
+
+
+def rate_within(profile: Profile, prompt: float, output: float, itl: Seconds | None, limit: float) -> float | None:
+    """Requests per second of so many tokens at which the mean gap between tokens meets the objective.
+
+    At a batch b a request takes `output` steps of which it has a b-th part, and its prompt, which holds all steps up:
+    r = 1 / (output s(b) / b + prompt / p), and a step takes s / (1 - r prompt / p) by the clock. Where no batch meets
+    the objective, one request after another. None where the profile does not tell the prefill rate p.
+    """
+    if profile.prefill_rate is None or not profile.points:
+        return None
+    prefill, best = prompt / profile.prefill_rate, 0.0
+    for batch, step in _steps(profile, limit):
+        rate = 1.0 / (output * step / batch + prefill)
+        share = rate * prefill
+        if share <= MOST_PREFILL and (itl is None or step <= itl * (1.0 - share)):
+            best = max(best, rate)
+    return best or 1.0 / (output * _step(profile.points[0]) + prefill)
+
+
+def _steps(profile: Profile, limit: float) -> Iterator[tuple[float, float]]:
+    """Batches up to the limit, FINE to each stretch between two points, with seconds of a step; steps are linear."""
+    first = profile.points[0]
+    known = [(1.0, _step(first)), *((point.concurrency, _step(point)) for point in profile.points)]
+    for (low, before), (high, after) in pairwise(known):
+        for part in range(FINE):
+            batch = low + (high - low) * part / FINE
+            if batch <= limit:
+                yield batch, before + (after - before) * part / FINE
+    if known[-1][0] <= limit:
+        yield known[-1]
+
+
+def _step(point: ProfilePoint) -> float:
+    return point.concurrency / point.tokens_per_second if point.itl is None else float(point.itl)
+
+
+def _concurrency(service: Service, variant: Variant, profile: Profile | None, headroom: float) -> Capacity:
     limit = variant.max_concurrency or (profile.max_concurrency if profile else None) or ENGINE_CONCURRENCY
     if service.scaling.target_concurrency is not None:
         return Capacity(min(service.scaling.target_concurrency, limit), "scaling.targetConcurrency")

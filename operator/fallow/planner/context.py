@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.plans import Veto
 from fallow.domain.policies import Policy
@@ -36,6 +37,7 @@ class Context:
     profiles: tuple[Profile, ...]
     product: str | None
     capacity: Mapping[str, Capacity]
+    arrivals: Arrivals
     floor: int
     ceiling: int
 

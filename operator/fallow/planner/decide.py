@@ -7,6 +7,7 @@ word, rest and wake, the switch under way, variant, replicas.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.plans import Decision, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, ScalingRules
@@ -102,6 +103,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) ->
     if service.requested and memory.request_at is not None:
         floor = max(floor, service.requested)
     product = product_of(snapshot, service)
+    arrivals = snapshot.arrivals.get(service.key, Arrivals())
     return Context(
         now=snapshot.at,
         service=service,
@@ -121,9 +123,11 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) ->
                 variant,
                 profile_for(variant, snapshot.cluster.profiles, product),
                 policy.scaling.headroom,
+                arrivals.tokens,
             )
             for variant in service.variants
         },
+        arrivals=arrivals,
         floor=min(floor, service.scaling.max_replicas),
         ceiling=service.scaling.max_replicas,
     )

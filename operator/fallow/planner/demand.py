@@ -1,6 +1,6 @@
 """A service's load now, from its ready pods' engine readings; any doubt makes it Missing, never zero."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -72,9 +72,11 @@ def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, Engin
         running=sum(reading.running for _, reading in readings),
         waiting=sum(reading.waiting for _, reading in readings),
         kv_mean=sum(usages) / len(usages) if usages and len(usages) == len(readings) else None,
-        tokens_per_second=_token_rate(snapshot, readings),
+        tokens_per_second=_rate(snapshot, readings, lambda engine: engine.generated_tokens),
         ready=len(readings),
         desired=sum(workload.replicas for workload in snapshot.workloads_of(service.key)),
+        arrivals=_rate(snapshot, readings, _come),
+        prompt_tokens_per_second=_rate(snapshot, readings, _computed),
     )
 
 
@@ -107,7 +109,20 @@ def outside_waiting(snapshot: Snapshot, service: Service, max_age: Seconds) -> f
     return fault if fault is not None and waiting <= 0 else waiting
 
 
-def _token_rate(snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]]) -> float | None:
+def _come(engine: EngineReading) -> float:
+    """Requests that ever came to an engine."""
+    return engine.requests + engine.running + engine.waiting
+
+
+def _computed(engine: EngineReading) -> float:
+    """Prompt tokens that an engine computed."""
+    return engine.prompt_tokens - (engine.cached_prompt_tokens or 0.0)
+
+
+def _rate(
+    snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]], count: Callable[[EngineReading], float]
+) -> float | None:
+    """By how much a count grew per second; None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
         return None
     rate = 0.0
@@ -115,7 +130,7 @@ def _token_rate(snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]]
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
             return None
-        rate += (now.generated_tokens - before.generated_tokens) / (now.at - before.at)
+        rate += (count(now) - count(before)) / (now.at - before.at)
     return rate
 
 

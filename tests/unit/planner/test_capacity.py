@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from fallow.app.simulation.priors import profile_of
 from fallow.domain.profiles import Profile
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives, Variant
-from fallow.planner.capacity import profile_for, replica_capacity
+from fallow.planner.capacity import profile_for, rate_within, replica_capacity
+from fallow.twin.calibration.asking import Described, Work, query_of
+from fallow.twin.calibration.store import shipped
+from fallow.twin.simulation.predicting import predicted_table
+from fallow.twin.simulation.sizing import carried
 from tests.support.builders import BF16, FP8, H100, L4, profile, service
 
 MEASURED = profile(BF16, (8, 800, 400, 0.01), (32, 2400, 600, 0.02), (128, 6000, 680, 0.05))
@@ -92,3 +97,41 @@ def test_the_profile_is_that(
     variant: Variant, profiles: tuple[Profile, ...], product: str | None, found: Profile | None
 ) -> None:
     assert profile_for(variant, profiles, product) is found
+
+
+@pytest.mark.parametrize(("prompt", "output"), [(2048, 28), (1155, 211), (100, 1000)])
+def test_the_rate_within_objectives_is_that_of_the_closed_form_over_whole_batches(prompt: float, output: float) -> None:
+    """A profile has a few points of the table; the twin's own sizing has all of its batches."""
+    query = query_of(Described(name="meta-llama/Llama-3.1-8B-Instruct"), Work(gpu="H100", precision="BF16"), shipped())
+    table = predicted_table(query)
+    known = profile_of(BF16, H100, table, query)
+    found = rate_within(known, prompt, output, Seconds(0.025), table.slots)
+
+    assert found == pytest.approx(carried(table, prompt, output, 0.025).rate, rel=0.02)
+
+
+def test_prompts_take_from_what_a_replica_answers() -> None:
+    known = replace(MEASURED, prefill_rate=10_000.0)
+    few, many = (rate_within(known, prompt, 100, Seconds(0.06), 128) for prompt in (1, 1000))
+    assert few is not None
+    assert many is not None
+    assert few == pytest.approx(1 / (100 * 0.05 / 128 + 1e-4), rel=0.01)
+    assert many < 0.75 * few
+
+
+def test_an_objective_that_no_batch_meets_leaves_one_request_after_another() -> None:
+    known = replace(MEASURED, prefill_rate=10_000.0)
+    assert rate_within(known, 1000, 100, Seconds(0.001), 128) == pytest.approx(1 / (100 * 0.01 + 0.1))
+
+
+def test_the_engine_s_limit_bounds_the_rate() -> None:
+    known = replace(MEASURED, prefill_rate=10_000.0)
+    limited, free = (rate_within(known, 1, 100, None, limit) for limit in (8, 128))
+    assert limited is not None
+    assert free is not None
+    assert limited < free / 2
+
+
+@pytest.mark.parametrize("known", [MEASURED, replace(MEASURED, points=(), prefill_rate=10_000.0)])
+def test_a_profile_without_prefill_or_points_tells_no_rate(known: Profile) -> None:
+    assert rate_within(known, 1000, 100, None, 128) is None

@@ -34,4 +34,5 @@ def profile_of(variant: Variant, product: str, table: EngineTable, query: Query)
         idle_watts=Watts(table.bare),
         context_watts=Watts(table.context),
         max_concurrency=table.slots,
+        prefill_rate=table.prefill_rate,
     )

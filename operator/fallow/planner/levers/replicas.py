@@ -1,8 +1,8 @@
 """Replica scaling from measured load: up quickly, down slowly.
 
-The largest of four needs wins (requests in flight, KV cache, token rate, requests waiting outside). Replicas on
-their way count as capacity. Down needs every signal, a watched window, a rest since the last change, and peers that
-can carry the load of the replica that goes (N-1).
+The largest of five needs wins (requests in flight, KV cache, token rate, requests waiting outside, and the crests of
+requests that come in bursts). Replicas on their way count as capacity. Down needs every signal, a watched window, a
+rest since the last change, and peers that can carry the load of the replica that goes (N-1).
 """
 
 from math import ceil
@@ -16,6 +16,7 @@ from fallow.footprint.hardware import hardware_of
 from fallow.planner import guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
+from fallow.planner.crests import Crests
 
 NAME = "Replicas"
 # vLLM starts to preempt when the KV cache is full; see docs/methodology.md, replica capacity
@@ -37,14 +38,18 @@ def propose(context: Context) -> Proposal:
     if isinstance(demand, Missing):
         return _in_doubt(context, demand, waiting, capacity)
     needed, reason, why = need(demand, waiting, capacity)
+    sustained = _sustained(context, needed, waiting, capacity)
+    crests = Crests.of(context, capacity)
+    if crests is not None and crests.now > max(sustained, context.replicas):
+        return _more(context, crests.now, Reason.ARRIVALS, crests.words, sustained=crests.now)
     if needed > context.replicas:
-        return _more(context, needed, reason, why, sustained=_sustained(context, needed, waiting, capacity))
+        return _more(context, needed, reason, why, sustained=sustained)
     stray = min(context.strays, default=None)
-    lowest = max(_lowest_safe(context, capacity), context.floor)
+    lowest = max(_lowest_safe(context, capacity, crests), context.floor)
     left = context.ready(context.serving.name) if stray else context.replicas - 1
     if lowest <= left and needed <= left and waiting == 0:
-        return _fewer(context, lowest, capacity, stray or context.serving.name)
-    return Proposal(NAME, Reason.STEADY, _steady(context, demand, capacity))
+        return _fewer(context, lowest, capacity, crests, stray or context.serving.name)
+    return Proposal(NAME, Reason.STEADY, _steady(context, demand, capacity, crests))
 
 
 def _in_doubt(context: Context, fault: Missing, waiting: float, capacity: Capacity) -> Proposal:
@@ -124,21 +129,32 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
     return Proposal(NAME, reason, why, {**context.current, context.serving.name: target})
 
 
-def _lowest_safe(context: Context, capacity: Capacity) -> int:
-    """The fewest replicas that would have carried the whole down window inside the dead band."""
+def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) -> int:
+    """The fewest replicas that would have carried the whole down window inside the dead band.
+
+    Where crests are provided for, the requests in flight of a single moment tell nothing more.
+    """
     length = context.policy.scaling.down_window
     points = [point for point in context.history if context.now - point.at <= length]
     lowest = 1
     for point in points:
-        lowest = max(lowest, ceil(point.in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9))
+        if crests is None:
+            lowest = max(lowest, ceil(point.in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9))
         if point.kv_mean is not None:
             lowest = max(lowest, ceil(point.kv_mean * point.ready / (KV_TARGET * DEAD_BAND) - 1e-9))
         if point.tokens_per_second is not None and capacity.tokens_per_second:
             lowest = max(lowest, ceil(point.tokens_per_second / (capacity.tokens_per_second * DEAD_BAND) - 1e-9))
-    return lowest
+    if crests is None:
+        return lowest
+    in_flight = sum(point.in_flight for point in points) / max(len(points), 1)
+    return max(
+        lowest,
+        crests.needed(crests.highest(context.now - length), filled=DEAD_BAND),
+        ceil(in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9),
+    )
 
 
-def _fewer(context: Context, lowest: int, capacity: Capacity, variant: str) -> Proposal:
+def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | None, variant: str) -> Proposal:
     """One replica at a time: each removal is watched for a dwell before the next."""
     vetoes = tuple(
         veto
@@ -161,6 +177,8 @@ def _fewer(context: Context, lowest: int, capacity: Capacity, variant: str) -> P
         f"the last {length:.0f} s needed {lowest} of {left + 1} replicas; "
         f"{left} carry its peak of {peak:.0f} requests at {peak / left:.0f} of {capacity.concurrency:.0f} each"
     )
+    if crests is not None:
+        message = f"the last {length:.0f} s needed {lowest} of {left + 1} replicas; {crests.words}"
     return Proposal(
         NAME,
         Reason.LOAD_FELL,
@@ -184,9 +202,9 @@ def _saved(context: Context) -> Watts | None:
     return (hardware.context - hardware.bare) * context.serving.gpus
 
 
-def _steady(context: Context, demand: DemandPoint, capacity: Capacity) -> str:
+def _steady(context: Context, demand: DemandPoint, capacity: Capacity, crests: Crests | None) -> str:
     limit = capacity.concurrency * context.replicas
     return (
         f"{demand.in_flight:.0f} requests in flight on {demand.ready} replicas; "
-        f"another is asked for above {limit:.0f} ({capacity.origin})"
+        f"another is asked for above {limit:.0f} ({capacity.origin}){'' if crests is None else '; ' + crests.words}"
     )

@@ -1,0 +1,92 @@
+"""Replicas for the crests of requests that come in bursts: from their rate, how uneven they are, and their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from fallow.domain.arrivals import Arrivals
+from fallow.domain.snapshots import DemandPoint
+from fallow.domain.units import Instant
+from fallow.planner.arrivals import OF_MISSES, crest
+from fallow.planner.capacity import Capacity
+from fallow.planner.context import Context
+
+# Seconds over which a rate is taken at least: over fewer it is mostly chance.
+LOOK = 60.0
+# A burst is looked at over the time that an answer may take by its objective, and over this long at least.
+SHORTEST = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crests:
+    """Of one service. A replica carries `each` requests per second; crests are taken over so many `seconds`, and all
+    but a share `missed` of the requests are to meet no higher one. `rates` are the recent ones.
+    """
+
+    arrivals: Arrivals
+    rates: Sequence[tuple[Instant, float]]
+    each: float
+    seconds: float
+    missed: float
+
+    @classmethod
+    def of(cls, context: Context, capacity: Capacity) -> Crests | None:
+        """None where nothing came yet, or no profile tells how many requests a replica carries."""
+        tokens, each = context.arrivals.tokens, capacity.requests_per_second
+        recent = rates(context.history, context.policy.scaling.up_window)
+        if tokens is None or each is None or not recent:
+            return None
+        objectives = context.service.objectives
+        allowed = objectives.ttft_p95 if objectives.itl_p95 is None else tokens[1] * objectives.itl_p95
+        return cls(
+            arrivals=context.arrivals,
+            rates=recent,
+            each=each,
+            seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
+            missed=(1.0 - objectives.attainment) * OF_MISSES,
+        )
+
+    def needed(self, rate: float, *, filled: float = 1.0) -> int:
+        """Replicas, each filled to that share of what it carries."""
+        return ceil(self._height(rate) / (self.each * filled) - 1e-9)
+
+    @property
+    def now(self) -> int:
+        """Replicas that the latest rate asks for."""
+        return self.needed(self.rates[-1][1])
+
+    def highest(self, since: float) -> float:
+        """Of the rates since then."""
+        return max((rate for at, rate in self.rates if at >= since), default=0.0)
+
+    @property
+    def words(self) -> str:
+        rate = self.rates[-1][1]
+        return (
+            f"{rate:.3g} requests/s with crests of {self._height(rate):.3g}/s (variance {self._dispersion:.2g} times "
+            f"the mean), {self.each:.3g}/s a replica within objectives"
+        )
+
+    def _height(self, rate: float) -> float:
+        return crest(rate, self._dispersion, self.seconds, self.missed)
+
+    @property
+    def _dispersion(self) -> float:
+        return self.arrivals.dispersion(self.seconds)
+
+
+def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, float]]:
+    """At each point whose requests are known: their mean rate over the window before it, at least LOOK seconds."""
+    length = max(window, LOOK)
+    found: list[tuple[Instant, float]] = []
+    known = [(point.at, max(point.arrivals, 0.0)) for point in points if point.arrivals is not None]
+    first, total = 0, 0.0
+    for place, (at, rate) in enumerate(known):
+        total += rate
+        while at - known[first][0] >= length:
+            total -= known[first][1]
+            first += 1
+        found.append((at, max(total, 0.0) / (place - first + 1)))
+    return found

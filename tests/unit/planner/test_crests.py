@@ -1,0 +1,100 @@
+"""Replicas for crests: only where it is known what a replica keeps up with, and from rates over a minute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fallow.domain.arrivals import Arrivals
+from fallow.domain.profiles import Profile
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint, Snapshot
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import Objectives
+from fallow.planner.crests import LOOK, rates
+from tests.support.builders import BF16, CYCLE, NOW, Scene, guards, point, policy, profile, service, watched
+from tests.unit.planner.asking import planned
+from tests.unit.planner.test_replicas import serving
+
+# 10 ms a step at any batch and 20,000 prompt tokens a second: of 500 and 100 tokens some 24 requests/s within 25 ms
+KNOWN = profile(BF16, (1, 100, 400, 0.010), (64, 6400, 600, 0.010), prefill_rate=20_000.0, max_concurrency=64)
+OBJECTIVES = Objectives(ttft_p95=Seconds(1), itl_p95=Seconds(0.025))
+
+
+def like(dispersion: float, *, rate: float = 20.0, prompt: float = 500.0, output: float = 100.0) -> Arrivals:
+    """An hour of cycles at this rate, each burst within a cycle."""
+    seconds = 3600.0
+    return Arrivals(
+        seconds=seconds,
+        requests=rate * seconds,
+        prompt=rate * seconds * prompt,
+        output=rate * seconds * output,
+        uneven=rate * seconds * dispersion,
+        every=CYCLE,
+    )
+
+
+def scene(arrivals: Arrivals, *, replicas: int = 1, rate: float = 20.0, known: Profile = KNOWN) -> Snapshot:
+    """So many requests per second for a long time, few of them in flight at the moments that were looked at."""
+    told: dict[str, Any] = {"arrivals": rate, "tokens_per_second": rate * 100}
+    made = Scene(
+        service=service(concurrency=None, objectives=OBJECTIVES, maximum=40),
+        variants=serving(replicas, 6),
+        policy=policy(guards=guards(objective_veto=False)),
+        profiles=(known,),
+        history=watched(6, replicas, desired=replicas, **told),
+    ).snapshot()
+    return replace(made, arrivals=dict.fromkeys(made.cluster.services, arrivals))
+
+
+def test_bursts_ask_for_more_replicas_than_their_mean() -> None:
+    plan = planned(scene(like(20), replicas=1))
+
+    assert plan.replicas["bf16"] == 2
+    assert plan.standing.reason is Reason.ARRIVALS
+    assert plan.standing.message.startswith("20 requests/s with crests of ")
+    assert "variance 20 times the mean" in plan.standing.message
+
+
+def test_of_smooth_requests_one_replica_keeps_up() -> None:
+    assert planned(scene(like(1, rate=10), rate=10, replicas=1)).replicas["bf16"] == 1
+
+
+def test_replicas_that_crests_need_stay_though_few_requests_are_in_flight() -> None:
+    assert planned(scene(like(20), replicas=5)).replicas["bf16"] == 5
+    assert planned(scene(like(1, rate=10), rate=10, replicas=5)).replicas["bf16"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "known"),
+    [(Arrivals(), KNOWN), (like(20), replace(KNOWN, prefill_rate=None))],
+    ids=["nothing came yet", "a profile without its prefill"],
+)
+def test_what_is_not_known_changes_nothing(arrivals: Arrivals, known: Profile) -> None:
+    with_rates, without = scene(arrivals, known=known, replicas=2), scene(Arrivals(), known=known, replicas=2)
+
+    assert planned(with_rates).replicas == planned(without).replicas
+    assert planned(with_rates).standing.message == planned(without).standing.message
+
+
+def points(*rates_: float | None) -> list[DemandPoint]:
+    return [point(at=Instant(NOW + CYCLE * place), arrivals=rate) for place, rate in enumerate(rates_)]
+
+
+def test_rates_are_means_over_a_minute_at_least() -> None:
+    found = rates(points(0, 8, 8, 8, 8, 8), 15)
+
+    assert [rate for _, rate in found] == [0, 4, 16 / 3, 6, 8, 8]
+    assert found[-1][0] == NOW + 5 * CYCLE
+    assert LOOK == 4 * CYCLE
+
+
+def test_a_longer_window_is_the_policy_s() -> None:
+    assert rates(points(0, 8, 8, 8, 8, 8), 90)[-1][1] == pytest.approx(40 / 6)
+
+
+def test_a_cycle_that_is_not_known_is_left_out() -> None:
+    assert [rate for _, rate in rates(points(4, None, 8), 60)] == [4, 6]
+    assert rates(points(None), 60) == []
