@@ -66,6 +66,8 @@ def test_json_holds_every_controller_with_its_series_and_decisions(tmp_path: Pat
         ({"traffic": {"llm/chat": {"week": "gaming"}}}, "'gaming' is not known: write one of coding, conversation"),
         ({"traffic": {"llm/chat": {"week": "coding", "rate": 3}}}, "not 2 of them"),
         ({"traffic": {"llm/chat": {"rate": 3}}}, "say how long requests are"),
+        ({"traffic": {"llm/chat": {"jobs": {"every": "6h", "requests": 9}}}}, "say how long requests are"),
+        ({"traffic": {"llm/chat": {}}}, "write one of week, trace, servegen, rate, sporadic, jobs, not 0 of them"),
         ({"traffic": {"llm/nobody": {"week": "coding"}}}, "no manifest declares this InferenceService"),
         ({"traffic": {"llm/chat": {"trace": "none.csv"}}}, "cannot be read"),
         ({"nodes": [{"product": "NVIDIA-Z9", "count": 1}]}, "nodes.product: 'Z9' is no GPU that is known here"),
@@ -96,6 +98,19 @@ def test_a_recorded_trace_is_served_whole(tmp_path: Path) -> None:
     told = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)
 
     assert told["controllers"][0]["requests"] == 300
+
+
+def test_batches_that_may_wait_are_served_by_their_deadline(tmp_path: Path) -> None:
+    """The digests of the sample have five minutes, which is time to wake."""
+    jobs = {"every": "1h", "requests": 300, "over": "30s"}
+    lengths = {"prompt": {"mean": 600}, "output": {"mean": 150}}
+    path = scenario(tmp_path, traffic={"llm/digest": {"jobs": jobs, **lengths}}, days=0.2, seed=3)
+    own = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
+
+    assert own["requests"] >= 300
+    assert own["starts"] > 0
+    assert own["services"][0]["ttft_p95_s"] > 10
+    assert own["attainment"] > 0.9
 
 
 def test_the_past_is_replayed_by_the_deployments_that_pods_are_named_after() -> None:

@@ -14,7 +14,7 @@ from fallow.twin.demand.generated import Bursts, Generated, Stream
 from fallow.twin.demand.lengths import Lengths
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.together import Together
-from fallow.twin.demand.weeks import DAY, SHAPES, WEEK, Sporadic, many, week
+from fallow.twin.demand.weeks import DAY, SHAPES, WEEK, Jobs, Sporadic, many, week
 from fallow.twin.demand.windows import Window, Windowed, read_servegen
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulation.demand import Array, Demand
@@ -80,6 +80,17 @@ def test_without_bursts_counts_are_poisson() -> None:
     found = counts(Generated([Stream(KEY, Piecewise(((0.0, 5.0),)), LENGTHS)], 7200, seed=1))[0]
 
     assert found.var() / found.mean() == pytest.approx(1.0, rel=0.05)
+
+
+def test_jobs_come_as_often_as_said_and_each_is_handed_in_whole() -> None:
+    jobs = Jobs(every=4 * 3600.0, requests=500, over=60.0, seed=6)
+    rate = jobs.at(np.arange(0.0, 100 * DAY, 1.0))
+    count = rate.sum() / 500
+
+    assert count == pytest.approx(round(count))
+    assert count == pytest.approx(600, rel=0.15)
+    assert set(np.unique(rate * 60 / 500).round(9)) <= {0.0, 1.0, 2.0, 3.0}
+    assert np.array_equal(jobs.at(np.arange(DAY, 2 * DAY, 1.0)), rate[DAY : 2 * DAY])
 
 
 def test_a_sporadic_service_is_silent_most_of_the_time() -> None:

@@ -35,7 +35,7 @@ from fallow.twin.demand.generated import Generated, Stream
 from fallow.twin.demand.lengths import Lengths
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.together import Together
-from fallow.twin.demand.weeks import SHAPES, Sporadic
+from fallow.twin.demand.weeks import SHAPES, Jobs, Sporadic
 from fallow.twin.demand.windows import Window, Windowed, read_servegen
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulation.demand import Array, Demand
@@ -384,6 +384,9 @@ def _stream(key: ServiceKey, one: Traffic, seed: int) -> Stream | None:
         spell = one.sporadic
         spells = Sporadic(spell.rate * one.scale, float(seconds(spell.busy)), float(seconds(spell.quiet)), seed)
         return Stream(key, spells, _lengths(one, None))
+    if one.jobs is not None:
+        jobs = Jobs(float(seconds(one.jobs.every)), one.jobs.requests * one.scale, float(seconds(one.jobs.over)), seed)
+        return Stream(key, jobs, _lengths(one, None))
     return None
 
 

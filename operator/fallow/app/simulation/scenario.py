@@ -22,6 +22,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
+KINDS = ("week", "trace", "servegen", "rate", "sporadic", "jobs")
+
+
 class Nodes(_Part):
     """Nodes alike; `product` as the label nvidia.com/gpu.product."""
 
@@ -62,14 +65,23 @@ class SporadicRate(_Part):
     quiet: PositiveDuration = "4h"
 
 
+class JobsRate(_Part):
+    """Batches of requests, one `every` so often in the mean, each handed in `over` a while."""
+
+    every: PositiveDuration
+    requests: float = Field(ge=1)
+    over: PositiveDuration = "1m"
+
+
 class Traffic(_Part):
-    """One of `week`, `trace`, `rate`, `sporadic`, `servegen`."""
+    """One of `week`, `trace`, `rate`, `sporadic`, `jobs`, `servegen`."""
 
     week: str | None = None
     trace: str | None = None
     servegen: str | None = None
     rate: float | None = Field(default=None, gt=0)
     sporadic: SporadicRate | None = None
+    jobs: JobsRate | None = None
     scale: float = Field(default=1.0, gt=0)
     stretch: float = Field(default=1.0, gt=0)
     shift: PositiveDuration | None = None
@@ -78,7 +90,7 @@ class Traffic(_Part):
     cached: float = Field(default=0.0, ge=0, lt=1)
 
     def kinds(self) -> list[str]:
-        return [name for name in ("week", "trace", "servegen", "rate", "sporadic") if getattr(self, name) is not None]
+        return [name for name in KINDS if getattr(self, name) is not None]
 
 
 class GridFile(_Part):
@@ -131,8 +143,8 @@ def _check(path: Path, name: str, one: Traffic) -> None:
         raise ScenarioError(f"{where}: name a service as NAMESPACE/NAME")
     kinds = one.kinds()
     if len(kinds) != 1:
-        raise ScenarioError(f"{where}: write one of week, trace, rate, sporadic or servegen, not {len(kinds)} of them")
+        raise ScenarioError(f"{where}: write one of {', '.join(KINDS)}, not {len(kinds)} of them")
     if one.week is not None and one.week not in SHAPES:
         raise ScenarioError(f"{where}.week: {one.week!r} is not known: write one of {', '.join(SHAPES)}")
-    if kinds[0] in {"rate", "sporadic"} and (one.prompt is None or one.output is None):
+    if kinds[0] in {"rate", "sporadic", "jobs"} and (one.prompt is None or one.output is None):
         raise ScenarioError(f"{where}: say how long requests are: prompt: {{mean: 600}}, output: {{mean: 200}}")

@@ -123,6 +123,32 @@ class Sporadic:
         return np.asarray(np.where(inside == 1, self.rate, 0.0))
 
 
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Batches that come at times of their own, the same for a seed: in the mean one `every` so many seconds, each with
+    that many `requests` that are handed in `over` some seconds.
+
+    How long they may wait is the service's objective for the first token: that is their deadline.
+    """
+
+    every: float
+    requests: float
+    over: float
+    seed: int
+
+    def at(self, times: Array) -> Array:
+        last = float(times[-1]) + 1.0
+        generator = np.random.default_rng(self.seed)
+        begins: list[float] = []
+        now = float(generator.exponential(self.every))
+        while now < last:
+            begins.append(now)
+            now += float(generator.exponential(self.every))
+        starts = np.array(begins)
+        open_ = np.searchsorted(starts, times, side="right") - np.searchsorted(starts + self.over, times, side="right")
+        return np.asarray(open_ * (self.requests / self.over))
+
+
 def many(count: int, *, seed: int, days: float = 7.0, mean_rate: float = 3.0, sporadic: float = 0.2) -> Generated:
     """`count` services with weeks of either shape, of lognormal sizes and in time zones of their own; every fifth or so
     is sporadic. `mean_rate`: requests per second of a service on average. Sizes and zones are choices.
