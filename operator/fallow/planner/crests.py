@@ -79,14 +79,18 @@ class Crests:
 
 def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, float]]:
     """At each point whose requests are known: their mean rate over the window before it, at least LOOK seconds."""
-    length = max(window, LOOK)
-    found: list[tuple[Instant, float]] = []
     known = [(point.at, max(point.arrivals, 0.0)) for point in points if point.arrivals is not None]
+    return trailing(known, max(window, LOOK))
+
+
+def trailing(values: Sequence[tuple[Instant, float]], window: float) -> list[tuple[Instant, float]]:
+    """At each time the mean of the values in the `window` before it, its own included."""
+    found: list[tuple[Instant, float]] = []
     first, total = 0, 0.0
-    for place, (at, rate) in enumerate(known):
-        total += rate
-        while at - known[first][0] >= length:
-            total -= known[first][1]
+    for place, (at, value) in enumerate(values):
+        total += value
+        while at - values[first][0] >= window:
+            total -= values[first][1]
             first += 1
         found.append((at, max(total, 0.0) / (place - first + 1)))
     return found

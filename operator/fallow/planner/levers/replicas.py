@@ -16,7 +16,7 @@ from fallow.footprint.hardware import hardware_of
 from fallow.planner import guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
-from fallow.planner.crests import Crests
+from fallow.planner.crests import Crests, trailing
 
 NAME = "Replicas"
 # vLLM starts to preempt when the KV cache is full; see docs/methodology.md, replica capacity
@@ -132,7 +132,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
 def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) -> int:
     """The fewest replicas that would have carried the whole down window inside the dead band.
 
-    Where crests are provided for, the requests in flight of a single moment tell nothing more.
+    Where crests are provided for, requests in flight count by their means over the up window: a moment tells no more.
     """
     length = context.policy.scaling.down_window
     points = [point for point in context.history if context.now - point.at <= length]
@@ -146,7 +146,8 @@ def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) ->
             lowest = max(lowest, ceil(point.tokens_per_second / (capacity.tokens_per_second * DEAD_BAND) - 1e-9))
     if crests is None:
         return lowest
-    in_flight = sum(point.in_flight for point in points) / max(len(points), 1)
+    means = trailing([(point.at, point.in_flight) for point in points], context.policy.scaling.up_window)
+    in_flight = max((mean for _, mean in means), default=0.0)
     return max(
         lowest,
         crests.needed(crests.highest(context.now - length), filled=DEAD_BAND),

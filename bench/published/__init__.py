@@ -1,0 +1,1 @@
+"""What others published of savings, on this twin."""
