@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # A burst that is seen over one cycle counts for at least so much of what it would in a shorter time: a choice.
 LEAST_SHARE = 0.5
+# Changes that are taken back make up a half of all where each cycle is on its own, and nothing where a level moved for
+# good. Unevenness is believed up to so many times what was taken back: a choice.
+BELIEVED = 3.0
 # From fewer cycles nothing is told about how uneven they are.
 FEWEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Uneven:
+    """Sums over cycles, or over spans of some cycles: `seconds` they took, `squares`: half the squares of the changes
+    of their requests, `returned`: what each change takes back of the one before, as less their product.
+
+    `rate` and `change` are those of the last one, requests per second; None: not known. `every`: seconds of one.
+    """
+
+    seconds: float = 0.0
+    squares: float = 0.0
+    returned: float = 0.0
+    every: float = 0.0
+    rate: float | None = None
+    change: float | None = None
+
+    def over(self, rate: float) -> float:
+        """Variance over mean of the requests of one."""
+        if self.seconds <= 0:
+            return 1.0
+        return max(min(self.squares, BELIEVED * max(self.returned, 0.0)) / self.seconds / rate, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,21 +40,15 @@ class Arrivals:
     """Sums over the cycles of about the last half hour, older ones forgotten; `planner.arrivals` keeps them.
 
     `seconds` were watched, in which `requests` came, `prompt` tokens were computed and `output` tokens generated.
-    `uneven`: half the square of each cycle's requests less the cycle before's, and the same of `spans` of some cycles,
-    `span_uneven` over `span_seconds`. `every` and `span_every`: how long a cycle and a span are.
+    `open_requests` came in the `open_cycles` of the span that has not ended.
     """
 
     seconds: float = 0.0
     requests: float = 0.0
     prompt: float = 0.0
     output: float = 0.0
-    uneven: float = 0.0
-    every: float = 0.0
-    span_seconds: float = 0.0
-    span_uneven: float = 0.0
-    span_every: float = 0.0
-    last: float | None = None
-    last_span: float | None = None
+    cycles: Uneven = field(default_factory=Uneven)
+    spans: Uneven = field(default_factory=Uneven)
     open_requests: float = 0.0
     open_seconds: float = 0.0
     open_cycles: int = 0
@@ -41,17 +60,22 @@ class Arrivals:
             return None
         return max(self.prompt / self.requests, 1.0), max(self.output / self.requests, 1.0)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether enough was seen to tell how uneven requests come."""
+        return self.requests > 0 and self.seconds >= FEWEST * self.cycles.every
+
     def dispersion(self, seconds: float) -> float:
         """Variance over mean of the requests that come in so many seconds; 1 for Poisson arrivals, and never less.
 
         Slow swings of the rate make it grow with the time in proportion, bursts within a cycle do not: cycles and
         spans together tell how much is of which, and a time shorter than a cycle is reckoned from both.
         """
-        if self.requests <= 0 or self.seconds < FEWEST * self.every:
+        if not self.is_known:
             return 1.0
         rate = self.requests / self.seconds
-        short = self.uneven / self.seconds / rate
-        long = self.span_uneven / self.span_seconds / rate if self.span_seconds > 0 else short
-        slope = (long - short) / (self.span_every - self.every) if self.span_every > self.every else 0.0
-        found = short + max(slope, 0.0) * (seconds - self.every)
+        short, long = self.cycles.over(rate), self.spans.over(rate)
+        apart = self.spans.every - self.cycles.every
+        slope = max(long - short, 0.0) / apart if apart > 0 else 0.0
+        found = short + slope * (seconds - self.cycles.every)
         return max(1.0, min(max(found, LEAST_SHARE * short), max(short, long)))

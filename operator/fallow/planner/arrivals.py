@@ -3,8 +3,9 @@
 from dataclasses import replace
 from math import exp, sqrt
 from statistics import NormalDist
+from typing import Any
 
-from fallow.domain.arrivals import Arrivals
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.snapshots import DemandPoint
 
 # Cycles of a span; seconds after which what was seen counts for a third.
@@ -20,41 +21,48 @@ OF_MISSES = 0.06
 def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
     """With what came in the `seconds` up to a point; a cycle without a replica, or of unknown requests, is left out."""
     if point.arrivals is None or point.ready == 0 or not 0 < seconds <= GAP:
-        return replace(before, last=None, last_span=None, open_requests=0.0, open_seconds=0.0, open_cycles=0)
+        return replace(before, cycles=_parted(before.cycles), spans=_parted(before.spans), **NONE_OPEN)
     kept = exp(-seconds / MEMORY)
     came = max(point.arrivals, 0.0) * seconds
-    swing = 0.0 if before.last is None else (came - before.last * seconds) ** 2 / 2
     now = replace(
         before,
         seconds=before.seconds * kept + seconds,
         requests=before.requests * kept + came,
         prompt=before.prompt * kept + (point.prompt_tokens_per_second or 0.0) * seconds,
         output=before.output * kept + (point.tokens_per_second or 0.0) * seconds,
-        uneven=before.uneven * kept + swing,
-        every=seconds,
-        span_seconds=before.span_seconds * kept,
-        span_uneven=before.span_uneven * kept,
-        last=came / seconds,
+        cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,
         open_seconds=before.open_seconds + seconds,
         open_cycles=before.open_cycles + 1,
     )
-    return _closed(now) if now.open_cycles >= SPAN else now
+    if now.open_cycles < SPAN:
+        return now
+    spans = _next(now.spans, now.open_requests, now.open_seconds, exp(-now.open_seconds / MEMORY))
+    return replace(now, spans=spans, **NONE_OPEN)
 
 
-def _closed(now: Arrivals) -> Arrivals:
-    rate, length = now.open_requests / now.open_seconds, now.open_seconds
-    known = now.last_span is not None
-    return replace(
-        now,
-        span_seconds=now.span_seconds + (length if known else 0.0),
-        span_uneven=now.span_uneven + (((rate - (now.last_span or 0.0)) * length) ** 2 / 2 if known else 0.0),
-        span_every=length,
-        last_span=rate,
-        open_requests=0.0,
-        open_seconds=0.0,
-        open_cycles=0,
+NONE_OPEN: dict[str, Any] = {"open_requests": 0.0, "open_seconds": 0.0, "open_cycles": 0}
+
+
+def _next(before: Uneven, came: float, seconds: float, kept: float) -> Uneven:
+    rate = came / seconds
+    if before.rate is None:
+        return replace(before, every=seconds, rate=rate)
+    change = rate - before.rate
+    returned = 0.0 if before.change is None else -change * before.change
+    return Uneven(
+        seconds=before.seconds * kept + seconds,
+        squares=before.squares * kept + (change * seconds) ** 2 / 2,
+        returned=before.returned * kept + returned * seconds**2,
+        every=seconds,
+        rate=rate,
+        change=change,
     )
+
+
+def _parted(before: Uneven) -> Uneven:
+    """What comes next has no neighbour."""
+    return replace(before, rate=None, change=None)
 
 
 def crest(rate: float, dispersion: float, seconds: float, missed: float) -> float:

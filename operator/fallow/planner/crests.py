@@ -33,10 +33,10 @@ class Crests:
 
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
-        """None where nothing came yet, or no profile tells how many requests a replica carries."""
+        """None where too little came yet, or no profile tells how many requests a replica carries."""
         tokens, each = context.arrivals.tokens, capacity.requests_per_second
         recent = rates(context.history, context.policy.scaling.up_window)
-        if tokens is None or each is None or not recent:
+        if tokens is None or each is None or not recent or not context.arrivals.is_known:
             return None
         objectives = context.service.objectives
         allowed = objectives.ttft_p95 if objectives.itl_p95 is None else tokens[1] * objectives.itl_p95

@@ -104,10 +104,20 @@ def test_of_a_few_cycles_nothing_is_said_about_bursts() -> None:
 def test_a_cycle_that_tells_nothing_is_left_out_and_parts_its_neighbours(seen: DemandPoint, seconds: float) -> None:
     steady = came([300.0] * 40)
     parted = noted(steady, seen, seconds)
-    after = noted(parted, point(arrivals=90.0), CYCLE)
+    after = parted
+    for rate in (90.0, 20.0, 20.0):
+        after = noted(after, point(arrivals=rate), CYCLE)
 
     assert (parted.seconds, parted.requests) == (steady.seconds, steady.requests)
-    assert after.uneven == pytest.approx(steady.uneven * after.seconds / (after.seconds + CYCLE), abs=1e-6)
+    assert after.dispersion(CYCLE) == 1.0
+
+
+def test_a_load_that_rises_for_good_is_no_burst_and_one_that_falls_back_is() -> None:
+    quiet, busy = [2.0] * 100, [600.0] * 40
+
+    assert came([*quiet, *busy]).dispersion(1.0) == 1.0
+    assert came([*quiet, 300.0, *busy]).dispersion(1.0) == 1.0
+    assert came([*quiet, *busy[:1], *quiet]).dispersion(1.0) > 100
 
 
 @given(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fallow.domain.arrivals import Arrivals
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Snapshot
@@ -31,8 +31,7 @@ def like(dispersion: float, *, rate: float = 20.0, prompt: float = 500.0, output
         requests=rate * seconds,
         prompt=rate * seconds * prompt,
         output=rate * seconds * output,
-        uneven=rate * seconds * dispersion,
-        every=CYCLE,
+        cycles=Uneven(seconds, rate * seconds * dispersion, rate * seconds * dispersion, CYCLE),
     )
 
 
