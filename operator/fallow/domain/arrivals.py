@@ -9,8 +9,9 @@ LEAST_SHARE = 0.5
 # Changes that are taken back make up a half of all where each cycle is on its own, and nothing where a level moved for
 # good. Unevenness is believed up to so many times what was taken back: a choice.
 BELIEVED = 3.0
-# From fewer cycles nothing is told about how uneven they are.
+# From fewer cycles, or fewer answers, nothing is told about how uneven requests come and how long they are.
 FEWEST = 8
+FEWEST_ANSWERS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,15 @@ class Uneven:
 class Arrivals:
     """Sums over the cycles of about the last half hour, older ones forgotten; `planner.arrivals` keeps them.
 
-    `seconds` were watched, in which `requests` came, `prompt` tokens were computed and `output` tokens generated.
+    `seconds` were watched, in which `requests` came; those that `began` took `prompt` tokens to compute, and those that
+    were `answered` took `output` tokens, which are not the same ones where requests have waited.
     `open_requests` came in the `open_cycles` of the span that has not ended.
     """
 
     seconds: float = 0.0
     requests: float = 0.0
+    began: float = 0.0
+    answered: float = 0.0
     prompt: float = 0.0
     output: float = 0.0
     cycles: Uneven = field(default_factory=Uneven)
@@ -55,15 +59,15 @@ class Arrivals:
 
     @property
     def tokens(self) -> tuple[float, float] | None:
-        """Prompt tokens to compute and tokens to answer, of a request in the mean; None as long as none came."""
-        if self.requests <= 0:
+        """Prompt tokens to compute and tokens to answer, of a request in the mean; None as long as none did."""
+        if self.began <= 0 or self.answered <= 0:
             return None
-        return max(self.prompt / self.requests, 1.0), max(self.output / self.requests, 1.0)
+        return max(self.prompt / self.began, 1.0), max(self.output / self.answered, 1.0)
 
     @property
     def is_known(self) -> bool:
-        """Whether enough was seen to tell how uneven requests come."""
-        return self.requests > 0 and self.seconds >= FEWEST * self.cycles.every
+        """Whether enough was seen to tell how uneven requests come, and how long they are."""
+        return self.requests > 0 and self.answered >= FEWEST_ANSWERS and self.seconds >= FEWEST * self.cycles.every
 
     def dispersion(self, seconds: float) -> float:
         """Variance over mean of the requests that come in so many seconds; 1 for Poisson arrivals, and never less.

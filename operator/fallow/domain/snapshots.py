@@ -112,11 +112,23 @@ class ClusterView:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """Through a service's engines, per second: requests that `came`, that `began` (left the queue) and were `answered`,
+    of those in work the half; tokens of prompts that were computed, not found in cache, and tokens of `answers`.
+    """
+
+    came: float
+    began: float
+    answered: float
+    prompts: float
+    answers: float
+
+
+@dataclass(frozen=True, slots=True)
 class DemandPoint:
     """A service's load at an instant, summed over its ready pods.
 
     Rates are per second since the readings before, None where there are none. `desired` replicas were asked for then.
-    `arrivals`: requests that came to the engines; `prompt_tokens_per_second` leaves out what was found in cache.
     """
 
     at: Instant
@@ -126,8 +138,7 @@ class DemandPoint:
     tokens_per_second: float | None
     ready: int
     desired: int
-    arrivals: float | None = None
-    prompt_tokens_per_second: float | None = None
+    flow: Flow | None = None
 
     @property
     def in_flight(self) -> float:

@@ -20,16 +20,19 @@ OF_MISSES = 0.06
 
 def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
     """With what came in the `seconds` up to a point; a cycle without a replica, or of unknown requests, is left out."""
-    if point.arrivals is None or point.ready == 0 or not 0 < seconds <= GAP:
+    flow = point.flow
+    if flow is None or point.ready == 0 or not 0 < seconds <= GAP:
         return replace(before, cycles=_parted(before.cycles), spans=_parted(before.spans), **NONE_OPEN)
     kept = exp(-seconds / MEMORY)
-    came = max(point.arrivals, 0.0) * seconds
+    came = max(flow.came, 0.0) * seconds
     now = replace(
         before,
         seconds=before.seconds * kept + seconds,
         requests=before.requests * kept + came,
-        prompt=before.prompt * kept + (point.prompt_tokens_per_second or 0.0) * seconds,
-        output=before.output * kept + (point.tokens_per_second or 0.0) * seconds,
+        began=before.began * kept + flow.began * seconds,
+        answered=before.answered * kept + flow.answered * seconds,
+        prompt=before.prompt * kept + flow.prompts * seconds,
+        output=before.output * kept + flow.answers * seconds,
         cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,
         open_seconds=before.open_seconds + seconds,

@@ -79,7 +79,7 @@ class Crests:
 
 def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, float]]:
     """At each point whose requests are known: their mean rate over the window before it, at least LOOK seconds."""
-    known = [(point.at, max(point.arrivals, 0.0)) for point in points if point.arrivals is not None]
+    known = [(point.at, max(point.flow.came, 0.0)) for point in points if point.flow is not None]
     return trailing(known, max(window, LOOK))
 
 

@@ -1,13 +1,13 @@
 """A service's load now, from its ready pods' engine readings; any doubt makes it Missing, never zero."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from itertools import pairwise
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import EngineReading, PodRef
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint, Pod, Snapshot
+from fallow.domain.snapshots import DemandPoint, Flow, Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service
 
@@ -66,17 +66,17 @@ def demand_at_least(snapshot: Snapshot, service: Service, max_age: Seconds) -> D
 
 def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, EngineReading | Missing]) -> DemandPoint:
     readings = [(pod, answer) for pod, answer in answers.items() if not isinstance(answer, Missing)]
+    flow = _flow(snapshot, readings)
     usages = [reading.kv_usage for _, reading in readings if reading.kv_usage is not None]
     return DemandPoint(
         at=min((reading.at for _, reading in readings), default=snapshot.at),
         running=sum(reading.running for _, reading in readings),
         waiting=sum(reading.waiting for _, reading in readings),
         kv_mean=sum(usages) / len(usages) if usages and len(usages) == len(readings) else None,
-        tokens_per_second=_rate(snapshot, readings, lambda engine: engine.generated_tokens),
+        tokens_per_second=None if flow is None else flow.answers,
         ready=len(readings),
         desired=sum(workload.replicas for workload in snapshot.workloads_of(service.key)),
-        arrivals=_rate(snapshot, readings, _come),
-        prompt_tokens_per_second=_rate(snapshot, readings, _computed),
+        flow=flow,
     )
 
 
@@ -109,29 +109,29 @@ def outside_waiting(snapshot: Snapshot, service: Service, max_age: Seconds) -> f
     return fault if fault is not None and waiting <= 0 else waiting
 
 
-def _come(engine: EngineReading) -> float:
-    """Requests that ever came to an engine."""
-    return engine.requests + engine.running + engine.waiting
+def _passed(engine: EngineReading) -> tuple[float, ...]:
+    """Counts of an engine whose growth is the flow through it."""
+    return (
+        engine.requests + engine.running + engine.waiting,
+        engine.requests + engine.running,
+        engine.requests + engine.running / 2,
+        engine.prompt_tokens - (engine.cached_prompt_tokens or 0.0),
+        engine.generated_tokens,
+    )
 
 
-def _computed(engine: EngineReading) -> float:
-    """Prompt tokens that an engine computed."""
-    return engine.prompt_tokens - (engine.cached_prompt_tokens or 0.0)
-
-
-def _rate(
-    snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]], count: Callable[[EngineReading], float]
-) -> float | None:
-    """By how much a count grew per second; None where an engine has no reading before, or began anew since."""
+def _flow(snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]]) -> Flow | None:
+    """None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
         return None
-    rate = 0.0
+    rates = [0.0] * len(fields(Flow))
     for pod, now in readings:
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
             return None
-        rate += (count(now) - count(before)) / (now.at - before.at)
-    return rate
+        for place, (old, new) in enumerate(zip(_passed(before), _passed(now), strict=True)):
+            rates[place] += (new - old) / (now.at - before.at)
+    return Flow(*rates)
 
 
 def covers(points: tuple[DemandPoint, ...], now: Instant, window: Seconds, max_gap: Seconds) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.arrivals import FEWEST, Arrivals
-from fallow.domain.snapshots import DemandPoint
+from fallow.domain.snapshots import DemandPoint, Flow
 from fallow.planner.arrivals import GAP, MEMORY, crest, noted
 from tests.support.builders import CYCLE, point
 
 DAY = 86_400
+
+
+def flowing(rate: float | None, prompt: float = 500, output: float = 100, **more: Any) -> DemandPoint:
+    """So many requests per second that come, begin and are answered; None: not known."""
+    flow = None if rate is None else Flow(rate, rate, rate, rate * prompt, rate * output)
+    return point(flow=flow, **more)
 
 
 def came(counts: Iterable[float | None], *, every: float = CYCLE, prompt: float = 500, output: float = 100) -> Arrivals:
@@ -22,11 +29,7 @@ def came(counts: Iterable[float | None], *, every: float = CYCLE, prompt: float 
     found = Arrivals()
     for count in counts:
         rate = None if count is None else count / every
-        tokens = rate if rate is None else rate * output
-        seen = point(
-            arrivals=rate, tokens_per_second=tokens, prompt_tokens_per_second=rate if rate is None else rate * prompt
-        )
-        found = noted(found, seen, every)
+        found = noted(found, flowing(rate, prompt, output), every)
     return found
 
 
@@ -43,6 +46,14 @@ def bursts(mean: float, over_mean: float, cycles: int, *, seconds: int = 15, see
 
 def test_tokens_are_those_of_a_request() -> None:
     assert came([30, 60, 10]).tokens == pytest.approx((500, 100))
+
+
+def test_a_backlog_makes_no_request_longer() -> None:
+    """Of 300 that had waited prompts are computed and answers begun, while few come."""
+    found = noted(Arrivals(), point(flow=Flow(1.0, 21.0, 10.5, 21.0 * 500, 10.5 * 100)), CYCLE)
+
+    assert found.tokens == pytest.approx((500, 100))
+    assert found.requests == CYCLE
 
 
 @pytest.mark.parametrize("counts", [[], [None, None], [0, 0, 0]], ids=["nothing seen", "not known", "none came"])
@@ -80,7 +91,7 @@ def test_what_was_long_ago_is_forgotten() -> None:
     before = came([300.0] * 100)
     after = before
     for _ in range(int(5 * MEMORY / CYCLE)):
-        after = noted(after, point(arrivals=1.0, tokens_per_second=50.0, prompt_tokens_per_second=2000.0), CYCLE)
+        after = noted(after, flowing(1.0, 2000, 50), CYCLE)
 
     assert after.requests / after.seconds == pytest.approx(1.0, rel=0.2)
     assert after.tokens == pytest.approx((2000, 50), rel=0.2)
@@ -94,10 +105,10 @@ def test_of_a_few_cycles_nothing_is_said_about_bursts() -> None:
 @pytest.mark.parametrize(
     ("seen", "seconds"),
     [
-        (point(arrivals=None), CYCLE),
-        (point(arrivals=0.0, ready=0), CYCLE),
-        (point(arrivals=900.0), GAP + 1),
-        (point(arrivals=900.0), 0),
+        (flowing(None), CYCLE),
+        (flowing(0.0, ready=0), CYCLE),
+        (flowing(900.0), GAP + 1),
+        (flowing(900.0), 0),
     ],
     ids=["not known", "no replica", "nobody looked", "no time passed"],
 )
@@ -106,7 +117,7 @@ def test_a_cycle_that_tells_nothing_is_left_out_and_parts_its_neighbours(seen: D
     parted = noted(steady, seen, seconds)
     after = parted
     for rate in (90.0, 20.0, 20.0):
-        after = noted(after, point(arrivals=rate), CYCLE)
+        after = noted(after, flowing(rate), CYCLE)
 
     assert (parted.seconds, parted.requests) == (steady.seconds, steady.requests)
     assert after.dispersion(CYCLE) == 1.0

@@ -10,7 +10,7 @@ import pytest
 from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint, Snapshot
+from fallow.domain.snapshots import DemandPoint, Flow, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Objectives
 from fallow.planner.crests import LOOK, rates
@@ -29,15 +29,21 @@ def like(dispersion: float, *, rate: float = 20.0, prompt: float = 500.0, output
     return Arrivals(
         seconds=seconds,
         requests=rate * seconds,
+        began=rate * seconds,
+        answered=rate * seconds,
         prompt=rate * seconds * prompt,
         output=rate * seconds * output,
         cycles=Uneven(seconds, rate * seconds * dispersion, rate * seconds * dispersion, CYCLE),
     )
 
 
+def flow(rate: float) -> Flow:
+    return Flow(rate, rate, rate, rate * 500, rate * 100)
+
+
 def scene(arrivals: Arrivals, *, replicas: int = 1, rate: float = 20.0, known: Profile = KNOWN) -> Snapshot:
     """So many requests per second for a long time, few of them in flight at the moments that were looked at."""
-    told: dict[str, Any] = {"arrivals": rate, "tokens_per_second": rate * 100}
+    told: dict[str, Any] = {"flow": flow(rate), "tokens_per_second": rate * 100}
     made = Scene(
         service=service(concurrency=None, objectives=OBJECTIVES, maximum=40),
         variants=serving(replicas, 6),
@@ -79,7 +85,10 @@ def test_what_is_not_known_changes_nothing(arrivals: Arrivals, known: Profile) -
 
 
 def points(*rates_: float | None) -> list[DemandPoint]:
-    return [point(at=Instant(NOW + CYCLE * place), arrivals=rate) for place, rate in enumerate(rates_)]
+    return [
+        point(at=Instant(NOW + CYCLE * place), flow=None if rate is None else flow(rate))
+        for place, rate in enumerate(rates_)
+    ]
 
 
 def test_rates_are_means_over_a_minute_at_least() -> None:

@@ -1,6 +1,6 @@
 """A service's load: sums over ready pods, and Missing wherever a part of it cannot be trusted."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -129,6 +129,25 @@ def rate(now: float, before: Readings | None, at: Instant = NOW) -> float | None
     found = demand_of(snapshot, scene.service, MAX_AGE)
     assert isinstance(found, DemandPoint)
     return found.tokens_per_second
+
+
+def test_the_flow_tells_those_that_come_from_those_that_begin_and_are_answered() -> None:
+    """Ten come in a cycle and five wait no longer; of the prompts' tokens 100 were found in cache."""
+    earlier = Instant(NOW - CYCLE)
+    before = engine(earlier, running=20, waiting=5, requests=100, prompt_tokens=5000, generated_tokens=900)
+    now = engine(
+        NOW, running=24, waiting=0, requests=111, prompt_tokens=6600, cached_prompt_tokens=100, generated_tokens=1800
+    )
+    scene = Scene(
+        readings=Readings(at=NOW, engines={ref("bf16-0"): now}),
+        previous=Readings(at=earlier, engines={ref("bf16-0"): before}),
+    )
+    found = demand(scene)
+
+    assert isinstance(found, DemandPoint)
+    assert found.flow is not None
+    passed = [rate * CYCLE for rate in astuple(found.flow)]
+    assert passed == pytest.approx([10, 15, 13, 1500, 900])
 
 
 def earlier(tokens: float, at: Instant = BEFORE) -> Readings:
