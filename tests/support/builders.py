@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy, PrecisionRules, Tier
 from fallow.domain.profiles import Profile, ProfilePoint
@@ -258,6 +259,7 @@ class Scene:
     now: Instant = NOW
     zone: ZoneReading = field(default_factory=zone)
     profiles: tuple[Profile, ...] = ()
+    arrivals: Arrivals = field(default_factory=Arrivals)
     readings: Readings | None = None
     previous: Readings | None = None
     earlier: Readings | None = None
@@ -298,6 +300,7 @@ class Scene:
             readings=seen,
             zones={self.zone.zone.name: self.zone},
             history={self.service.key: history},
+            arrivals={self.service.key: self.arrivals},
             previous=before,
             earlier=self.earlier or before,
         )

@@ -44,14 +44,14 @@ def flow(rate: float) -> Flow:
 def scene(arrivals: Arrivals, *, replicas: int = 1, rate: float = 20.0, known: Profile = KNOWN) -> Snapshot:
     """So many requests per second for a long time, few of them in flight at the moments that were looked at."""
     told: dict[str, Any] = {"flow": flow(rate), "tokens_per_second": rate * 100}
-    made = Scene(
+    return Scene(
         service=service(concurrency=None, objectives=OBJECTIVES, maximum=40),
         variants=serving(replicas, 6),
         policy=policy(guards=guards(objective_veto=False)),
         profiles=(known,),
+        arrivals=arrivals,
         history=watched(6, replicas, desired=replicas, **told),
     ).snapshot()
-    return replace(made, arrivals=dict.fromkeys(made.cluster.services, arrivals))
 
 
 def test_bursts_ask_for_more_replicas_than_their_mean() -> None:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.readings import Readings
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint
+from fallow.domain.snapshots import DemandPoint, Flow
 from fallow.domain.units import Instant
 from fallow.domain.workloads import IdleState, ServiceMemory
 from tests.support.builders import (
@@ -27,6 +28,7 @@ from tests.support.builders import (
     held_series,
     point,
     policy,
+    profile,
     readings,
     ref,
     service,
@@ -45,6 +47,9 @@ FAULTS = st.sampled_from(
 LOADS = st.floats(0, 200)
 AGES = st.sampled_from([0.0, 15.0, 89.0, 91.0, 300.0, 86_400.0, -91.0, -86_400.0])
 MOMENTS = st.none() | st.sampled_from([0, 60, 299, 301, 1799, 1801, 86_400, -3600]).map(lambda s: Instant(NOW - s))
+PROFILES = tuple(
+    profile(variant, (8, 800, 400, 0.01), (64, 3000, 600, 0.02), prefill_rate=20_000.0) for variant in (BF16, FP8)
+)
 MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), None])
 
 
@@ -80,9 +85,19 @@ def memories(draw: st.DrawFn) -> ServiceMemory:
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[DemandPoint, ...]:
     gaps = draw(st.lists(st.sampled_from([CYCLE, CYCLE, CYCLE, 120.0]), max_size=60))
-    load, ready = draw(LOADS), draw(st.integers(0, 8))
+    load, ready, rate = draw(LOADS), draw(st.integers(0, 8)), draw(st.none() | LOADS)
     times = [NOW - sum(gaps[index:]) for index in range(len(gaps))]
-    return tuple(point(Instant(at), load, ready) for at in times)
+    flow = None if rate is None else Flow(rate, rate, rate, 500 * rate, 100 * rate)
+    return tuple(point(Instant(at), load, ready, flow=flow) for at in times)
+
+
+@st.composite
+def arrivals(draw: st.DrawFn) -> Arrivals:
+    """Of an hour, as bursty as may be."""
+    seconds, rate, swing = 3600.0, draw(LOADS), draw(st.floats(0, 1e6))
+    came = seconds * rate
+    cycles = Uneven(seconds, swing, draw(st.floats(-1e6, 1e6)), CYCLE)
+    return Arrivals(seconds, came, came, came, came * draw(st.floats(0, 9e4)), came * draw(st.floats(0, 9e3)), cycles)
 
 
 @st.composite
@@ -106,6 +121,8 @@ def scenes(draw: st.DrawFn) -> Scene:
         policy=draw(MODES),
         memory=draw(memories()),
         history=draw(st.none() | histories()),
+        profiles=draw(st.sampled_from([(), PROFILES])),
+        arrivals=draw(arrivals()),
         zone=zone(draw(FAULTS | st.floats(0, 900))),
         readings=readings(variants, waiting=[held_series(n) for n in draw(st.lists(st.floats(0, 9), max_size=2))]),
     )
