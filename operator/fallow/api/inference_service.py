@@ -68,7 +68,9 @@ class Objectives(ApiModel):
     """Latency promises that no energy saving may break."""
 
     ttft: Percentile | None = Field(default=None, description="Time to the first token. Absent: no promise.")
-    itl: Percentile | None = Field(default=None, description="Time between two tokens. Absent: no promise.")
+    itl: Percentile | None = Field(
+        default=None, description="Time between two tokens, mean of a request. Absent: no promise."
+    )
     attainment: float = Field(
         default=0.99,
         gt=0,

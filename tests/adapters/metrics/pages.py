@@ -61,7 +61,7 @@ def _engine_lines(engine: Engine) -> Iterable[str]:
         ),
         ("vllm:iteration_tokens_total", "histogram", [("_count", own, engine.iterations)]),
         ("vllm:time_to_first_token_seconds", "histogram", _buckets(own, engine.ttft)),
-        ("vllm:inter_token_latency_seconds", "histogram", _buckets(own, engine.itl)),
+        ("vllm:request_time_per_output_token_seconds", "histogram", _buckets(own, engine.itl)),
         ("vllm:num_preemptions_total", "counter", [("", own, 7)]),
     ]
     for name, kind, samples in families:

@@ -126,7 +126,7 @@ async def test_what_an_engine_does_not_export_is_none_without_a_fault(rig: Prome
                 "vllm:prompt_tokens_cached_total",
                 "vllm:iteration_tokens_total",
                 "vllm:time_to_first_token_seconds",
-                "vllm:inter_token_latency_seconds",
+                "vllm:request_time_per_output_token_seconds",
             }
         )
     )
@@ -140,6 +140,14 @@ async def test_what_an_engine_does_not_export_is_none_without_a_fault(rig: Prome
     assert not readings.pod_faults
 
 
+async def test_single_gaps_stand_in_where_a_request_s_mean_is_not_counted(rig: PrometheusRig | DirectRig) -> None:
+    gaps = {"vllm:request_time_per_output_token_seconds": "vllm:inter_token_latency_seconds"}
+
+    reading = (await rig.read(World(engines={POD: (Engine(itl=(1, 5, 9), rename=gaps),)}))).engines[POD]
+
+    assert reading.itl == Histogram((0.1, 0.5, INF), (1, 5, 9))
+
+
 async def test_names_of_older_versions_are_read_like_the_new_ones(rig: PrometheusRig | DirectRig) -> None:
     old = Engine(
         kv=0.4,
@@ -148,7 +156,7 @@ async def test_names_of_older_versions_are_read_like_the_new_ones(rig: Prometheu
         rename={
             "vllm:kv_cache_usage_perc": "vllm:gpu_cache_usage_perc",
             "vllm:prompt_tokens_cached_total": "vllm:gpu_prefix_cache_hits_total",
-            "vllm:inter_token_latency_seconds": "vllm:time_per_output_token_seconds",
+            "vllm:request_time_per_output_token_seconds": "vllm:time_per_output_token_seconds",
         },
     )
 

@@ -35,12 +35,13 @@ CACHED_TOKENS = MetricSpec(
 )
 ITERATIONS = MetricSpec("vllm:iteration_tokens_total", "histogram", _ENGINE, suffix="_count")
 TTFT = MetricSpec("vllm:time_to_first_token_seconds", "histogram", _ENGINE | {"le"}, suffix="_bucket")
+# A request's mean. Single gaps, which older versions count alone, are long wherever another's prompt comes between.
 ITL = MetricSpec(
-    "vllm:inter_token_latency_seconds",
+    "vllm:request_time_per_output_token_seconds",
     "histogram",
     _ENGINE | {"le"},
     suffix="_bucket",
-    older=("vllm:time_per_output_token_seconds_bucket",),
+    older=("vllm:inter_token_latency_seconds_bucket", "vllm:time_per_output_token_seconds_bucket"),
 )
 
 LATENCIES = (TTFT, ITL)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from fallow.twin.physics.constants import CHUNK_TOKENS
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import LATENCY_BOUNDS, IntArray
 from fallow.twin.simulation.steady import mixed
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 # Requests of equal weight that stand for all: where an exponential wait lies (in means) and a length (in deviations).
 SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
 WAITS = -np.log1p(-SHARES)
+PLACES = ndtri(SHARES)
 LENGTHS = ndtri(np.array([1 / 6, 1 / 2, 5 / 6]))
 WIDTH = len(LATENCY_BOUNDS)
 TINY = 1e-12
@@ -67,7 +67,7 @@ class Totals:
 
 
 # What one replica of each column did since the start, had it been there all along: a pod shows the difference. Seconds
-# with work; tokens; requests; steps; then tokens by the time since the one before and requests by their first token.
+# with work; tokens; requests; steps; then requests by their mean time between tokens and by their first token.
 JOULES, BUSY, PROMPT, GENERATED, DONE, STEPS = range(6)
 GAPS, TTFT = slice(6, 6 + WIDTH), slice(6 + WIDTH, 6 + 2 * WIDTH)
 
@@ -89,7 +89,6 @@ class Aftermath:
         self._spread = np.concatenate([_padded(mixed(watts) - watts, width) for watts in even])
         self._context = np.tile([table.context for table in tables], 2)
         self._prefill_watts = np.tile([table.prefill_watts for table in tables], 2)
-        self._chunk = CHUNK_TOKENS / np.tile([table.prefill_rate for table in tables], 2)
         self._cached = pools.spread.cached
         self._prompt_spread = (1.0 + pools.spread.prompt_cv**2)[both]
         sigma = np.sqrt(np.log1p(pools.spread.output_cv**2))
@@ -127,7 +126,7 @@ class Aftermath:
         first = self._first_tokens(one, each, computed)
         flow, mean_itl, kept = self._means(one, each, gap, prompt, first)
         self._good(one, each, flow, mean_itl, kept, computed)
-        self._count(one, each, left, prompt, computed)
+        self._count(one, each, prompt)
         ends = np.bincount(
             (self._both * WIDTH + np.searchsorted(LATENCY_BOUNDS, mean_itl)).ravel(), one.ended.ravel(), self._size
         )
@@ -212,6 +211,7 @@ class Aftermath:
             deviation = np.sqrt(flow * life * hidden * self._prompt_spread) * computed / (one.output * length)
             width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
             in_time += ndtr((headroom + width**2 / 2) / width)
+            self._gaps(one, each, delay, width)
         good = one.ended * kept * (in_time / len(self._lengths))
         totals.done += one.ended.sum(axis=0)
         totals.good += good.sum(axis=0)
@@ -219,8 +219,17 @@ class Aftermath:
         totals.good_tokens += (good * one.output).sum(axis=0)
         totals.admitted += one.entered.sum(axis=0)
 
-    def _count(self, one: Stretch, each: Array, left: Array, prompt: Array, computed: Array) -> None:
-        """What exporters show of one replica. Most gaps are a step, as many as chunks of prompts longer by one."""
+    def _gaps(self, one: Stretch, each: Array, delay: Array, width: Array) -> None:
+        """Requests of one length by their mean gap, as engines count them when they end."""
+        columns = one.step.shape[1]
+        gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
+        rows = np.arange(columns) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
+        ended = np.broadcast_to(one.ended * each / (len(PLACES) * len(self._lengths)), gaps.shape)
+        found = np.bincount(rows.ravel(), ended.ravel(), columns * WIDTH)
+        self.counters[:, GAPS] += found.reshape(columns, WIDTH)
+
+    def _count(self, one: Stretch, each: Array, prompt: Array) -> None:
+        """What exporters show of one replica besides."""
         counters = self.counters
         tokens = (one.entered * prompt.T[:, self._both]).sum(axis=0)
         made = one.ended * one.output * each
@@ -228,14 +237,6 @@ class Aftermath:
         counters[:, PROMPT] += tokens * each
         counters[:, GENERATED] += made.sum(axis=0)
         counters[:, DONE] += one.ended.sum(axis=0) * each
-        chunk = np.minimum(computed, self._chunk)
-        steps = left / one.step
-        share = np.minimum(one.spent / np.maximum(chunk, TINY) / np.maximum(steps, TINY), 1.0)
-        columns = one.step.shape[1]
-        rows = np.arange(columns) * WIDTH
-        places = rows + np.searchsorted(LATENCY_BOUNDS, np.stack((one.step, one.step + chunk)))
-        weights = np.stack((made * (1.0 - share), made * share))
-        counters[:, GAPS] += np.bincount(places.ravel(), weights.ravel(), columns * WIDTH).reshape(columns, WIDTH)
 
 
 # Over how long the rate of prompts is averaged; a few answers. A choice.
