@@ -92,8 +92,8 @@ def assembled(demand: Demand) -> Assembled:
     for index, key in enumerate(demand.services):
         of = carried(table, float(seen.prompt[index]), float(seen.output[index]), ITL)
         begin = min(max(ceil(float(seen.start[index]) / of.rate / FILLED), 1), MOST_REPLICAS)
-        variant = VariantSetup("bf16", 1, {PRODUCT: table}, START)
-        services.append(ServiceSetup(key, (variant,), TTFT, ITL, 1, MOST_REPLICAS, begin))
+        replica = VariantSetup("bf16", 1, {PRODUCT: table}, START)
+        services.append(ServiceSetup(key, (replica,), TTFT, ITL, 1, MOST_REPLICAS, begin))
     kind = NodeKind(PRODUCT, MODEL_NAME, bare_watts(query.gpu), 8, MOST_REPLICAS * len(services) // 8, "home")
     setup = Setup((kind,), tuple(services), PowerOff())
     known = known_of(setup, demand, seen)

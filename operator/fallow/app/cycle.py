@@ -93,7 +93,7 @@ class Cycle:
         told = self._bookkeeper.told
         if ledger is not self._concluded.ledger or told is not self._concluded.told:
             self._concluded = conclude(ledger, told)
-        estimates = estimate(snapshot, self._concluded)
+        estimates = estimate(snapshot, self._concluded, told=bool(self._reporters))
         return self._watch.remember(snapshot, estimates), estimates
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:

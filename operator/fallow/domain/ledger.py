@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from fallow.domain.counterfactual import Counterfactual, Saving
 from fallow.domain.figures import Figure
@@ -26,8 +27,7 @@ class LineKind(StrEnum):
     UNATTRIBUTED = "unattributed"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class LineKey:
+class LineKey(NamedTuple):
     """A service has namespace, name and variant, a foreign line the pod's namespace alone, the others nothing.
 
     `zone` is the GridZone of the nodes, so that a zone's lines add up to the zone; empty for nodes without one.

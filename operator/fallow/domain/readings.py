@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from fallow.domain.figures import Missing
 from fallow.domain.units import Instant, Joules, Watts
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PodRef:
+class PodRef(NamedTuple):
     namespace: str
     name: str
 

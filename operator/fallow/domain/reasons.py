@@ -17,6 +17,7 @@ class Reason(StrEnum):
     NO_ZONE = "NoZone"
     NO_INTENSITY = "NoIntensity"
     NO_WORK = "NoWork"
+    NOT_TOLD = "NotTold"
     NO_CREDENTIAL = "NoCredential"
     ACCESS_DENIED = "AccessDenied"
     RATE_LIMITED = "RateLimited"
@@ -78,3 +79,4 @@ class Reason(StrEnum):
     SWITCHING = "Switching"
     LEVER_OFF = "LeverOff"
     WRITE_FAILED = "WriteFailed"
+    PLAN_FAILED = "PlanFailed"

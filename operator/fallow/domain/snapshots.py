@@ -85,7 +85,8 @@ class Invalid:
 class ClusterView:
     """The cluster as last watched; the metric source is not part of it.
 
-    `pods_by_service` and `workloads_by_service` are the same pods and workloads, found without searching.
+    `pods_by_service`, those of them that are `serving` (ready, and to stay) and `workloads_by_service` are the same
+    pods and workloads, found without searching.
     """
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -98,6 +99,7 @@ class ClusterView:
     profiles: tuple[Profile, ...] = ()
     invalid: tuple[Invalid, ...] = ()
     pods_by_service: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
+    serving: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
     workloads_by_service: Mapping[ServiceKey, tuple[Workload, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +110,8 @@ class ClusterView:
         for workload in self.workloads:
             workloads[workload.service].append(workload)
         object.__setattr__(self, "pods_by_service", {key: tuple(found) for key, found in pods.items()})
+        serving = {key: tuple(pod for pod in found if pod.ready and not pod.deleting) for key, found in pods.items()}
+        object.__setattr__(self, "serving", serving)
         object.__setattr__(self, "workloads_by_service", {key: tuple(found) for key, found in workloads.items()})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fallow.domain.figures import Figure
 from fallow.domain.units import Grams, Instant, Joules, Quantity, Seconds
@@ -13,8 +13,7 @@ from fallow.domain.units import Grams, Instant, Joules, Quantity, Seconds
 Q = TypeVar("Q", bound=Quantity)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceKey:
+class ServiceKey(NamedTuple):
     namespace: str
     name: str
 

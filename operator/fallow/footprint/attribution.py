@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import GpuMark, LineKey, LineKind
@@ -26,8 +27,7 @@ SLICES, SLICES_A30 = 7, 4
 NAMED_WITHIN = Seconds(60)
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(NamedTuple):
     """Who holds a GPU, or a part of one; `pod` is the holder as the cluster knows it, `holder` as the meter names it.
 
     Holders of the same `place` have its `share` of the GPU in common: a MIG instance, or all of a GPU that is whole or
@@ -67,7 +67,7 @@ def line_of(ref: PodRef, pod: Pod | None) -> LineKey:
 
 def sole(held: Sequence[Holding]) -> Holding:
     """The holder of a whole GPU; of one with several, that there is no one line for it."""
-    return held[0] if len(held) == 1 else Holding(replace(UNATTRIBUTED, zone=held[0].line.zone))
+    return held[0] if len(held) == 1 else Holding(UNATTRIBUTED._replace(zone=held[0].line.zone))
 
 
 def holdings(snapshot: Snapshot, marks: Mapping[str, GpuMark]) -> Mapping[str, tuple[Holding, ...]]:
@@ -97,11 +97,9 @@ def own_gpus(snapshot: Snapshot, pod: Pod) -> tuple[GpuReading, ...]:
 
 def _placed(holding: Holding, zone: str, *, alone: bool) -> Holding:
     """In its zone, and with all of the GPU where it is the only one to hold it."""
-    place, share = ("", 1.0) if alone else (holding.place, holding.share)
-    line = holding.line
-    if line.zone != zone:
-        line = LineKey(line.kind, line.namespace, line.name, line.variant, zone)
-    return Holding(line, holding.holder, holding.pod, place, share, holding.activity)
+    line, holder, pod, place, share, activity = holding
+    placed = line if line.zone == zone else LineKey(*line[:4], zone)
+    return Holding(placed, holder, pod, *(("", 1.0) if alone else (place, share)), activity)
 
 
 class _Site:
@@ -191,13 +189,13 @@ class _Site:
             part, activity = share.slices / whole, _activity(share) if copies[share.name] == 1 else None
             if share.holder is not None:
                 held = self._held(gpu.uuid, share.holder)
-                yield replace(held, place=share.name, share=part, activity=activity)
+                yield held._replace(place=share.name, share=part, activity=activity)
                 continue
             claim = claims[share.profile if by_profile else ""]
             for one in claim:
                 place = f"{share.name}/{one.place}" if one.place else share.name
                 known = activity if len(claim) == 1 else None
-                yield replace(one, place=place, share=part * one.share, activity=known)
+                yield one._replace(place=place, share=part * one.share, activity=known)
         free = whole - sum(slices.values())
         if free:
             yield Holding(UNALLOCATED, place="-", share=free / whole)
@@ -209,7 +207,7 @@ class _Site:
 
     def _turn(self, gpu: GpuReading, pod: PodRef) -> Holding:
         activity = next((_activity(share) for share in gpu.shares if share.holder == pod), None)
-        return replace(self._held(gpu.uuid, pod), activity=activity)
+        return self._held(gpu.uuid, pod)._replace(activity=activity)
 
     def _held(self, uuid: str, holder: PodRef) -> Holding:
         pod = self._pods.get(holder)
@@ -248,7 +246,7 @@ def _claim(
     if more == count:
         return (holding,)
     share = more / count
-    return (replace(holding, place="held", share=share), Holding(UNALLOCATED, place="free", share=1.0 - share))
+    return (holding._replace(place="held", share=share), Holding(UNALLOCATED, place="free", share=1.0 - share))
 
 
 def _is_divided(gpu: GpuReading) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fallow.domain.figures import Missing
-from fallow.domain.ledger import LineKind
+from fallow.domain.ledger import LineKey, LineKind
 from fallow.domain.readings import GpuReading, Power
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
@@ -35,14 +35,16 @@ class Draws:
 def draws(snapshot: Snapshot) -> Draws:
     """Who draws what: each GPU with its holder's line, a shared one in the parts in which its energy is booked."""
     held = holdings(snapshot, {})
-    by_service: dict[ServiceKey, list[_Drawn]] = {}
-    free: dict[str, list[_Drawn]] = {}
+    by_line: dict[LineKey, list[_Drawn]] = {}
     for uuid, reading in snapshot.readings.gpus.items():
-        for holding, watts in zip(held[uuid], _parts(reading, held[uuid]), strict=True):
-            if holding.line.service is not None:
-                by_service.setdefault(holding.line.service, []).append(watts)
-            elif holding.line.kind is LineKind.UNALLOCATED:
-                free.setdefault(holding.line.zone, []).append(watts)
+        holders = held[uuid]
+        for holding, watts in zip(holders, _parts(reading, holders), strict=True):
+            by_line.setdefault(holding.line, []).append(watts)
+    by_service: dict[ServiceKey, list[_Drawn]] = {}
+    for line, parts in by_line.items():
+        if line.service is not None:
+            by_service.setdefault(line.service, []).extend(parts)
+    free = {line.zone: parts for line, parts in by_line.items() if line.kind is LineKind.UNALLOCATED}
     asked = {
         key: sum(pod.gpus for pod in pods if pod.scheduled) for key, pods in snapshot.cluster.pods_by_service.items()
     }

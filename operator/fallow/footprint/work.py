@@ -50,7 +50,7 @@ def work_since(ledger: Ledger, snapshot: Snapshot) -> Work:
         mark = marks.get(pod.uid)
         # of a pod that is only read back nobody may know the node any more: it stays on the line on which it was
         known = mark.line if mark is not None and not pod.node else None
-        line = known or replace(line_of(ref, pod), zone=zones[pod.node])
+        line = known or line_of(ref, pod)._replace(zone=zones[pod.node])
         mark = mark or _fresh(pod, line, ledger)
         reading = snapshot.readings.engines.get(ref)
         if mark is not None:

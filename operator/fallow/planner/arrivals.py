@@ -77,7 +77,7 @@ def crest(rate: float, dispersion: float, seconds: float, missed: float) -> floa
     """
     if rate <= 0:
         return 0.0
-    mean = rate * seconds + dispersion - 1.0
+    mean = rate * seconds + (dispersion - 1.0)
     shape = mean / dispersion
     z = NormalDist().inv_cdf(1.0 - missed)
     return mean * max(1.0 - 1.0 / (9.0 * shape) + z / (3.0 * sqrt(shape)), 1.0) ** 3 / seconds

@@ -4,6 +4,7 @@ The same snapshot and estimates always give the same plan. Levers are asked in t
 word, rest and wake, the switch under way, variant, replicas.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from fallow.planner.context import Context, Proposal
 from fallow.planner.levers import precision, replicas, rest
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import policy_for, product_of
+
+log = logging.getLogger(__name__)
 
 OWNER = "Owner"
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
@@ -47,7 +50,7 @@ def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
 def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) -> ServicePlan:
     """What one service should run, and why."""
     context = _context(snapshot, service, estimate)
-    verdict = _consult(context)
+    verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     acts = proposal.replicas is not None and (verdict.always or policy.mode is Mode.ENFORCE)
     wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
@@ -141,6 +144,16 @@ def _serving(service: Service, memory: ServiceMemory, snapshot: Snapshot) -> Var
     running = {w.variant: w.replicas for w in snapshot.workloads_of(service.key) if w.replicas > 0}
     declared = [variant for variant in service.variants if variant.name in running]
     return max(declared, key=lambda variant: running[variant.name], default=service.reference)
+
+
+def _verdict(context: Context) -> Verdict:
+    """A fault of Fallow's own leaves its service as it is, and the others are planned all the same."""
+    try:
+        return _consult(context)
+    except Exception as fault:
+        log.exception("%s cannot be planned", context.service.key)
+        message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, the operator's log says more"
+        return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message))
 
 
 def _consult(context: Context) -> Verdict:

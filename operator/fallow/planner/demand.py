@@ -13,7 +13,7 @@ from fallow.domain.workloads import Service
 
 
 def serving_pods(snapshot: Snapshot, service: Service) -> tuple[Pod, ...]:
-    return tuple(pod for pod in snapshot.pods_of(service.key) if pod.ready and not pod.deleting)
+    return snapshot.cluster.serving.get(service.key, ())
 
 
 def engine_of(snapshot: Snapshot, pod: Pod, max_age: Seconds) -> EngineReading | Missing:
@@ -129,8 +129,9 @@ def _flow(snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]]) -> F
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
             return None
-        for place, (old, new) in enumerate(zip(_passed(before), _passed(now), strict=True)):
-            rates[place] += (new - old) / (now.at - before.at)
+        seconds = now.at - before.at
+        passed = zip(rates, _passed(before), _passed(now), strict=True)
+        rates = [rate + (new - old) / seconds for rate, old, new in passed]
     return Flow(*rates)
 
 

@@ -15,7 +15,7 @@ from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.attribution import own_gpus
-from fallow.footprint.draw import draws
+from fallow.footprint.draw import Draws, draws
 from fallow.footprint.hardware import idle_ceiling
 from fallow.footprint.savings import rebound
 from fallow.footprint.variants import service_phases, variant_energies
@@ -24,6 +24,10 @@ from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, s
 from fallow.planner.latency import merged_difference, quantile
 from fallow.planner.quiet import idle_evidence
 from fallow.planner.selection import policy_for
+
+
+NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
+NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,21 @@ def conclude(ledger: Ledger | None, told: Ledger | None = None) -> Concluded:
     )
 
 
-def estimate(snapshot: Snapshot, books: Concluded) -> Estimates:
-    """Estimate every service of the snapshot; pure."""
-    draw = draws(snapshot)
+def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Estimates:
+    """Estimate every service of the snapshot; pure. Nothing is decided by watts and joules per token of the moment:
+    where nobody is `told` of them they are left out.
+    """
+    draw = draws(snapshot) if told else NOT_DRAWN
     none_yet = None if books.ledger is None else Joules(0)
     return Estimates(
         services={
-            key: _service(snapshot, service, draw.services.get(key, Watts(0)), books.booked.get(key, none_yet))
+            key: _service(
+                snapshot,
+                service,
+                watts=draw.services.get(key, Watts(0)) if told else NOT_TOLD,
+                joules_per_token=_joules_per_token(snapshot, service) if told else NOT_TOLD,
+                booked=books.booked.get(key, none_yet),
+            )
             for key, service in snapshot.cluster.services.items()
         },
         ledger=books.ledger,
@@ -71,7 +83,14 @@ def estimate(snapshot: Snapshot, books: Concluded) -> Estimates:
     )
 
 
-def _service(snapshot: Snapshot, service: Service, watts: Watts | Missing, booked: Joules | None) -> ServiceEstimate:
+def _service(
+    snapshot: Snapshot,
+    service: Service,
+    *,
+    watts: Watts | Missing,
+    joules_per_token: float | Missing,
+    booked: Joules | None,
+) -> ServiceEstimate:
     policy = policy_for(service, snapshot.cluster.policies)
     max_age = (policy.guards if policy else GuardRules()).metrics_max_age
     demand = demand_of(snapshot, service, max_age)
@@ -81,7 +100,7 @@ def _service(snapshot: Snapshot, service: Service, watts: Watts | Missing, booke
         demand=demand,
         evidence=idle_evidence(snapshot, service, demand, max_age=max_age, idle_ceiling=idle_ceiling),
         watts=watts,
-        joules_per_token=_joules_per_token(snapshot, service),
+        joules_per_token=joules_per_token,
         ttft_p95=_p95(snapshot, service, lambda engine: engine.ttft),
         itl_p95=_p95(snapshot, service, lambda engine: engine.itl),
         intensity=zone.intensity if zone else Missing(Reason.NO_ZONE, "no GridZone covers the service's nodes"),

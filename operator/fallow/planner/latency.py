@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from math import isinf
-from operator import gt, sub
+from operator import sub
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Histogram
@@ -15,22 +15,23 @@ def merged_difference(pairs: Iterable[tuple[Histogram | None, Histogram | None]]
 
     Engines may differ in their bounds; cumulative counts can be added at the bounds that all of them have.
     """
-    windows = [_difference(earlier, now) for earlier, now in pairs if now is not None and now.bounds]
+    windows = [(now.bounds, _difference(earlier, now)) for earlier, now in pairs if now is not None and now.bounds]
     if not windows:
         return None
-    first = windows[0].bounds
-    if all(window.bounds == first for window in windows):
-        return Histogram(first, tuple(map(sum, zip(*(window.counts for window in windows), strict=True))))
-    bounds = tuple(sorted(set(first).intersection(*(window.bounds for window in windows))))
-    at = [dict(zip(window.bounds, window.counts, strict=True)) for window in windows]
-    return Histogram(bounds, tuple(sum(window[bound] for window in at) for bound in bounds))
+    first = windows[0][0]
+    if all(bounds == first for bounds, _ in windows):
+        return Histogram(first, tuple(map(sum, zip(*(counts for _, counts in windows), strict=True))))
+    common = tuple(sorted(set(first).intersection(*(bounds for bounds, _ in windows))))
+    at = [dict(zip(bounds, counts, strict=True)) for bounds, counts in windows]
+    return Histogram(common, tuple(sum(counts[bound] for counts in at) for bound in common))
 
 
-def _difference(earlier: Histogram | None, now: Histogram) -> Histogram:
+def _difference(earlier: Histogram | None, now: Histogram) -> tuple[float, ...]:
     """Counts of one pod since `earlier`."""
-    if earlier is None or earlier.bounds != now.bounds or any(map(gt, earlier.counts, now.counts)):
-        return now
-    return Histogram(now.bounds, tuple(map(sub, now.counts, earlier.counts)))
+    if earlier is None or earlier.bounds != now.bounds:
+        return now.counts
+    counts = tuple(map(sub, now.counts, earlier.counts))
+    return now.counts if min(counts) < 0 else counts
 
 
 def quantile(histogram: Histogram | None, q: float) -> Seconds | Missing:

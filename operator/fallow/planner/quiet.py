@@ -67,6 +67,8 @@ def idle_evidence(
         state = IdleState.UNKNOWN if wanted else IdleState.IDLE
         return IdleEvidence(state, words, words, words)
     gpus = _gpus_of(snapshot, pods, max_age)
+    if not isinstance(gpus, Missing):
+        gpus = next((_frozen(held.gpu) for held in gpus if _is_frozen(snapshot, held.gpu, max_age)), gpus)
     signals = (
         _requests(snapshot, pods, demand, max_age),
         _activity(snapshot, gpus, max_age),
@@ -134,8 +136,8 @@ def _activity(snapshot: Snapshot, gpus: tuple[Held, ...] | Missing, max_age: Sec
         activity = held.activity
         if isinstance(activity, Missing):
             return Signal(f"GPU {held.gpu.uuid}: {activity}", None, activity)
-        stale = _stale(snapshot, "activity", held.gpu, activity.at, max_age)
-        if stale:
+        if is_stale(activity.at, snapshot.at, max_age):
+            stale = _stale("activity", held.gpu, max_age)
             return Signal(str(stale), None, stale)
         if activity.ratio > BUSY_ACTIVITY and activity is held.gpu.activity:
             doubt = held.of_others(f"active {activity.ratio:.0%} of the time")
@@ -158,8 +160,8 @@ def _watts(
         gpu = held.gpu
         if isinstance(gpu.power, Missing):
             return Signal(f"GPU {gpu.uuid}: {gpu.power}", None, gpu.power)
-        stale = _stale(snapshot, "power", gpu, gpu.power.at, max_age)
-        if stale:
+        if is_stale(gpu.power.at, snapshot.at, max_age):
+            stale = _stale("power", gpu, max_age)
             return Signal(str(stale), None, stale)
         ceiling = idle_ceiling(gpu.model_name)
         doubt = held.of_others(f"draws {gpu.power.watts.value:.0f} W") if gpu.power.watts > ceiling else None
@@ -170,11 +172,11 @@ def _watts(
     return Signal(f"{total:.0f} W against an idle ceiling of {ceilings:.0f} W", busy=busy)
 
 
-def _stale(snapshot: Snapshot, what: str, gpu: GpuReading, at: Instant, max_age: Seconds) -> Missing | None:
-    if is_stale(at, snapshot.at, max_age):
-        return Missing(Reason.STALE_SERIES, f"{what} of GPU {gpu.uuid} is not from the last {max_age:.0f} s")
-    if not _is_frozen(snapshot, gpu, max_age):
-        return None
+def _stale(what: str, gpu: GpuReading, max_age: Seconds) -> Missing:
+    return Missing(Reason.STALE_SERIES, f"{what} of GPU {gpu.uuid} is not from the last {max_age:.0f} s")
+
+
+def _frozen(gpu: GpuReading) -> Missing:
     words = f"energy counter of GPU {gpu.uuid} stands still while it draws power; dcgm-exporter repeats old values"
     return Missing(Reason.STALE_SERIES, words)
 

@@ -281,7 +281,7 @@ async def test_all_statuses_show_the_books_of_the_same_moment() -> None:
 
 async def test_a_zone_s_lines_are_in_its_status_and_stay_while_the_ledger_is_not_read() -> None:
     desk = Desk()
-    placed = {replace(line, zone="north"): book for line, book in ledger().books.items()}
+    placed = {line._replace(zone="north"): book for line, book in ledger().books.items()}
     await desk.tell(books=replace(ledger(), books=placed))
     await desk.tell(NOW + 15, books=None, grams=Missing(Reason.SOURCE_UNREACHABLE, "refused"))
     footprint = desk.status("gridzones", "", "north")["footprint"]

@@ -14,7 +14,7 @@ from fallow.domain.zones import IntensityTier, Spell, ZoneReading
 from fallow.footprint.bookkeeping import book
 from tests.support.metered import FREE, gpu, later, opened, snapshot, zone
 
-NORTH = replace(FREE, zone="north")
+NORTH = FREE._replace(zone="north")
 UNKNOWN = Missing(Reason.SOURCE_UNREACHABLE, "no answer")
 
 

@@ -23,7 +23,7 @@ from tests.support.twin import an_engine
 
 BARE, LOADED = 71.8, 121.6
 LINE = LineKey(LineKind.SERVICE, CHAT.namespace, CHAT.name, "bf16", "north")
-FP8_LINE = replace(LINE, variant="fp8")
+FP8_LINE = LINE._replace(variant="fp8")
 ZONES: dict[str, ZoneReading] = {"north": zone(grams=400)}
 CYCLE = Seconds(15)
 

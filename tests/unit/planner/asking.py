@@ -2,6 +2,7 @@
 
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.plans import ServicePlan
+from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
@@ -15,4 +16,6 @@ def estimated(scene: Scene | Snapshot) -> ServiceEstimate:
 
 def planned(scene: Scene | Snapshot) -> ServicePlan:
     snapshot = scene.snapshot() if isinstance(scene, Scene) else scene
-    return decide(snapshot, estimate(snapshot, Concluded())).services[CHAT]
+    plan = decide(snapshot, estimate(snapshot, Concluded())).services[CHAT]
+    assert plan.standing.reason is not Reason.PLAN_FAILED, plan.standing.message
+    return plan

@@ -145,6 +145,11 @@ def test_crests_are_above_the_mean_and_grow_with_rate_bursts_and_care(
     assert crest(rate, dispersion, seconds, missed / care) >= height - 1e-9
 
 
+@pytest.mark.parametrize("rate", [5e-324, 1e-17, 1e-9])
+def test_a_rate_that_is_all_but_nothing_has_crests_of_all_but_nothing(rate: float) -> None:
+    assert crest(rate, 1.0, 1.0, 0.0006) == pytest.approx(rate)
+
+
 @pytest.mark.parametrize("over_mean", [1.5, 4, 13])
 @pytest.mark.parametrize("rate", [2, 10, 60])
 @pytest.mark.parametrize("missed", [0.01, 0.001])

@@ -13,8 +13,10 @@ from fallow.domain.readings import Histogram, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Objectives, ServiceKey, ServiceMemory
+from fallow.planner.context import Context, Proposal
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
+from fallow.planner.levers import replicas
 from fallow.planner.selection import policy_for
 from tests.support.builders import (
     BF16,
@@ -73,6 +75,26 @@ def test_every_service_of_the_cluster_gets_its_part_of_the_plan() -> None:
     assert plan.at == NOW
     assert set(plan.services) == {CHAT, other.key}
     assert plan.services[CHAT].replicas == {"bf16": 1}
+
+
+def test_a_fault_in_the_plan_of_one_service_leaves_it_as_it_is_and_the_others_in_peace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    propose = replicas.propose
+
+    def faulty(context: Context) -> Proposal:
+        return propose(context) if context.service.key != CHAT else 1 // 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(replicas, "propose", faulty)
+    snapshot = Scene().snapshot()
+    other = service(key=ServiceKey("llm", "code"))
+    snapshot = replace(snapshot, cluster=replace(snapshot.cluster, services={CHAT: service(), other.key: other}))
+    plan = decide(snapshot, estimate(snapshot, Concluded()))
+    assert plan.services[CHAT].standing.reason is Reason.PLAN_FAILED
+    assert "ZeroDivisionError" in plan.services[CHAT].standing.message
+    assert plan.services[CHAT].replicas == {"bf16": 1}
+    assert plan.services[CHAT].decision is None
+    assert plan.services[other.key].standing.reason is not Reason.PLAN_FAILED
     assert plan.services[other.key].replicas == {"bf16": 1}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ FALLOW = "fallow"
 POLL_SECONDS = 0.2
 # Clocks that the oracle of all levers may lock, as shares of the highest.
 CLOCKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+# Objects made before circles among them are looked for; CPython's own 700 took a quarter of a run.
+SELDOM = 200_000
 
 Shown = Callable[[str, float], None]
 _progress: Any = None
@@ -113,8 +116,13 @@ def bounds(one: Assembled, *, all_levers: bool = False) -> Bounds:
 
 
 def _share(progress: Any) -> None:
+    """A worker begins: a run makes millions of small objects and hardly a circle of them, so that looking for circles
+    is worth it seldom.
+    """
     global _progress  # noqa: PLW0603 - a worker's own view of the shared array
     _progress = progress
+    gc.freeze()
+    gc.set_threshold(SELDOM, *gc.get_threshold()[1:])
 
 
 def _run(one: Assembled, job: Job, how: How) -> Outcome:

@@ -340,7 +340,15 @@ class Fleet:
             self._see_free(now)
 
     def _place_waiting(self, now: float) -> None:
-        self._waiting = [pod for pod in self._waiting if pod.life is Life.WAITING and not self._place(pod, now)]
+        """In their order; where one of a variant finds no room, no other does."""
+        left: list[Pod] = []
+        full: set[tuple[int, int]] = set()
+        for pod in self._waiting:
+            kind = (pod.service, pod.variant)
+            if pod.life is Life.WAITING and (kind in full or not self._place(pod, now)):
+                left.append(pod)
+                full.add(kind)
+        self._waiting = left
 
     def _remove(self, pod: Pod, now: float) -> None:
         if pod.life is Life.DRAINING:
