@@ -152,7 +152,7 @@ def _verdict(context: Context) -> Verdict:
         return _consult(context)
     except Exception as fault:
         log.exception("%s cannot be planned", context.service.key)
-        message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, the operator's log says more"
+        message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, see the log"
         return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message))
 
 

@@ -25,7 +25,6 @@ from fallow.planner.latency import merged_difference, quantile
 from fallow.planner.quiet import idle_evidence
 from fallow.planner.selection import policy_for
 
-
 NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
 NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
 

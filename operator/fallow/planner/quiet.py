@@ -8,7 +8,7 @@ from fallow.domain.figures import Missing
 from fallow.domain.readings import Activity, GpuReading, Share
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Pod, Snapshot
-from fallow.domain.units import Instant, Joules, Seconds, Watts
+from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, Service
 from fallow.planner.demand import advanced, is_stale, not_seen_yet, serving_pods
 
