@@ -1,7 +1,8 @@
 """What one replica of a variant can carry, and which profile says so."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 from fallow.domain.profiles import Profile, ProfilePoint
@@ -74,7 +75,7 @@ def rate_within(profile: Profile, prompt: float, output: float, itl: Seconds | N
     if profile.prefill_rate is None or not profile.points:
         return None
     prefill, best = prompt / profile.prefill_rate, 0.0
-    for batch, step in _steps(profile, limit):
+    for batch, step in _steps(profile.points, limit):
         rate = 1.0 / (output * step / batch + prefill)
         share = rate * prefill
         if share <= MOST_PREFILL and (itl is None or step <= itl * (1.0 - share)):
@@ -82,17 +83,16 @@ def rate_within(profile: Profile, prompt: float, output: float, itl: Seconds | N
     return best or 1.0 / (output * _step(profile.points[0]) + prefill)
 
 
-def _steps(profile: Profile, limit: float) -> Iterator[tuple[float, float]]:
+@lru_cache
+def _steps(points: tuple[ProfilePoint, ...], limit: float) -> tuple[tuple[float, float], ...]:
     """Batches up to the limit, FINE to each stretch between two points, with seconds of a step; steps are linear."""
-    first = profile.points[0]
-    known = [(1.0, _step(first)), *((point.concurrency, _step(point)) for point in profile.points)]
-    for (low, before), (high, after) in pairwise(known):
-        for part in range(FINE):
-            batch = low + (high - low) * part / FINE
-            if batch <= limit:
-                yield batch, before + (after - before) * part / FINE
-    if known[-1][0] <= limit:
-        yield known[-1]
+    known = [(1.0, _step(points[0])), *((point.concurrency, _step(point)) for point in points)]
+    parts = (
+        (low + (high - low) * part / FINE, before + (after - before) * part / FINE)
+        for (low, before), (high, after) in pairwise(known)
+        for part in range(FINE)
+    )
+    return tuple((batch, step) for batch, step in (*parts, known[-1]) if batch <= limit)
 
 
 def _step(point: ProfilePoint) -> float:

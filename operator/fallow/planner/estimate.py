@@ -1,6 +1,6 @@
 """The estimate step's view of each service: demand, quiet, draw, J/token, latency, intensity."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow.domain.estimates import Estimates, ServiceEstimate
@@ -8,7 +8,7 @@ from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
 from fallow.domain.policies import GuardRules
-from fallow.domain.readings import EngineReading, Histogram
+from fallow.domain.readings import EngineReading
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, Watts
@@ -94,14 +94,15 @@ def _service(
     max_age = (policy.guards if policy else GuardRules()).metrics_max_age
     demand = demand_of(snapshot, service, max_age)
     zone = _zone(snapshot, service)
+    ttft, itl = _p95s(snapshot, service)
     return ServiceEstimate(
         key=service.key,
         demand=demand,
         evidence=idle_evidence(snapshot, service, demand, max_age=max_age, idle_ceiling=idle_ceiling),
         watts=watts,
         joules_per_token=joules_per_token,
-        ttft_p95=_p95(snapshot, service, lambda engine: engine.ttft),
-        itl_p95=_p95(snapshot, service, lambda engine: engine.itl),
+        ttft_p95=ttft,
+        itl_p95=itl,
         intensity=zone.intensity if zone else Missing(Reason.NO_ZONE, "no GridZone covers the service's nodes"),
         zone=zone.zone.name if zone else "",
         waiting_outside=outside_waiting(snapshot, service, max_age),
@@ -118,17 +119,20 @@ def _booked(ledger: Ledger) -> Mapping[ServiceKey, Joules]:
     return found
 
 
-def _p95(snapshot: Snapshot, service: Service, pick: Callable[[EngineReading], Histogram | None]) -> Seconds | Missing:
-    """Over the window's requests; a pod that was there at its start and not read then is left out."""
+def _p95s(snapshot: Snapshot, service: Service) -> tuple[Seconds | Missing, Seconds | Missing]:
+    """TTFT and ITL over the window's requests; a pod that was there at its start and not read then is left out."""
     if snapshot.earlier is None:
-        return Missing(Reason.NO_HISTORY, "first readings since start")
-    pairs = []
+        none = Missing(Reason.NO_HISTORY, "first readings since start")
+        return none, none
+    pairs: list[tuple[EngineReading | None, EngineReading]] = []
     for pod in serving_pods(snapshot, service):
         now, before = snapshot.readings.engines.get(pod.ref), snapshot.earlier.engines.get(pod.ref)
         began = pod.started if pod.started is not None else pod.created
         if now is not None and (before is not None or began > snapshot.earlier.at):
-            pairs.append((pick(before) if before else None, pick(now)))
-    return quantile(merged_difference(pairs), 0.95)
+            pairs.append((before, now))
+    first = merged_difference((before.ttft if before else None, now.ttft) for before, now in pairs)
+    between = merged_difference((before.itl if before else None, now.itl) for before, now in pairs)
+    return quantile(first, 0.95), quantile(between, 0.95)
 
 
 def _zone(snapshot: Snapshot, service: Service) -> ZoneReading | None:

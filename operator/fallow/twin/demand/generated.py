@@ -50,6 +50,8 @@ class Generated:
         self._streams = tuple(streams)
         self._seconds = seconds
         self._seed = seed
+        # the hour that was asked for last
+        self._kept: tuple[int, tuple[Array, Array, Array]] | None = None
 
     @property
     def services(self) -> tuple[ServiceKey, ...]:
@@ -78,9 +80,11 @@ class Generated:
         return Load(start, arrivals, prompt, output)
 
     def _chunk(self, number: int) -> tuple[Array, Array, Array]:
-        drawn = [self._drawn(index, stream, number) for index, stream in enumerate(self._streams)]
-        arrivals, prompt, output = (np.array([one[column] for one in drawn]) for column in range(3))
-        return arrivals, prompt, output
+        if self._kept is None or self._kept[0] != number:
+            drawn = [self._drawn(index, stream, number) for index, stream in enumerate(self._streams)]
+            arrivals, prompt, output = (np.array([one[column] for one in drawn]) for column in range(3))
+            self._kept = (number, (arrivals, prompt, output))
+        return self._kept[1]
 
     def _drawn(self, index: int, stream: Stream, number: int) -> tuple[Array, Array, Array]:
         generator = np.random.default_rng(np.random.SeedSequence([self._seed, index, number]))

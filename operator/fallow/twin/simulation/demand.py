@@ -37,7 +37,7 @@ class Spread:
 
 
 class Demand(Protocol):
-    """The same block is the same whenever it is asked for; nothing is kept of what was asked before."""
+    """The same block is the same whenever it is asked for; what is kept of those before does not grow."""
 
     @property
     def services(self) -> tuple[ServiceKey, ...]: ...

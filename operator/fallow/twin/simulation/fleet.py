@@ -15,6 +15,7 @@ from math import exp, inf
 
 import numpy as np
 
+from fallow.domain.readings import PodRef
 from fallow.twin.simulation.aftermath import JOULES
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
@@ -69,6 +70,7 @@ class Pod:
     """
 
     number: int
+    ref: PodRef
     service: int
     variant: int
     created: float
@@ -234,7 +236,9 @@ class Fleet:
             self._create(pod.service, pod.variant, now)
 
     def _create(self, service: int, variant: int, now: float) -> Pod:
-        pod = Pod(next(self._numbers), service, variant, now, since=now)
+        number, of = next(self._numbers), self.setup.services[service]
+        ref = PodRef(of.key.namespace, f"{of.key.name}-{of.variants[variant].name}-{number}")
+        pod = Pod(number, ref, service, variant, now, since=now)
         self.pods[service, variant].append(pod)
         if not self._place(pod, now):
             self._waiting.append(pod)

@@ -129,7 +129,7 @@ class FleetCluster:
             return None if time is None else Instant(self._began + time)
 
         return Pod(
-            ref=_ref(replica, key, variant),
+            ref=replica.ref,
             uid=f"pod-{replica.number}",
             node=node.name if node is not None else "",
             address=f"198.18.{replica.number // 250 % 250}.{replica.number % 250 + 1}",
@@ -178,38 +178,37 @@ class FleetMetrics:
     def _engines(self, at: Instant) -> tuple[dict[PodRef, EngineReading], dict[int, float]]:
         """Readings of ready pods, and the share of time that each worked since the last look, by pod number."""
         engines = self._simulation.engines
-        ready: list[tuple[Replica, PodRef]] = []
+        ready: list[Replica] = []
         running: list[int] = []
         waiting: list[int] = []
         there = engines.by_service(engines.ready[: engines.pools])
-        for (number, variant), replicas in self._simulation.fleet.pods.items():
+        for (number, _), replicas in self._simulation.fleet.pods.items():
             serving = [replica for replica in replicas if replica.life is Life.READY]
             if not serving:
                 continue
-            key = self._declared.order[number]
-            name = self._simulation.setup.services[number].variants[variant].name
-            ready += [(replica, _ref(replica, key, name)) for replica in serving]
+            ready += serving
             work = sum(engines.batch[pool] + engines.prefilling[pool] for pool in {one.pool for one in serving})
             queue = engines.waiting[number] * len(serving) / there[number]
             running += _shared(round(float(work)), len(serving))
             waiting += _shared(ceil(float(queue) - 1e-6), len(serving))
         if not ready:
             return {}, {}
-        columns = np.array([replica.column for replica, _ in ready])
-        counted = engines.after.counters[columns] - np.array([replica.counted for replica, _ in ready])
+        columns = np.array([replica.column for replica in ready])
+        counted = engines.after.counters[columns] - np.array([replica.counted for replica in ready])
         usage = engines.kv_usage[columns].tolist()
         cached = self._simulation.demand.spread.cached
         ttft = np.floor(np.cumsum(counted[:, TTFT], axis=1) + 1e-6)[:, _TTFT_AT].tolist()
         itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT].tolist()
         plain = np.floor(counted[:, :6] + 1e-6)
-        rows = plain.tolist()
+        rows, worked = plain.tolist(), counted[:, BUSY].tolist()
+        names = [self._declared.services[key].served_name for key in self._declared.order]
         answers: dict[PodRef, EngineReading] = {}
         busy: dict[int, float] = {}
         seconds = max(self._simulation.now - self._at, 1.0)
-        for index, (replica, ref) in enumerate(ready):
+        for index, replica in enumerate(ready):
             row = rows[index]
-            busy[replica.number] = float(counted[index, BUSY])
-            answers[ref] = EngineReading(
+            busy[replica.number] = worked[index]
+            answers[replica.ref] = EngineReading(
                 at=at,
                 running=float(running[index]),
                 waiting=float(waiting[index]),
@@ -219,7 +218,7 @@ class FleetMetrics:
                 requests=row[DONE],
                 cached_prompt_tokens=float(floor(row[PROMPT] * cached[replica.service])),
                 iterations=row[STEPS],
-                model_name=self._declared.services[self._declared.order[replica.service]].served_name,
+                model_name=names[replica.service],
                 ttft=Histogram(TTFT_BOUNDS, tuple(ttft[index])),
                 itl=Histogram(ITL_BOUNDS, tuple(itl[index])),
             )
@@ -250,17 +249,13 @@ class FleetMetrics:
                 holder=holder,
             )
 
-        for (number, variant), replicas in fleet.pods.items():
-            key = self._declared.order[number]
-            name = self._simulation.setup.services[number].variants[variant].name
-            for replica in replicas:
-                node = replica.node
-                if node is None:
-                    continue
-                each = fleet.joules(replica, now) / len(replica.gpus)
-                ref, ratio = _ref(replica, key, name), busy.get(replica.number, 0.0)
-                for gpu in replica.gpus:
-                    read(node, gpu, node.closed[gpu] + each, node.kind.bare, ref, ratio)
+        for replica in fleet.all_pods():
+            node = replica.node
+            if node is None:
+                continue
+            each, ratio = fleet.joules(replica, now) / len(replica.gpus), busy.get(replica.number, 0.0)
+            for gpu in replica.gpus:
+                read(node, gpu, node.closed[gpu] + each, node.kind.bare, replica.ref, ratio)
         for node in fleet.nodes:
             if node.power is NodePower.ON:
                 for gpu in node.free:
@@ -318,10 +313,6 @@ def _node(node: Node) -> ClusterNode:
     return ClusterNode(
         node.name, f"198.19.{node.number // 250}.{node.number % 250 + 1}", labels, node.kind.gpus, node.kind.product
     )
-
-
-def _ref(replica: Replica, key: ServiceKey, variant: str) -> PodRef:
-    return PodRef(key.namespace, f"{key.name}-{variant}-{replica.number}")
 
 
 def _shared(whole: int, among: int) -> list[int]:
