@@ -67,6 +67,9 @@ class Cycle:
         snapshot = await self.observe(started)
         snapshot, estimates = await self.estimate(snapshot)
         plan = decide(snapshot, estimates)
+        for service in plan.services.values():
+            if service.fault is not None:
+                log.error("%s cannot be planned and stays as it is", service.key, exc_info=service.fault)
         outcomes = await self.act(snapshot, plan)
         return await self.report(snapshot, estimates, plan, outcomes)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
+from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Plan
 from fallow.domain.policies import Policy, ScalingRules
 from fallow.domain.readings import Readings
@@ -14,6 +15,7 @@ from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.arrivals import noted
+from fallow.planner.lateness import learned
 from fallow.planner.levers.replicas import STEP_WINDOW
 
 KEPT_READINGS = 5
@@ -28,6 +30,7 @@ class Watch:
         self._readings: deque[Readings] = deque()
         self._history: dict[ServiceKey, deque[DemandPoint]] = {}
         self._arrivals: dict[ServiceKey, Arrivals] = {}
+        self._lateness: dict[ServiceKey, Lateness] = {}
         self._memories: dict[ServiceKey, tuple[str, ServiceMemory]] = {}
 
     @property
@@ -66,6 +69,7 @@ class Watch:
         for key in [key for key in self._history if key not in snapshot.cluster.services]:
             del self._history[key]
             self._arrivals.pop(key, None)
+            self._lateness.pop(key, None)
         for key, estimate in estimates.services.items():
             points = self._history.setdefault(key, deque())
             while points and points[-1].at > snapshot.at:  # noted before the clock was put back
@@ -73,12 +77,14 @@ class Watch:
             if not isinstance(estimate.demand, Missing):
                 seen = estimate.demand
                 if points:
-                    before = self._arrivals.get(key, Arrivals())
-                    self._arrivals[key] = noted(before, seen, snapshot.at - points[-1].at)
+                    seconds = snapshot.at - points[-1].at
+                    self._arrivals[key] = noted(self._arrivals.get(key, Arrivals()), seen, seconds)
+                    allowed = 1.0 - snapshot.cluster.services[key].objectives.attainment
+                    self._lateness[key] = learned(self._lateness.get(key, Lateness()), seen, allowed, seconds)
                 points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
-        return replace(snapshot, history=self.history, arrivals=dict(self._arrivals))
+        return replace(snapshot, history=self.history, arrivals=dict(self._arrivals), lateness=dict(self._lateness))
 
     def _keep(self, readings: Readings) -> None:
         self._previous = readings

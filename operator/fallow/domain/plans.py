@@ -49,6 +49,7 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
+    `fault` is Fallow's own, for which nothing is changed.
     """
 
     key: ServiceKey
@@ -62,6 +63,7 @@ class ServicePlan:
     policy: Policy | None = None
     conditions: tuple[Condition, ...] = ()
     clear_request: bool = False
+    fault: Exception | None = None
 
     @property
     def mode(self) -> Mode:

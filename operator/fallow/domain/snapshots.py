@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Missing
+from fallow.domain.lateness import Lateness
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef, Readings
@@ -132,7 +133,8 @@ class Flow:
 class DemandPoint:
     """A service's load at an instant, summed over its ready pods.
 
-    Rates are per second since the readings before, None where there are none. `desired` replicas were asked for then.
+    Rates are per second since the readings before, None where there are none; `late` requests missed an objective.
+    `desired` replicas were asked for then.
     """
 
     at: Instant
@@ -143,6 +145,7 @@ class DemandPoint:
     ready: int
     desired: int
     flow: Flow | None = None
+    late: float | None = None
 
     @property
     def in_flight(self) -> float:
@@ -164,6 +167,7 @@ class Snapshot:
     zones: Mapping[str, ZoneReading] = field(default_factory=dict)
     history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
     arrivals: Mapping[ServiceKey, Arrivals] = field(default_factory=dict)
+    lateness: Mapping[ServiceKey, Lateness] = field(default_factory=dict)
     previous: Readings | None = None
     earlier: Readings | None = None
     targets: Mapping[tuple[ServiceKey, str], float] = field(default_factory=dict)

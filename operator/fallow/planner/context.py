@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import ServiceEstimate
+from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Veto
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
@@ -38,6 +39,7 @@ class Context:
     product: str | None
     capacity: Mapping[str, Capacity]
     arrivals: Arrivals
+    lateness: Lateness
     floor: int
     ceiling: int
 

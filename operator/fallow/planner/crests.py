@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, exp
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.snapshots import DemandPoint
@@ -17,6 +17,8 @@ from fallow.planner.context import Context
 LOOK = 60.0
 # A burst is looked at over the time that an answer may take by its objective, and over this long at least.
 SHORTEST = 1.0
+# However few are late: half of all crests are provided for.
+MEDIAN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Crests:
             rates=recent,
             each=each,
             seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
-            missed=(1.0 - objectives.attainment) * OF_MISSES,
+            missed=min((1.0 - objectives.attainment) * OF_MISSES * exp(context.lateness.lenience), MEDIAN),
         )
 
     def needed(self, rate: float, *, filled: float = 1.0) -> int:
@@ -66,7 +68,8 @@ class Crests:
         rate = self.rates[-1][1]
         return (
             f"{rate:.3g} requests/s with crests of {self._height(rate):.3g}/s (variance {self._dispersion:.2g} times "
-            f"the mean), {self.each:.3g}/s a replica within objectives"
+            f"the mean; {self.missed:.2g} of the requests meet higher ones), {self.each:.3g}/s a replica within "
+            "objectives"
         )
 
     def _height(self, rate: float) -> float:

@@ -4,12 +4,12 @@ The same snapshot and estimates always give the same plan. Levers are asked in t
 word, rest and wake, the switch under way, variant, replicas.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates, ServiceEstimate
+from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Decision, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
@@ -22,19 +22,21 @@ from fallow.planner.levers import precision, replicas, rest
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import policy_for, product_of
 
-log = logging.getLogger(__name__)
-
 OWNER = "Owner"
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A proposal, the name of the action it stands for, and whether it acts whatever the policy's mode."""
+    """A proposal, the name of the action it stands for, and whether it acts whatever the policy's mode.
+
+    `fault`: what kept the service from being planned.
+    """
 
     proposal: Proposal
     action: str = "Hold"
     always: bool = False
+    fault: Exception | None = None
 
 
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
@@ -78,6 +80,7 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         policy=policy if policy.name else None,
         conditions=conditions(context, runs, memory),
         clear_request=_is_spent(context, memory),
+        fault=verdict.fault,
     )
 
 
@@ -131,6 +134,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) ->
             for variant in service.variants
         },
         arrivals=arrivals,
+        lateness=snapshot.lateness.get(service.key, Lateness()),
         floor=min(floor, service.scaling.max_replicas),
         ceiling=service.scaling.max_replicas,
     )
@@ -150,10 +154,9 @@ def _verdict(context: Context) -> Verdict:
     """A fault of Fallow's own leaves its service as it is, and the others are planned all the same."""
     try:
         return _consult(context)
-    except Exception as fault:
-        log.exception("%s cannot be planned", context.service.key)
+    except Exception as fault:  # noqa: BLE001 - told in the plan, and logged by those who asked for it
         message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, see the log"
-        return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message))
+        return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message), fault=fault)
 
 
 def _consult(context: Context) -> Verdict:

@@ -10,6 +10,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow, Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service
+from fallow.planner.lateness import late
 
 
 def serving_pods(snapshot: Snapshot, service: Service) -> tuple[Pod, ...]:
@@ -66,7 +67,7 @@ def demand_at_least(snapshot: Snapshot, service: Service, max_age: Seconds) -> D
 
 def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, EngineReading | Missing]) -> DemandPoint:
     readings = [(pod, answer) for pod, answer in answers.items() if not isinstance(answer, Missing)]
-    flow = _flow(snapshot, readings)
+    flow, late = _passed_through(snapshot, service, readings)
     usages = [reading.kv_usage for _, reading in readings if reading.kv_usage is not None]
     return DemandPoint(
         at=min((reading.at for _, reading in readings), default=snapshot.at),
@@ -77,6 +78,7 @@ def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, Engin
         ready=len(readings),
         desired=sum(workload.replicas for workload in snapshot.workloads_of(service.key)),
         flow=flow,
+        late=late,
     )
 
 
@@ -120,19 +122,24 @@ def _passed(engine: EngineReading) -> tuple[float, ...]:
     )
 
 
-def _flow(snapshot: Snapshot, readings: list[tuple[PodRef, EngineReading]]) -> Flow | None:
-    """None where an engine has no reading before, or began anew since."""
+def _passed_through(
+    snapshot: Snapshot, service: Service, readings: list[tuple[PodRef, EngineReading]]
+) -> tuple[Flow | None, float | None]:
+    """The flow, and the rate of late requests; None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
-        return None
-    rates = [0.0] * len(fields(Flow))
+        return None, None
+    rates, missed = [0.0] * len(fields(Flow)), [0.0]
     for pod, now in readings:
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
-            return None
+            return None, None
         seconds = now.at - before.at
         passed = zip(rates, _passed(before), _passed(now), strict=True)
         rates = [rate + (new - old) / seconds for rate, old, new in passed]
-    return Flow(*rates)
+        found = late(before, now, service.objectives)
+        if found is not None:
+            missed.append(found / seconds)
+    return Flow(*rates), sum(missed) if len(missed) > len(readings) else None
 
 
 def covers(points: tuple[DemandPoint, ...], now: Instant, window: Seconds, max_gap: Seconds) -> bool:

@@ -115,7 +115,8 @@ def test_time_between_requests_is_standby_not_room_in_the_batch() -> None:
 
 def test_requests_too_short_for_a_scrape_are_seen_by_the_gpu_s_activity() -> None:
     unseen = EngineSlot(requests=500, tokens=5000, running=0, busy=0)
-    assert split(300, unseen, 16, activity=0.6)[Use.STANDBY] == pytest.approx(CONTEXT * 0.4)
+    parts = split(300, unseen, 16, activity=0.6)
+    assert parts == pytest.approx({Use.STANDBY: CONTEXT * 0.4, Use.USEFUL: 300 - CONTEXT * 0.4})
 
 
 @given(

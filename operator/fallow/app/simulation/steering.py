@@ -8,7 +8,6 @@ import time
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.cycle import Cycle, Sources
 from fallow.domain.ledger import Ledger
-from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Seconds
@@ -82,8 +81,8 @@ class Steering:
     def _note(self, report: CycleReport) -> None:
         """Every change with the words of the decision behind it. What a cluster has to live with ends a simulation."""
         for plan in report.plan.services.values():
-            if plan.standing.reason is Reason.PLAN_FAILED:
-                raise RuntimeError(f"{plan.key}: {plan.standing.message}")
+            if plan.fault is not None:
+                raise plan.fault
         asked, self._cluster.asked = self._cluster.asked, []
         changes: dict[ServiceKey, tuple[dict[str, int], dict[str, int]]] = {}
         for key, variant, before, after in asked:

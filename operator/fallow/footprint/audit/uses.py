@@ -136,6 +136,8 @@ def shares(slot: GpuSlot, hardware: Hardware) -> tuple[float, ...]:
 def working_split(joules: float, seconds: Seconds, context: Watts, holder: Holder, activity: float | None) -> Split:
     """A tenure that worked: time without a request in work is STANDBY, room in the batch UNDER_FILLED, rest USEFUL.
 
+    How full a batch was is known of the time in which requests were seen in it, and of no other.
+
     The baseline is what a loaded engine draws anyway (`context`), at most what was drawn.
     """
     engine = holder.engine
@@ -147,7 +149,7 @@ def working_split(joules: float, seconds: Seconds, context: Watts, holder: Holde
     busy = min(max(sampled, activity or 0.0), 1.0)
     still = baseline * (1 - busy)
     fill = filled(engine, holder.capacity)
-    room = baseline * busy * (1 - fill) if fill < FILLED else 0.0
+    room = baseline * min(sampled, busy) * (1 - fill) if fill < FILLED else 0.0
     return {Use.STANDBY: still, Use.UNDER_FILLED: room, Use.USEFUL: max(joules - still - room, 0.0)}
 
 

@@ -18,8 +18,10 @@ from fallow.twin.simulation.steady import mixed
 if TYPE_CHECKING:
     from fallow.twin.simulation.engines import Pools
 
-# Requests of equal weight that stand for all: where an exponential wait lies (in means) and a length (in deviations).
-SHARES = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+# Requests that stand for all, with their weights: fine where a hundredth of them counts. Where an exponential wait of
+# theirs lies, in means, and a gap of theirs, in deviations.
+EDGES = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0])
+SHARES, WEIGHTS = (EDGES[1:] + EDGES[:-1]) / 2, np.diff(EDGES)
 WAITS = -np.log1p(-SHARES)
 PLACES = ndtri(SHARES)
 LENGTHS = ndtri(np.array([1 / 6, 1 / 2, 5 / 6]))
@@ -168,8 +170,7 @@ class Aftermath:
         kept = np.where(slack > 0, 1.0 - use * np.exp(-np.maximum(slack, 0.0)), 0.0)
         counts = one.entered[:, some]
         places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
-        late = use * counts / len(WAITS)
-        weights = np.stack(((1.0 - use) * counts, *(late for _ in WAITS)))
+        weights = np.stack(((1.0 - use) * counts, *(use * counts * weight for weight in WEIGHTS)))
         rows = np.arange(self._pools) * WIDTH + np.searchsorted(LATENCY_BOUNDS, places)
         by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
         self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
@@ -224,7 +225,7 @@ class Aftermath:
         columns = one.step.shape[1]
         gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
         rows = np.arange(columns) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
-        ended = np.broadcast_to(one.ended * each / (len(PLACES) * len(self._lengths)), gaps.shape)
+        ended = WEIGHTS[:, None, None] * (one.ended * each / len(self._lengths))
         found = np.bincount(rows.ravel(), ended.ravel(), columns * WIDTH)
         self.counters[:, GAPS] += found.reshape(columns, WIDTH)
 

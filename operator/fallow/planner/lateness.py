@@ -1,0 +1,63 @@
+"""How many requests were late, and what that says about the crests to provide for: fewer late than allowed, less care.
+
+A model of arrivals is never quite right: what it promises is corrected by what came of it, as adaptive conformal
+inference does (I. Gibbs and E. Candes, NeurIPS 2021, arXiv 2106.00170): the share of crests that may go beyond
+capacity moves up while fewer requests are late than may be, and down by each that is. In the long run as many are late
+as is aimed at, whatever the arrivals are, as long as the share stays within its bounds.
+"""
+
+from bisect import bisect_left
+from math import exp, log
+
+from fallow.domain.lateness import Lateness
+from fallow.domain.readings import EngineReading, Histogram
+from fallow.domain.snapshots import DemandPoint
+from fallow.domain.units import Seconds
+from fallow.domain.workloads import Objectives
+
+# So much of the late requests that an objective allows is aimed at; the rest is for what comes late to notice.
+AIM = 0.8
+# With nobody late, so many seconds at the highest rate of late make the share e times as large; and that is forgotten
+# over so many.
+SLOWLY = 1800.0
+DAYS = 2 * 86_400.0
+# Bounds of the share over the first one: choices.
+LEAST, MOST = log(1 / 6), log(1000.0)
+
+
+def late(before: EngineReading, now: EngineReading, objectives: Objectives) -> float | None:
+    """Requests between two readings of an engine that missed an objective; one that missed both counts twice.
+
+    None where there is no objective, or no histogram tells.
+    """
+    found = None
+    for limit, old, new in (
+        (objectives.ttft_p95, before.ttft, now.ttft),
+        (objectives.itl_p95, before.itl, now.itl),
+    ):
+        if limit is None or new is None or not new.bounds:
+            continue
+        above = _above(new, limit) - (0.0 if old is None or old.bounds != new.bounds else _above(old, limit))
+        found = (found or 0.0) + above
+    return found
+
+
+def _above(histogram: Histogram, limit: Seconds) -> float:
+    """Counts above a limit, straight within its bucket as in `histogram_quantile`."""
+    place = bisect_left(histogram.bounds, limit)
+    bound, count = histogram.bounds[place], histogram.counts[place]
+    lower, below = (histogram.bounds[place - 1], histogram.counts[place - 1]) if place else (0.0, 0.0)
+    within = below + (count - below) * (limit - lower) / (bound - lower)
+    return histogram.counts[-1] - within
+
+
+def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float) -> Lateness:
+    """With the requests of the `seconds` up to a point, of which a share `allowed` (0..1) may be late."""
+    if point.flow is None or point.late is None or allowed <= 0 or seconds <= 0:
+        return before
+    most = max(point.flow.answered, before.most * exp(-seconds / DAYS))
+    if most <= 0:
+        return before
+    room = point.flow.answered * allowed * AIM - point.late
+    moved = before.lenience + room * seconds / (most * allowed * AIM * SLOWLY)
+    return Lateness(min(max(moved, LEAST), MOST), most)
