@@ -13,6 +13,7 @@ from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import ServiceMemory
+from fallow.planner.levers import replicas
 from tests.support.builders import (
     BF16,
     CHAT,
@@ -376,3 +377,16 @@ async def test_through_a_storm_of_faults_and_loads_capacity_never_falls_in_the_d
         assert all(count <= plant.service.scaling.max_replicas for count in plant.replicas.values())
     assert dark > 100
     assert len(plant.cluster.changes) > 20
+
+
+async def test_a_fault_in_a_plan_is_logged_with_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant = await running(Plant(TO_ZERO, GREEN))
+    monkeypatch.setattr(replicas, "propose", lambda _: 1 // 0)
+    with caplog.at_level(logging.ERROR):
+        report = await plant.pass_time()
+    assert report.plan.services[CHAT].standing.reason is Reason.PLAN_FAILED
+    assert plant.replicas == {"bf16": 1}
+    assert "ZeroDivisionError" in caplog.text
+    assert "_consult" in caplog.text
