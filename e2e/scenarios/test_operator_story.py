@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +235,20 @@ def test_recommend_proposes_and_changes_nothing(scene: Scene) -> None:
     assert scene.replicas_over_time(ADVISED, "quiet") == [0, 1]
     assert scene.replicas_over_time(ADVISED, "crowded") == [0, 1]
     assert scene.status(ADVISED, "quiet")["idle"]["resting"] is False
+    text = explained(scene, ADVISED, "quiet")
+    assert len(text.splitlines()) < 20
+    assert f"policy {ADVISED} (Recommend)" in text
+    assert "IdleLongEnough (Rest): quiet for" in text
+    assert "mode Enforce lets it happen" in text
+
+
+def explained(scene: Scene, namespace: str, name: str) -> str:
+    """As a person asks, from a shell."""
+    program = Path(sys.executable).with_name("fallow")
+    command = [str(program), "explain", f"{namespace}/{name}", "--kubeconfig", str(scene.cluster.kubeconfig)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def would_run(scene: Scene, name: str) -> bool:

@@ -246,7 +246,7 @@ async def test_without_prometheus_the_cluster_is_watched(where: Where, plant: Pl
         (["--matcher", "west"], "--matcher 'west' has no name and value; write NAME=VALUE"),
         (["--matcher", "a-b=c", "--prometheus-url", "http://localhost:9"], "'a-b' is no label name"),
         (["--prometheus-url", "localhost"], "'localhost' is no address of Prometheus"),
-        (["--kubeconfig", "/nowhere/kubeconfig"], "no cluster to audit"),
+        (["--kubeconfig", "/nowhere/kubeconfig"], "no cluster to ask"),
     ],
 )
 def test_what_cannot_be_used_says_what_to_write(arguments: list[str], text: str) -> None:

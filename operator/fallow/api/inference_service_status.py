@@ -97,6 +97,27 @@ class Decision(StatusModel):
     proposal: bool = Field(default=False, description="Only proposed: the policy recommends and does not enforce.")
 
 
+class Veto(StatusModel):
+    """A guard that keeps capacity from being taken away."""
+
+    guard: Word = Field(description="The guard, such as dwell or freshness.")
+    reason: Annotated[str, Field(min_length=1, max_length=128), REASON] = Field(description="Its reason in one word.")
+    message: Line = Field(default="", description="The reason in a sentence, with numbers.")
+
+
+class Standing(StatusModel):
+    """What Fallow makes of the service now: why it runs what it runs, and what keeps it from less."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=128), REASON] = Field(
+        description="One word that says why; the same word appears in Events, metrics and logs."
+    )
+    lever: Word = Field(default="", description="The lever whose word it is, such as Replicas, Rest or Owner.")
+    message: Text = Field(default="", description="The reason in a sentence, with numbers.")
+    vetoes: Annotated[list[Veto], Field(max_length=8)] = Field(
+        default=[], description="Guards that say no to taking capacity away, in the order in which they were asked."
+    )
+
+
 class ServiceSummary(StatusModel):
     """Figures as short texts, for the columns of kubectl get."""
 
@@ -142,6 +163,9 @@ class InferenceServiceStatus(StatusModel):
     wake: WakeStatus | None = Field(default=None, description="Wakes from rest, and what the last one cost.")
     transition: Transition | None = Field(
         default=None, description="A switch between variants on its way. Absent: none."
+    )
+    standing: Standing | None = Field(
+        default=None, description="Why it runs what it runs. fallow explain NAMESPACE/NAME tells it with the rest."
     )
     decision: Annotated[list[Decision], Field(max_length=5)] = Field(
         default=[], description="The last five decisions, newest first."

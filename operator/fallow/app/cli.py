@@ -6,6 +6,7 @@ from fallow import __version__
 from fallow.app.commands.agent import agent
 from fallow.app.commands.audit import audit
 from fallow.app.commands.estimate import estimate
+from fallow.app.commands.explain import explain
 from fallow.app.commands.report import report
 from fallow.app.commands.run import run
 from fallow.app.commands.settings import show_settings
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(audit)
+app.command()(explain)
 app.command()(estimate)
 app.command()(report)
 app.command()(agent)

@@ -18,6 +18,8 @@ from fallow.api.inference_service_status import (
     Evidence,
     InferenceServiceStatus,
     ServiceSummary,
+    Standing,
+    Veto,
 )
 from fallow.api.inference_service_status import (
     Decision as ShownDecision,
@@ -37,6 +39,7 @@ JSON = Mapping[str, Any]
 
 KEPT_DECISIONS = 5
 LONGEST_MESSAGE = 1024
+MOST_VETOES = 8
 
 
 def service_status(
@@ -58,6 +61,7 @@ def service_status(
         active_variants=_active(service, plan, pods),
         policy=plan.policy.name if plan.policy else "",
         mode=plan.mode.value,
+        standing=_standing(plan),
         decision=_decisions(before, news),
         footprint=known.footprint
         if report.ledger is None
@@ -117,6 +121,19 @@ def _decisions(before: JSON, news: Decision | None) -> list[ShownDecision]:
     if known and news.proposal and _same_proposal(known[0], told):
         return known
     return [told, *known][:KEPT_DECISIONS]
+
+
+def _standing(plan: ServicePlan) -> Standing:
+    told = plan.standing
+    return Standing(
+        reason=str(told.reason),
+        lever=told.lever,
+        message=line(told.message, LONGEST_MESSAGE),
+        vetoes=[
+            Veto(guard=veto.guard, reason=str(veto.reason), message=line(veto.message))
+            for veto in plan.vetoes[:MOST_VETOES]
+        ],
+    )
 
 
 def _same_proposal(one: ShownDecision, other: ShownDecision) -> bool:

@@ -43,8 +43,8 @@ class Grading:
 
 
 SERVICE = Grading(
-    settling=frozenset({"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet"}),
-    figures=frozenset({"footprint", "summary", "idle.evidence"}),
+    settling=frozenset({"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet", "standing.reason"}),
+    figures=frozenset({"footprint", "summary", "idle.evidence", "standing"}),
     shown=frozenset({"summary", "footprint.total.energyWh"}),
 )
 POLICY = Grading(

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kubernetes.aio import client, config
-
 from fallow.adapters.cluster.client import KubernetesApi
+from fallow.adapters.cluster.connecting import connected, in_a_pod
 from fallow.adapters.cluster.survey import survey
 from fallow.adapters.metrics.direct import DirectSource
 from fallow.adapters.metrics.prometheus_api import Access
@@ -31,7 +30,6 @@ KUBERNETES_TIMEOUT = 30.0
 LOOK_EVERY = Seconds(30)
 # engines show the present: more looks for less chance, but fewer where there are many
 ENGINES_EVERY, SECONDS_PER_ENGINE = 5.0, 0.05
-_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Told = Callable[[str], None]
 Pause = Callable[[float], Awaitable[None]]
@@ -65,7 +63,7 @@ async def run_audit(
 ) -> Audit:
     """Raises ValueError for settings that cannot be, a WriteError where Kubernetes cannot be asked."""
     past = _past(where) if where.prometheus_url else None
-    api_client = await _connected(where)
+    api_client = await connected(where.kubeconfig, where.context)
     try:
         api = KubernetesApi(api_client, KUBERNETES_TIMEOUT)
         told("asking Kubernetes who holds GPUs")
@@ -84,26 +82,6 @@ async def run_audit(
 
 def _past(where: Where) -> PrometheusWindow:
     return PrometheusWindow(where.prometheus_url, timeout=where.timeout, access=where.access, matchers=where.matchers)
-
-
-async def _connected(where: Where) -> client.ApiClient:
-    """By the kubeconfig that is named, else the person's own, else as the pod's ServiceAccount."""
-    configuration = client.Configuration()
-    try:
-        if _in_a_pod(where):
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            file = None if where.kubeconfig is None else str(where.kubeconfig)
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=file, context=where.context, client_configuration=configuration
-            )
-    except (config.ConfigException, OSError) as error:
-        raise ValueError(f"no cluster to audit: {error}; name a kubeconfig with --kubeconfig") from error
-    return client.ApiClient(configuration)
-
-
-def _in_a_pod(where: Where) -> bool:
-    return where.kubeconfig is None and _ACCOUNT.exists()
 
 
 async def _watch(
@@ -134,7 +112,7 @@ async def _watch(
 
 
 def _source(where: Where, api: KubernetesApi, found: Survey) -> tuple[DirectSource, str]:
-    if where.way is Way.DIRECT or (where.way is Way.AUTO and _in_a_pod(where)):
+    if where.way is Way.DIRECT or (where.way is Way.AUTO and in_a_pod(where.kubeconfig)):
         return DirectSource(), "at pods' and nodes' own addresses"
     places = {node.address: f"/api/v1/nodes/{name}" for name, node in found.nodes.items() if node.address}
     for exporter in found.exporters.values():

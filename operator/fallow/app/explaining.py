@@ -1,0 +1,102 @@
+"""`fallow explain` as text: why a service runs what it runs, from its object, in under twenty lines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fallow.api.conditions import Condition
+from fallow.api.inference_service_status import Decision, InferenceServiceStatus
+
+JSON = Mapping[str, Any]
+# lines of one sort, so that all of them are fewer than twenty
+VETOES, DECISIONS, CONDITIONS, MISSING = 3, 3, 3, 2
+WIDTH = 14
+
+
+def explained(service: JSON) -> str:
+    """The text for an InferenceService from the API server. Raises ValueError for a status of another version."""
+    metadata, spec = service["metadata"], service.get("spec") or {}
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    if not service.get("status"):
+        return f"{name} has no status yet: the operator has not looked at it; is it running, and may it see {name}?\n"
+    status = InferenceServiceStatus.model_validate(service["status"])
+    lines = [(name, _runs(status)), *_parts(status, spec, metadata.get("generation"))]
+    width = max(WIDTH, len(name) + 2)
+    first, *rest = (f"{label:<{width if label == name else WIDTH}}{text}" for label, text in lines)
+    return "\n".join([first, *rest]) + "\n"
+
+
+def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -> Iterator[tuple[str, str]]:
+    if generation is not None and status.observed_generation not in {None, generation}:
+        yield "outdated", f"the spec changed since: generation {generation}, decided on {status.observed_generation}"
+    standing = status.standing
+    if standing is not None:
+        by = f" ({standing.lever})" if standing.lever else ""
+        yield "why", f"{standing.reason}{by}: {standing.message}"
+        for veto in standing.vetoes[:VETOES]:
+            yield "held back", f"{veto.guard}: {veto.message}"
+    yield from _proposed(status)
+    yield "objectives", _objectives(spec, _condition(status, "ObjectivesMet"))
+    evidence = status.idle.evidence
+    seen = [part for part in (evidence.requests, evidence.gpu_activity, evidence.watts) if part]
+    yield "load", f"{status.idle.state}: {'; '.join(seen) or 'nothing was seen'}"
+    for missing in evidence.missing[:MISSING]:
+        yield "not seen", missing
+    if status.summary is not None:
+        yield "costs", _costs(status)
+    for decision in status.decision[:DECISIONS]:
+        yield f"{decision.at:%d %b %H:%M}", _decided(decision)
+    troubled = [one for one in status.conditions if one.status != "True" and one.type != "ObjectivesMet"]
+    for one in troubled[:CONDITIONS]:
+        yield "but", f"{one.type} is {one.status}: {one.message} ({one.reason})"
+
+
+def _runs(status: InferenceServiceStatus) -> str:
+    serving = f", {status.variant} serves" if status.variant else ""
+    transition = status.transition
+    moving = f", {transition.to} is being made ready" if transition is not None else ""
+    policy = f"policy {status.policy} ({status.mode})" if status.policy else "no policy: Fallow only watches"
+    wanted = f"{status.ready_replicas} of {status.desired_replicas} replicas ready"
+    return f"{'rests, ' if status.idle.resting else ''}{wanted}{serving}{moving}; {policy}"
+
+
+def _proposed(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:
+    """A proposal that stands: the newest decision, as long as it is what the service is told now."""
+    newest, standing = next(iter(status.decision), None), status.standing
+    if newest is None or standing is None or not newest.proposal or newest.reason != standing.reason:
+        return
+    saves = "" if newest.saves_watts is None else f", which saves {newest.saves_watts:.0f} W"
+    yield "proposed", f"{newest.action}{saves}; the policy recommends only: mode Enforce lets it happen"
+
+
+def _objectives(spec: JSON, met: Condition | None) -> str:
+    declared = spec.get("objectives") or {}
+    words = [f"{field.upper()} p95 {declared[field]}" for field in ("ttft", "itl") if declared.get(field)]
+    if not words:
+        return "none declared in spec.objectives: latency keeps no replica"
+    if declared.get("attainment") is not None:
+        words.append(f"{float(declared['attainment']):.4g} of the requests")
+    judged = "not judged yet" if met is None else f"{met.message} ({met.reason})"
+    return f"{', '.join(words)}: {judged}"
+
+
+def _costs(status: InferenceServiceStatus) -> str:
+    summary = status.summary
+    if summary is None:
+        return ""
+    words = (
+        (summary.watts, "{} now"),
+        (summary.joules_per_token, "{} J per token"),
+        (summary.carbon_today, "{} CO2e today"),
+    )
+    return ", ".join(form.format(text) for text, form in words if text) or "not known yet"
+
+
+def _decided(decision: Decision) -> str:
+    by = f"{decision.lever}, " if decision.lever else ""
+    return f"{decision.action} ({by}{decision.reason}){' proposed' if decision.proposal else ''}: {decision.message}"
+
+
+def _condition(status: InferenceServiceStatus, name: str) -> Condition | None:
+    return next((one for one in status.conditions if one.type == name), None)

@@ -1,0 +1,214 @@
+"""`fallow explain`: why a service runs what it runs, in under twenty lines, whatever its status says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from fallow.app.cli import app
+from fallow.app.explaining import explained
+
+AT = "2026-11-28T14:02:00Z"
+PATH = "/apis/fallow.dev/v1alpha1/namespaces/llm/inferenceservices/chat"
+
+
+def condition(kind: str, status: str, message: str = "", reason: str = "AsAsked") -> dict[str, Any]:
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": AT}
+
+
+def decision(number: int = 0, **changes: Any) -> dict[str, Any]:
+    told = {"at": AT, "action": "ScaleUp", "reason": "Arrivals", "lever": "Replicas", "message": f"change {number}"}
+    return {**told, **changes}
+
+
+STATUS: dict[str, Any] = {
+    "observedGeneration": 4,
+    "readyReplicas": 2,
+    "desiredReplicas": 3,
+    "variant": "bf16",
+    "policy": "green",
+    "mode": "Enforce",
+    "standing": {
+        "reason": "Dwell",
+        "lever": "Replicas",
+        "message": "2 replicas would do for the last window; last change 90 s ago, dwell is 300 s",
+        "vetoes": [{"guard": "dwell", "reason": "Dwell", "message": "last change 90 s ago, dwell is 300 s"}],
+    },
+    "conditions": [
+        condition("Ready", "True", "2 replicas are ready"),
+        condition("Converged", "False", "bf16 2 of 3 ready", "Starting"),
+        condition("ObjectivesMet", "True", "TTFT p95 is 312 ms", "AllMet"),
+    ],
+    "idle": {
+        "state": "Active",
+        "evidence": {
+            "requests": "9 running, 0 waiting",
+            "gpuActivity": "GPU active 71% of the time",
+            "watts": "912 W, idle up to 420 W",
+            "missing": ["StaleSeries: power of GPU-1"],
+        },
+    },
+    "summary": {"replicas": "2/3", "watts": "912 W", "joulesPerToken": "0.31", "carbonToday": "1.2 kg"},
+    "decision": [decision(2), decision(1)],
+}
+SPEC = {"objectives": {"ttft": "1s", "itl": "25ms", "attainment": 0.99}}
+
+
+def service(status: dict[str, Any] | None = None, spec: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "llm", "name": "chat", "generation": 4},
+        "spec": SPEC if spec is None else spec,
+        "status": STATUS if status is None else status,
+    }
+
+
+def test_it_says_what_runs_why_and_what_it_costs() -> None:
+    assert explained(service()).splitlines() == [
+        "llm/chat      2 of 3 replicas ready, bf16 serves; policy green (Enforce)",
+        "why           Dwell (Replicas): 2 replicas would do for the last window; last change 90 s ago, dwell is 300 s",
+        "held back     dwell: last change 90 s ago, dwell is 300 s",
+        "objectives    TTFT p95 1s, ITL p95 25ms, 0.99 of the requests: TTFT p95 is 312 ms (AllMet)",
+        "load          Active: 9 running, 0 waiting; GPU active 71% of the time; 912 W, idle up to 420 W",
+        "not seen      StaleSeries: power of GPU-1",
+        "costs         912 W now, 0.31 J per token, 1.2 kg CO2e today",
+        "28 Nov 14:02  ScaleUp (Replicas, Arrivals): change 2",
+        "28 Nov 14:02  ScaleUp (Replicas, Arrivals): change 1",
+        "but           Converged is False: bf16 2 of 3 ready (Starting)",
+    ]
+
+
+def test_a_proposal_says_what_would_let_it_happen() -> None:
+    proposal = decision(reason="Dwell", action="ScaleDown", proposal=True, savesWatts=118.4)
+    text = explained(service({**STATUS, "mode": "Recommend", "decision": [proposal]}))
+    assert "proposed      ScaleDown, which saves 118 W; the policy recommends only: mode Enforce lets it happen" in text
+
+
+def test_a_proposal_of_before_is_none_now() -> None:
+    text = explained(service({**STATUS, "decision": [decision(reason="LoadFell", proposal=True)]}))
+    assert "lets it happen" not in text
+
+
+@pytest.mark.parametrize(
+    ("status", "spec", "words"),
+    [
+        ({}, SPEC, "llm/chat has no status yet"),
+        ({**STATUS, "observedGeneration": 3}, SPEC, "outdated      the spec changed since: generation 4, decided on 3"),
+        (STATUS, {}, "objectives    none declared in spec.objectives: latency keeps no replica"),
+        ({"idle": {"resting": True}}, SPEC, "rests, 0 of 0 replicas ready; no policy: Fallow only watches"),
+        ({"idle": {}}, SPEC, "load          Unknown: nothing was seen"),
+        ({"summary": {}}, SPEC, "costs         not known yet"),
+    ],
+    ids=["nobody looked", "a newer spec", "no objectives", "at rest, no policy", "nothing seen", "no figures"],
+)
+def test_what_is_not_there_is_said(status: dict[str, Any], spec: dict[str, Any], words: str) -> None:
+    assert words in explained(service(status, spec))
+
+
+@given(
+    vetoes=st.integers(0, 8),
+    decisions=st.integers(0, 5),
+    conditions=st.integers(0, 16),
+    missing=st.integers(0, 16),
+    proposal=st.booleans(),
+)
+def test_it_is_never_twenty_lines_long(
+    *, vetoes: int, decisions: int, conditions: int, missing: int, proposal: bool
+) -> None:
+    standing = {**STATUS["standing"], "vetoes": STATUS["standing"]["vetoes"] * vetoes}
+    status = {
+        **STATUS,
+        "observedGeneration": 3,
+        "standing": standing,
+        "decision": [decision(number, reason="Dwell", proposal=proposal) for number in range(decisions)],
+        "conditions": [condition(f"Kind{number}", "False") for number in range(conditions)],
+        "idle": {**STATUS["idle"], "evidence": {"missing": ["no series"] * missing}},
+    }
+    assert len(explained(service(status)).splitlines()) < 20
+
+
+class Answers(BaseHTTPRequestHandler):
+    found: dict[str, Any]
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.found if self.path == PATH else {"kind": "Status", "code": 404}).encode()
+        self.send_response(200 if self.path == PATH else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path) -> Iterator[Path]:
+    Answers.found = service()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    file = tmp_path / "kubeconfig"
+    file.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "here",
+                "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+                "users": [{"name": "me", "user": {}}],
+                "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+            }
+        )
+    )
+    yield file
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def asked(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["explain", *arguments])
+    return result.exit_code, result.output
+
+
+def test_the_command_asks_the_api_server(kubeconfig: Path) -> None:
+    code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig))
+    assert (code, text) == (0, explained(service()))
+    code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig), "-o", "json")
+    assert (code, json.loads(text)) == (0, STATUS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "words"),
+    [
+        (["chat"], 2, "write NAMESPACE/NAME, such as llm/chat"),
+        (["llm/chat", "--kubeconfig", "/nowhere"], 2, "no cluster to ask"),
+    ],
+    ids=["no namespace", "no kubeconfig"],
+)
+def test_wrong_input_says_what_to_write(arguments: list[str], expected: int, words: str) -> None:
+    code, text = asked(*arguments)
+    assert code == expected
+    assert words in text
+
+
+def test_a_service_that_is_not_there_is_named(kubeconfig: Path) -> None:
+    code, text = asked("llm/code", "--kubeconfig", str(kubeconfig))
+    assert code == 1
+    assert "there is no InferenceService code in llm" in text
+
+
+def test_a_status_of_another_version_is_no_riddle(kubeconfig: Path) -> None:
+    Answers.found = service({"readyReplicas": "many"})
+    code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig))
+    assert code == 1
+    assert "not of this version" in text
