@@ -235,18 +235,32 @@ def test_recommend_proposes_and_changes_nothing(scene: Scene) -> None:
     assert scene.replicas_over_time(ADVISED, "quiet") == [0, 1]
     assert scene.replicas_over_time(ADVISED, "crowded") == [0, 1]
     assert scene.status(ADVISED, "quiet")["idle"]["resting"] is False
-    text = explained(scene, ADVISED, "quiet")
+    text = shell(scene, "explain", ADVISED, "quiet")
     assert len(text.splitlines()) < 20
     assert f"policy {ADVISED} (Recommend)" in text
     assert "IdleLongEnough (Rest): quiet for" in text
-    assert "mode Enforce lets it happen" in text
+    assert "proposed      Rest to bf16 0, now bf16 1" in text
 
 
-def explained(scene: Scene, namespace: str, name: str) -> str:
-    """As a person asks, from a shell."""
+def test_what_is_approved_happens_once_and_what_is_rejected_does_not(scene: Scene) -> None:
+    scene.until(lambda: told(scene, ADVISED, "crowded", "ScaleUp"), "the proposal to grow")
+    assert shell(scene, "reject", ADVISED, "crowded").startswith("rejected ")
+    scene.until(lambda: "rejected" in shell(scene, "explain", ADVISED, "crowded"), "the rejection to be told")
+    scene.until(lambda: told(scene, ADVISED, "quiet", "Rest"), "the proposal to rest")
+    assert ": Rest to bf16 0, saves " in shell(scene, "approve", ADVISED, "quiet")
+    scene.until(lambda: scene.status(ADVISED, "quiet")["idle"]["resting"], "the approved rest")
+    newest = scene.decisions(ADVISED, "quiet")[0]
+    assert newest["message"].startswith("approved (")
+    assert not newest.get("proposal")
+    scene.until(lambda: scene.replicas_over_time(ADVISED, "quiet")[-1] == 0, "zero replicas")
+    assert scene.replicas_over_time(ADVISED, "crowded") == [0, 1]
+
+
+def shell(scene: Scene, command: str, namespace: str, name: str) -> str:
+    """As a person says it."""
     program = Path(sys.executable).with_name("fallow")
-    command = [str(program), "explain", f"{namespace}/{name}", "--kubeconfig", str(scene.cluster.kubeconfig)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    whole = [str(program), command, f"{namespace}/{name}", "--kubeconfig", str(scene.cluster.kubeconfig)]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

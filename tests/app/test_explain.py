@@ -86,15 +86,37 @@ def test_it_says_what_runs_why_and_what_it_costs() -> None:
     ]
 
 
-def test_a_proposal_says_what_would_let_it_happen() -> None:
-    proposal = decision(reason="Dwell", action="ScaleDown", proposal=True, savesWatts=118.4)
-    text = explained(service({**STATUS, "mode": "Recommend", "decision": [proposal]}))
-    assert "proposed      ScaleDown, which saves 118 W; the policy recommends only: mode Enforce lets it happen" in text
+PROPOSAL: dict[str, Any] = {
+    "id": "3f9a01c2",
+    "what": "ScaleDown to bf16 2",
+    "since": AT,
+    "stands": True,
+    "now": "bf16 3",
+    "message": "the last 300 s needed 2 of 3 replicas",
+    "risk": "load above what 2 replicas carry waits for a start",
+    "savesWatts": 118.4,
+    "savesGramsPerHour": 41.2,
+    "savesMoneyPerHour": 0.0426,
+    "currency": "EUR",
+}
+
+
+def test_a_proposal_says_what_it_saves_risks_and_what_lets_it_happen() -> None:
+    lines = explained(service({**STATUS, "mode": "Recommend", "proposal": PROPOSAL})).splitlines()
+    assert (
+        "proposed      ScaleDown to bf16 2, now bf16 3, saves 118 W, 41.2 g CO2e an hour, 0.0426 EUR an hour;"
+        " fallow approve or reject, or mode Enforce in the policy"
+    ) in lines
+    assert "risk          load above what 2 replicas carry waits for a start" in lines
 
 
 def test_a_proposal_of_before_is_none_now() -> None:
-    text = explained(service({**STATUS, "decision": [decision(reason="LoadFell", proposal=True)]}))
-    assert "lets it happen" not in text
+    assert "proposed" not in explained(service({**STATUS, "proposal": {**PROPOSAL, "stands": False}}))
+
+
+def test_a_rejected_proposal_says_what_takes_that_back() -> None:
+    text = explained(service({**STATUS, "proposal": {**PROPOSAL, "rejected": True}}))
+    assert "rejected      ScaleDown to bf16 2 (3f9a01c2); fallow approve takes that back" in text
 
 
 @pytest.mark.parametrize(
@@ -128,7 +150,8 @@ def test_it_is_never_twenty_lines_long(
         **STATUS,
         "observedGeneration": 3,
         "standing": standing,
-        "decision": [decision(number, reason="Dwell", proposal=proposal) for number in range(decisions)],
+        "decision": [decision(number) for number in range(decisions)],
+        "proposal": PROPOSAL if proposal else None,
         "conditions": [condition(f"Kind{number}", "False") for number in range(conditions)],
         "idle": {**STATUS["idle"], "evidence": {"missing": ["no series"] * missing}},
     }
@@ -137,8 +160,15 @@ def test_it_is_never_twenty_lines_long(
 
 class Answers(BaseHTTPRequestHandler):
     found: dict[str, Any]
+    patched: list[tuple[str, dict[str, Any]]]
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.patched.append((str(self.headers["Content-Type"]), body))
+        self.do_GET()
 
     def do_GET(self) -> None:
+        self.path = self.path.split("?")[0]
         body = json.dumps(self.found if self.path == PATH else {"kind": "Status", "code": 404}).encode()
         self.send_response(200 if self.path == PATH else 404)
         self.send_header("Content-Type", "application/json")
@@ -152,7 +182,7 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
-    Answers.found = service()
+    Answers.found, Answers.patched = service(), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -175,8 +205,8 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     thread.join()
 
 
-def asked(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["explain", *arguments])
+def asked(*arguments: str, command: str = "explain") -> tuple[int, str]:
+    result = CliRunner().invoke(app, [command, *arguments])
     return result.exit_code, result.output
 
 
@@ -212,3 +242,44 @@ def test_a_status_of_another_version_is_no_riddle(kubeconfig: Path) -> None:
     code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig))
     assert code == 1
     assert "not of this version" in text
+
+
+def proposing(**changes: Any) -> None:
+    Answers.found = service({**STATUS, "mode": "Recommend", "proposal": {**PROPOSAL, **changes}})
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "taken_back"),
+    [("approve", "fallow.dev/approve", "fallow.dev/reject"), ("reject", "fallow.dev/reject", "fallow.dev/approve")],
+)
+@pytest.mark.parametrize("name", [[], ["3f9a01c2"]], ids=["the present one", "by name"])
+def test_a_word_is_an_annotation(kubeconfig: Path, command: str, said: str, taken_back: str, name: list[str]) -> None:
+    proposing()
+    code, text = asked("llm/chat", *name, "--kubeconfig", str(kubeconfig), command=command)
+    assert (code, text.splitlines()[0].split(",")[0]) == (
+        0,
+        f"{'approved' if command == 'approve' else 'rejected'} 3f9a01c2 for llm/chat: ScaleDown to bf16 2",
+    )
+    kind, patch = Answers.patched[0]
+    assert kind == "application/merge-patch+json"
+    assert patch == {"metadata": {"annotations": {said: "3f9a01c2", taken_back: None}}}
+
+
+def test_an_approval_says_when_it_will_not_happen_at_once(kubeconfig: Path) -> None:
+    proposing(stands=False)
+    _, text = asked("llm/chat", "--kubeconfig", str(kubeconfig), command="approve")
+    assert "it is not proposed just now; it happens when it is again" in text
+
+
+def test_a_proposal_that_is_not_made_any_more_cannot_be_approved(kubeconfig: Path) -> None:
+    proposing()
+    code, text = asked("llm/chat", "11111111", "--kubeconfig", str(kubeconfig), command="approve")
+    assert code == 1
+    assert "11111111 is not proposed for llm/chat any more; 3f9a01c2 is: ScaleDown to bf16 2" in text
+    assert Answers.patched == []
+
+
+def test_where_nothing_is_proposed_it_is_said_why_none_may_be(kubeconfig: Path) -> None:
+    code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig), command="approve")
+    assert code == 1
+    assert "nothing is proposed for llm/chat: policy green is in mode Enforce" in text

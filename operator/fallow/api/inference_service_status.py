@@ -118,6 +118,31 @@ class Standing(StatusModel):
     )
 
 
+class Proposal(StatusModel):
+    """What the policy would do if it were enforced, until a person approves or rejects it, or something else is due."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        description="Its name, for fallow approve, fallow reject and the annotations fallow.dev/approve and /reject."
+    )
+    what: Line = Field(description="What would be done, such as ScaleDown to bf16 2.")
+    since: Time = Field(description="When it was first proposed.")
+    stands: bool = Field(
+        default=False, description="It is proposed now. false: the load speaks against it just now; its name stays."
+    )
+    rejected: bool = Field(default=False, description="Rejected by a person.")
+    now: Line = Field(default="", description="What runs now, such as bf16 3.")
+    message: Text = Field(default="", description="The reason in a sentence, with numbers.")
+    risk: Line = Field(default="", description="What may get worse by it. Empty: nothing.")
+    saves_watts: float | None = Field(default=None, description="Saving at the GPU now, watts. Absent: not known.")
+    saves_grams_per_hour: float | None = Field(
+        default=None, description="With the PUE, at the grid's intensity now, gCO2e an hour. Absent: not known."
+    )
+    saves_money_per_hour: float | None = Field(
+        default=None, description="With the PUE, at the zone's price, in its currency an hour. Absent: not known."
+    )
+    currency: Word = Field(default="", description="Of the money.")
+
+
 class ServiceSummary(StatusModel):
     """Figures as short texts, for the columns of kubectl get."""
 
@@ -166,6 +191,9 @@ class InferenceServiceStatus(StatusModel):
     )
     standing: Standing | None = Field(
         default=None, description="Why it runs what it runs. fallow explain NAMESPACE/NAME tells it with the rest."
+    )
+    proposal: Proposal | None = Field(
+        default=None, description="What waits for a person's word under a policy that recommends. Absent: nothing."
     )
     decision: Annotated[list[Decision], Field(max_length=5)] = Field(
         default=[], description="The last five decisions, newest first."

@@ -51,6 +51,9 @@ from fallow.domain.workloads import Engine, Objectives, Overhead, Scaling, Servi
 from fallow.domain.zones import IntensitySource, Ratio, Zone
 
 WAKE_ANNOTATION = "fallow.dev/wake"
+APPROVE_ANNOTATION, REJECT_ANNOTATION = "fallow.dev/approve", "fallow.dev/reject"
+# what a person says to Fallow beside the spec, which leaves metadata.generation as it is
+ANNOTATIONS = (WAKE_ANNOTATION, APPROVE_ANNOTATION, REJECT_ANNOTATION)
 
 
 def service(declared: InferenceService, namespace_labels: Mapping[str, str]) -> Service:
@@ -78,6 +81,8 @@ def service(declared: InferenceService, namespace_labels: Mapping[str, str]) -> 
         labels=metadata.labels,
         namespace_labels=namespace_labels,
         wake_annotation=metadata.annotations.get(WAKE_ANNOTATION, ""),
+        approved=metadata.annotations.get(APPROVE_ANNOTATION, ""),
+        rejected=metadata.annotations.get(REJECT_ANNOTATION, ""),
         overhead=_overhead(spec.overhead) if spec.overhead else None,
     )
 

@@ -7,12 +7,13 @@ from fallow.api.inference_service_status import (
     Evidence,
     Idle,
     InferenceServiceStatus,
+    Proposal,
     ScaleRequest,
     Transition,
     WakeStatus,
 )
 from fallow.domain.units import Instant, Joules, Seconds
-from fallow.domain.workloads import IdleState, ServiceMemory
+from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 
 
 def recalled(status: InferenceServiceStatus) -> ServiceMemory:
@@ -32,6 +33,7 @@ def recalled(status: InferenceServiceStatus) -> ServiceMemory:
         wake_started=_instant(wake.started_at),
         wake_took=None if wake.took_seconds is None else Seconds(wake.took_seconds),
         wake_used=None if wake.energy_joules is None else Joules(wake.energy_joules),
+        proposal=_recalled(status.proposal),
     )
 
 
@@ -53,6 +55,7 @@ def remembered(
             "last_change": _moment(memory.changed_at),
             "scale_request": _request(memory),
             "wake": _wake(memory),
+            "proposal": _proposal(memory, status.proposal),
         }
     )
 
@@ -78,6 +81,18 @@ def _wake(memory: ServiceMemory) -> WakeStatus | None:
         took_seconds=None if memory.wake_took is None else round(memory.wake_took, 1),
         energy_joules=None if memory.wake_used is None else round(memory.wake_used.value),
     )
+
+
+def _recalled(proposal: Proposal | None) -> Proposed | None:
+    return None if proposal is None else Proposed(proposal.id, proposal.what, instant(proposal.since))
+
+
+def _proposal(memory: ServiceMemory, told: Proposal | None) -> Proposal | None:
+    """As it is told, where it is proposed now; else its name alone."""
+    one = memory.proposal
+    if one is None or (told is not None and told.id == one.id):
+        return None if one is None else told
+    return Proposal(id=one.id, what=one.what, since=moment(one.since))
 
 
 def _instant(moment_: datetime | None) -> Instant | None:

@@ -4,6 +4,7 @@ import typer
 
 from fallow import __version__
 from fallow.app.commands.agent import agent
+from fallow.app.commands.answer import approve, reject
 from fallow.app.commands.audit import audit
 from fallow.app.commands.estimate import estimate
 from fallow.app.commands.explain import explain
@@ -23,6 +24,8 @@ app = typer.Typer(
 app.command()(run)
 app.command()(audit)
 app.command()(explain)
+app.command()(approve)
+app.command()(reject)
 app.command()(estimate)
 app.command()(report)
 app.command()(agent)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fallow.api.conditions import Condition
-from fallow.api.inference_service_status import Decision, InferenceServiceStatus
+from fallow.api.inference_service_status import Decision, InferenceServiceStatus, Proposal
+from fallow.app.declared import status_of
 
 JSON = Mapping[str, Any]
 # lines of one sort, so that all of them are fewer than twenty
@@ -15,12 +16,12 @@ WIDTH = 14
 
 
 def explained(service: JSON) -> str:
-    """The text for an InferenceService from the API server. Raises ValueError for a status of another version."""
+    """The text for an InferenceService from the API server. Raises Refusal for a status of another version."""
     metadata, spec = service["metadata"], service.get("spec") or {}
     name = f"{metadata['namespace']}/{metadata['name']}"
     if not service.get("status"):
         return f"{name} has no status yet: the operator has not looked at it; is it running, and may it see {name}?\n"
-    status = InferenceServiceStatus.model_validate(service["status"])
+    status = status_of(name, service)
     lines = [(name, _runs(status)), *_parts(status, spec, metadata.get("generation"))]
     width = max(WIDTH, len(name) + 2)
     first, *rest = (f"{label:<{width if label == name else WIDTH}}{text}" for label, text in lines)
@@ -62,12 +63,27 @@ def _runs(status: InferenceServiceStatus) -> str:
 
 
 def _proposed(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:
-    """A proposal that stands: the newest decision, as long as it is what the service is told now."""
-    newest, standing = next(iter(status.decision), None), status.standing
-    if newest is None or standing is None or not newest.proposal or newest.reason != standing.reason:
+    """A proposal that is made now, and what a person may say to it."""
+    one = status.proposal
+    if one is None or not one.stands:
         return
-    saves = "" if newest.saves_watts is None else f", which saves {newest.saves_watts:.0f} W"
-    yield "proposed", f"{newest.action}{saves}; the policy recommends only: mode Enforce lets it happen"
+    if one.rejected:
+        yield "rejected", f"{one.what} ({one.id}); fallow approve takes that back"
+        return
+    yield "proposed", f"{one.what}, now {one.now}{saved(one)}; fallow approve or reject, or mode Enforce in the policy"
+    if one.risk:
+        yield "risk", one.risk
+
+
+def saved(one: Proposal) -> str:
+    money = None if one.saves_money_per_hour is None else f"{one.saves_money_per_hour:g} {one.currency}".strip()
+    amounts = (
+        None if one.saves_watts is None else f"{one.saves_watts:.0f} W",
+        None if one.saves_grams_per_hour is None else f"{one.saves_grams_per_hour:g} g CO2e an hour",
+        None if money is None else f"{money} an hour",
+    )
+    known = [amount for amount in amounts if amount is not None]
+    return f", saves {', '.join(known)}" if known else ""
 
 
 def _objectives(spec: JSON, met: Condition | None) -> str:

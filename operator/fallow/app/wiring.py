@@ -27,7 +27,7 @@ from fallow.adapters.reports.decision_log import LogReporter
 from fallow.adapters.reports.events import EventReporter
 from fallow.adapters.reports.metrics import MetricsReporter
 from fallow.adapters.reports.status import StatusReporter
-from fallow.api.mapping import WAKE_ANNOTATION
+from fallow.api.mapping import ANNOTATIONS
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.catching_up import CatchUp
 from fallow.app.cycle import Cycle, Sources
@@ -51,13 +51,15 @@ class Operator:
     zones: tuple[CarbonRouter, PueRouter]
     api_client: client.ApiClient
     reported: MetricsReporter
-    declared: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    declared: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
     def declared_anew(self, plural: str, body: Mapping[str, Any]) -> bool:
         """Whether an object of ours changed in a way that the cycle should look at soon; own status writes do not."""
         metadata = body.get("metadata", {})
         key = (plural, str(metadata.get("uid", "")))
-        now = (int(metadata.get("generation", 0)), str((metadata.get("annotations") or {}).get(WAKE_ANNOTATION, "")))
+        annotations = metadata.get("annotations") or {}
+        said = tuple(str(annotations.get(name, "")) for name in ANNOTATIONS)
+        now = (int(metadata.get("generation", 0)), said)
         if metadata.get("deletionTimestamp"):
             self.declared.pop(key, None)
             return True

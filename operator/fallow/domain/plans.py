@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Watts
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,16 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """A proposal that a person may approve or reject: what runs `now`, and the `risk` in words, empty for none."""
+
+    proposed: Proposed
+    now: str
+    risk: str
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
@@ -64,6 +74,7 @@ class ServicePlan:
     conditions: tuple[Condition, ...] = ()
     clear_request: bool = False
     fault: Exception | None = None
+    pending: Pending | None = None
 
     @property
     def mode(self) -> Mode:

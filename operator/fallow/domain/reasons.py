@@ -80,3 +80,4 @@ class Reason(StrEnum):
     LEVER_OFF = "LeverOff"
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"
+    REJECTED = "Rejected"

@@ -99,6 +99,7 @@ class Service:
     """An InferenceService as declared. `target` names an adopted Deployment (None: Fallow creates its own).
 
     `requested` is what the /scale subresource holds: None lets Fallow decide, 0 stops, n asks for at least n.
+    `approved` and `rejected` name a proposal.
     """
 
     key: ServiceKey
@@ -118,6 +119,8 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace_labels: Mapping[str, str] = field(default_factory=dict)
     wake_annotation: str = ""
+    approved: str = ""
+    rejected: str = ""
     overhead: Overhead | None = None
 
     @property
@@ -139,6 +142,15 @@ class IdleState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Proposed:
+    """A proposal by name: `what` would be done, and `since` when it is or was proposed."""
+
+    id: str
+    what: str
+    since: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceMemory:
     """What must outlive a restart, read from and written to the object's status.
 
@@ -147,6 +159,7 @@ class ServiceMemory:
     `serving`: the variant that serves; `switching_to`: the one being made before it is broken.
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
+    `proposal`: the last one, as long as nothing was done since and no other was made.
     """
 
     serving: str | None = None
@@ -163,3 +176,4 @@ class ServiceMemory:
     wake_took: Seconds | None = None
     wake_booked: Joules | None = None
     wake_used: Joules | None = None
+    proposal: Proposed | None = None

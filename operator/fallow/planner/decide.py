@@ -19,6 +19,7 @@ from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Context, Proposal
 from fallow.planner.levers import precision, replicas, rest
+from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import policy_for, product_of
 
@@ -54,9 +55,8 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
     context = _context(snapshot, service, estimate)
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
-    acts = proposal.replicas is not None and (verdict.always or policy.mode is Mode.ENFORCE)
+    enforced = verdict.always or policy.mode is Mode.ENFORCE
     wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
-    runs = wanted if acts else dict(context.current)
     decision = Decision(
         at=context.now,
         action=verdict.action,
@@ -65,9 +65,15 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         message=proposal.message,
         policy=policy.name,
         saves=proposal.saves,
-        proposal=proposal.replicas is not None and not acts,
+        proposal=proposal.replicas is not None and not enforced,
     )
-    memory = _after(context, verdict) if acts else context.memory
+    asked = pending(context, decision, wanted) if decision.proposal and policy.mode is Mode.RECOMMEND else None
+    approved = asked is not None and service.approved == asked.proposed.id
+    if asked is not None:
+        decision = answered(decision, asked, approved=approved)
+    acts = proposal.replicas is not None and (enforced or approved)
+    runs = wanted if acts else dict(context.current)
+    memory = kept(_after(context, verdict) if acts else context.memory, asked, policy.mode, acts=acts)
     return ServicePlan(
         key=service.key,
         replicas=runs,
@@ -81,6 +87,7 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         conditions=conditions(context, runs, memory),
         clear_request=_is_spent(context, memory),
         fault=verdict.fault,
+        pending=None if acts else asked,
     )
 
 

@@ -12,7 +12,7 @@ from fallow.domain.errors import WriteError
 from fallow.domain.estimates import Estimates, IdleEvidence, ServiceEstimate
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
-from fallow.domain.plans import Condition, Decision, Outcome, Plan, ServicePlan
+from fallow.domain.plans import Condition, Decision, Outcome, Pending, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
@@ -108,6 +108,7 @@ def report(
     per_token: float | Missing = 0.1234,
     books: Ledger | None = None,
     outcomes: tuple[Outcome, ...] = (),
+    pending: Pending | None = None,
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -125,6 +126,7 @@ def report(
         standing=standing,
         policy=Policy("green", mode),
         conditions=conditions,
+        pending=pending,
     )
     estimate = ServiceEstimate(
         key=CHAT,

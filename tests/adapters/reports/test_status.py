@@ -13,11 +13,11 @@ from fallow.api.memory import recalled
 from fallow.api.reading import inference_service
 from fallow.domain.errors import Unreachable
 from fallow.domain.figures import Missing
-from fallow.domain.plans import Condition
+from fallow.domain.plans import Condition, Pending
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
-from fallow.domain.workloads import IdleState, ServiceMemory
+from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 from tests.adapters.cluster import raw
 from tests.adapters.reports.scenes import ACTIVE, FRESH, GROW, READY, REST, Sink, ledger, mirror, report, stale
 from tests.support.builders import NOW
@@ -207,6 +207,36 @@ async def test_a_standing_proposal_is_told_once() -> None:
 
     assert [decision["at"] for decision in desk.status()["decision"]] == [FIRST]
     assert desk.status()["decision"][0]["proposal"] is True
+
+
+ASKED = Proposed("3f9a01c2", "Rest to bf16 0", NOW)
+PENDING = Pending(ASKED, "bf16 1", "the next request waits for a start", rejected=False)
+
+
+async def test_a_proposal_says_what_it_saves_by_the_zone_of_the_service() -> None:
+    desk = Desk()
+    asking: dict[str, Any] = {
+        "decision": REST,
+        "mode": Mode.RECOMMEND,
+        "memory": replace(ACTIVE, proposal=ASKED),
+        "pending": PENDING,
+    }
+    await desk.tell(**asking)
+    told, pue = desk.status()["proposal"], desk.mirror.view().zones[0].pue.best
+    assert told["savesWatts"] == 122
+    assert told["savesGramsPerHour"] == pytest.approx(0.122 * pue * 300, abs=0.1)
+    assert (told["id"], told["what"], told["now"], told["since"]) == ("3f9a01c2", "Rest to bf16 0", "bf16 1", FIRST)
+    assert (told["risk"], told["stands"]) == ("the next request waits for a start", True)
+    assert "rejected" not in told or told["rejected"] is False
+
+
+async def test_a_proposal_that_is_not_made_any_more_keeps_its_name_alone() -> None:
+    desk = Desk()
+    await desk.tell(memory=replace(ACTIVE, proposal=ASKED), mode=Mode.RECOMMEND)
+    told = desk.status()["proposal"]
+    assert (told["id"], told["what"]) == ("3f9a01c2", "Rest to bf16 0")
+    assert not told.get("stands")
+    assert "savesWatts" not in told
 
 
 async def test_a_standing_proposal_is_not_told_again_after_a_restart() -> None:

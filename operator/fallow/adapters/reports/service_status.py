@@ -17,6 +17,7 @@ from fallow.api.inference_service_status import (
     ActiveVariant,
     Evidence,
     InferenceServiceStatus,
+    Proposal,
     ServiceSummary,
     Standing,
     Veto,
@@ -28,11 +29,11 @@ from fallow.api.memory import remembered
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import Account, Ledger
-from fallow.domain.plans import Condition, Decision, ServicePlan
+from fallow.domain.plans import Condition, Decision, Pending, ServicePlan
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Invalid, Pod
-from fallow.domain.units import Instant
+from fallow.domain.units import Instant, Seconds, cost, emissions, energy
 from fallow.domain.workloads import Service
 
 JSON = Mapping[str, Any]
@@ -40,6 +41,7 @@ JSON = Mapping[str, Any]
 KEPT_DECISIONS = 5
 LONGEST_MESSAGE = 1024
 MOST_VETOES = 8
+HOUR = Seconds(3600)
 
 
 def service_status(
@@ -62,6 +64,7 @@ def service_status(
         policy=plan.policy.name if plan.policy else "",
         mode=plan.mode.value,
         standing=_standing(plan),
+        proposal=None if plan.pending is None else _proposal(report, plan, plan.pending),
         decision=_decisions(before, news),
         footprint=known.footprint
         if report.ledger is None
@@ -121,6 +124,31 @@ def _decisions(before: JSON, news: Decision | None) -> list[ShownDecision]:
     if known and news.proposal and _same_proposal(known[0], told):
         return known
     return [told, *known][:KEPT_DECISIONS]
+
+
+def _proposal(report: CycleReport, plan: ServicePlan, pending: Pending) -> Proposal:
+    """The emissions and the money are those of the watts with the PUE, at the present intensity and price."""
+    saves = plan.standing.saves
+    zone = report.snapshot.zones.get(report.estimates.services[plan.key].zone)
+    an_hour = None if saves is None or zone is None else energy(saves, HOUR) * zone.pue.best
+    grid = Missing(Reason.NO_ZONE) if zone is None else zone.intensity
+    price = None if zone is None else zone.zone.price_per_kwh
+    return Proposal(
+        id=pending.proposed.id,
+        what=line(pending.proposed.what),
+        since=moment(pending.proposed.since),
+        stands=True,
+        rejected=pending.rejected,
+        now=line(pending.now),
+        message=line(plan.standing.message, LONGEST_MESSAGE),
+        risk=line(pending.risk),
+        saves_watts=None if saves is None else round(saves.value, 1),
+        saves_grams_per_hour=None
+        if an_hour is None or isinstance(grid, Missing)
+        else round(emissions(an_hour, grid.grams.best).value, 1),
+        saves_money_per_hour=None if an_hour is None or price is None else round(cost(an_hour, price).value, 4),
+        currency="" if zone is None else zone.zone.currency,
+    )
 
 
 def _standing(plan: ServicePlan) -> Standing:

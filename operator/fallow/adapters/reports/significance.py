@@ -42,9 +42,14 @@ class Grading:
         return Grade.SETTLING if _within(path, self.settling) else Grade.URGENT
 
 
+PROPOSAL_FIGURES = frozenset(
+    {f"proposal.{field}" for field in ("message", "savesWatts", "savesGramsPerHour", "savesMoneyPerHour")}
+)
 SERVICE = Grading(
-    settling=frozenset({"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet", "standing.reason"}),
-    figures=frozenset({"footprint", "summary", "idle.evidence", "standing"}),
+    settling=frozenset(
+        {"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet"} | {"standing.reason", "proposal"}
+    ),
+    figures=frozenset({"footprint", "summary", "idle.evidence", "standing"} | PROPOSAL_FIGURES),
     shown=frozenset({"summary", "footprint.total.energyWh"}),
 )
 POLICY = Grading(

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
+
+from fallow.app.commands.words import Context, Kubeconfig, Named
 
 
 class Form(StrEnum):
@@ -15,10 +16,10 @@ class Form(StrEnum):
 
 
 def explain(
-    service: Annotated[str, typer.Argument(help="The InferenceService.", metavar="NAMESPACE/NAME")],
+    service: Named,
     *,
-    kubeconfig: Annotated[Path | None, typer.Option(help="Kubeconfig to use.", envvar="KUBECONFIG")] = None,
-    context: Annotated[str | None, typer.Option(help="Context in it; without it the current.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     form: Annotated[Form, typer.Option("--output", "-o", help="text, or the status as json.")] = Form.TEXT,
 ) -> None:
     """Why a service runs what it runs: the reason with numbers, what holds less back, load, costs, last changes.
@@ -27,41 +28,13 @@ def explain(
 
     Example: fallow explain llm/chat
     """
+    from fallow.app.declared import Access, Refusal, read
     from fallow.app.explaining import explained
-    from fallow.domain.errors import WriteError
 
-    namespace, _, name = service.partition("/")
-    if not namespace or not name or "/" in name:
-        _refuse(f"{service!r} names no service: write NAMESPACE/NAME, such as llm/chat", code=2)
     try:
-        found = asyncio.run(_read(namespace, name, kubeconfig, context))
-    except ValueError as error:
-        _refuse(str(error), code=2)
-    except WriteError as error:
-        _refuse(f"Kubernetes cannot be asked: {error}", code=1)
-    if found is None:
-        _refuse(f"there is no InferenceService {name} in {namespace}: kubectl get inferenceservices.fallow.dev -A", 1)
-    if form is Form.JSON:
-        typer.echo(json.dumps(found.get("status") or {}, indent=2))
-        return
-    try:
-        typer.echo(explained(found), nl=False)
-    except ValueError as error:
-        _refuse(f"the status of {service} is not of this version of Fallow: {error}", code=1)
-
-
-async def _read(namespace: str, name: str, kubeconfig: Path | None, context: str | None) -> dict[str, Any] | None:
-    from fallow.adapters.cluster.client import KubernetesApi
-    from fallow.adapters.cluster.connecting import connected
-
-    client = await connected(kubeconfig, context)
-    try:
-        path = f"/apis/fallow.dev/v1alpha1/namespaces/{namespace}/inferenceservices/{name}"
-        return await KubernetesApi(client).get(path)
-    finally:
-        await client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
-
-
-def _refuse(message: str, code: int) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
+        found = asyncio.run(read(service, Access(kubeconfig, context)))
+        text = explained(found) if form is Form.TEXT else json.dumps(found.get("status") or {}, indent=2) + "\n"
+    except Refusal as refusal:
+        typer.echo(str(refusal), err=True)
+        raise typer.Exit(refusal.code) from refusal
+    typer.echo(text, nl=False)

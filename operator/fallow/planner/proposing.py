@@ -1,0 +1,78 @@
+"""Proposals that wait for a person: each has a name by which it is approved or rejected, once."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+
+from fallow.domain.plans import Decision, Pending
+from fallow.domain.policies import Mode
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Instant
+from fallow.domain.workloads import Proposed, ServiceMemory
+from fallow.planner.context import Context
+
+# Digits of a name: enough for the one or two proposals of a service, and short enough to type.
+DIGITS = 8
+
+
+def proposed(context: Context, action: str, replicas: Mapping[str, int]) -> Proposed:
+    """The proposal to do that, under the name that it has as long as nothing else is proposed.
+
+    The name is made of when it was first proposed too, so that nobody's word of last week counts today.
+    """
+    what, before = f"{action} to {_words(replicas)}", context.memory.proposal
+    if before is not None and before.what == what:
+        return before
+    return Proposed(_name(context.service.uid, what, context.now), what, context.now)
+
+
+def pending(context: Context, decision: Decision, replicas: Mapping[str, int]) -> Pending:
+    """What a person is asked about."""
+    one = proposed(context, decision.action, replicas)
+    return Pending(
+        proposed=one,
+        now=_words(context.current),
+        risk=_risk(context, decision.action, replicas),
+        rejected=context.service.rejected == one.id and context.service.approved != one.id,
+    )
+
+
+def answered(decision: Decision, asked: Pending, *, approved: bool) -> Decision:
+    """The decision in view of a person's word, if there is one."""
+    if approved:
+        return replace(decision, message=f"approved ({asked.proposed.id}): {decision.message}", proposal=False)
+    if asked.rejected:
+        message = f"rejected ({asked.proposed.id}), {asked.proposed.what}: {decision.message}"
+        return replace(decision, action="Hold", reason=Reason.REJECTED, message=message, proposal=False)
+    return decision
+
+
+def kept(memory: ServiceMemory, asked: Pending | None, mode: Mode, *, acts: bool) -> ServiceMemory:
+    """A proposal keeps its name while it is not made for a while; it is done with once anything is done."""
+    if acts or mode is not Mode.RECOMMEND:
+        return memory if memory.proposal is None else replace(memory, proposal=None)
+    return memory if asked is None or asked.proposed == memory.proposal else replace(memory, proposal=asked.proposed)
+
+
+def _name(uid: str, what: str, now: Instant) -> str:
+    return sha256(f"{uid} {what} {now:.0f}".encode()).hexdigest()[:DIGITS]
+
+
+def _words(replicas: Mapping[str, int]) -> str:
+    return ", ".join(f"{variant} {count}" for variant, count in sorted(replicas.items())) or "nothing"
+
+
+def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
+    if action == "Rest":
+        took = context.memory.wake_took
+        known = "" if took is None else f", which took {took:.0f} s last time"
+        return f"the next request waits for a start{known}"
+    if action == "Switch":
+        added = [name for name, count in replicas.items() if count > context.current.get(name, 0)]
+        found = next((variant for name in added if (variant := context.service.variant(name)) is not None), None)
+        return (
+            "" if found is None else f"answers come from {found.name}, of quality {found.quality:g} of the reference's"
+        )
+    if sum(replicas.values()) < sum(context.current.values()):
+        return f"load above what {sum(replicas.values())} replicas carry waits for a start"
+    return ""
