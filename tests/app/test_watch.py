@@ -8,15 +8,15 @@ import pytest
 from fallow.app.watch import KEPT_READINGS, Watch
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Plan
-from fallow.domain.policies import ScalingRules
+from fallow.domain.policies import Mode, ScalingRules
 from fallow.domain.readings import Readings
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.snapshots import Flow, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
-from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings
+from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings, service
 
 WINDOW = Seconds(120)
 
@@ -153,3 +153,35 @@ def test_missing_demand_is_never_kept_as_zero() -> None:
     fault = Missing(Reason.SOURCE_UNREACHABLE, "refused")
     remembered(watch, shown(0, readings=Readings(at=NOW, engine_fault=fault)))
     assert watch.history[CHAT] == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "minimum", "changes", "learns"),
+    [
+        (Mode.ENFORCE, 1, {}, True),
+        (Mode.RECOMMEND, 1, {}, False),
+        (Mode.OBSERVE, 1, {}, False),
+        (Mode.ENFORCE, 3, {}, False),
+        (Mode.ENFORCE, 1, {"paused": True}, False),
+    ],
+    ids=["Fallow decides", "it only recommends", "it only looks", "declared replicas", "paused"],
+)
+def test_few_late_requests_are_to_the_credit_of_whoever_decides(
+    mode: Mode, minimum: int, changes: dict[str, Any], *, learns: bool
+) -> None:
+    watch = Watch(WINDOW)
+    for seconds in every(15, 1800):
+        scene = Scene(
+            service=service(minimum=minimum, **changes),
+            policy=policy(mode),
+            variants={"bf16": Running(3, running=20)},
+            now=Instant(NOW + seconds),
+        )
+        snapshot = scene.snapshot()
+        found = estimate(snapshot, Concluded())
+        demand = found.services[CHAT].demand
+        assert not isinstance(demand, Missing)
+        known = replace(found.services[CHAT], demand=replace(demand, flow=Flow(5, 5, 5, 5, 5), late=0.0))
+        kept = watch.remember(snapshot, replace(found, services={CHAT: known}))
+    assert (kept.lateness[CHAT].lenience > 0.5) == learns
+    assert kept.lateness[CHAT].most == 5

@@ -9,7 +9,7 @@ from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Plan
-from fallow.domain.policies import Policy, ScalingRules
+from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.readings import Readings
 from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
@@ -17,6 +17,7 @@ from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.arrivals import noted
 from fallow.planner.lateness import learned
 from fallow.planner.levers.replicas import STEP_WINDOW
+from fallow.planner.selection import policy_for
 
 KEPT_READINGS = 5
 
@@ -79,12 +80,20 @@ class Watch:
                 if points:
                     seconds = snapshot.at - points[-1].at
                     self._arrivals[key] = noted(self._arrivals.get(key, Arrivals()), seen, seconds)
-                    allowed = 1.0 - snapshot.cluster.services[key].objectives.attainment
-                    self._lateness[key] = learned(self._lateness.get(key, Lateness()), seen, allowed, seconds)
+                    self._lateness[key] = self._learned(snapshot, key, seen, seconds)
                 points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
         return replace(snapshot, history=self.history, arrivals=dict(self._arrivals), lateness=dict(self._lateness))
+
+    def _learned(self, snapshot: Snapshot, key: ServiceKey, seen: DemandPoint, seconds: float) -> Lateness:
+        """Crests decide where a policy that is enforced scales, above the fewest replicas that are declared."""
+        service = snapshot.cluster.services[key]
+        policy = policy_for(service, snapshot.cluster.policies)
+        scales = policy is not None and policy.mode is Mode.ENFORCE and policy.scaling.enabled
+        decides = scales and not service.paused and seen.desired > service.scaling.min_replicas
+        before, allowed = self._lateness.get(key, Lateness()), 1.0 - service.objectives.attainment
+        return learned(before, seen, allowed, seconds, decides=decides)
 
     def _keep(self, readings: Readings) -> None:
         self._previous = readings

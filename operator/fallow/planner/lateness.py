@@ -51,8 +51,11 @@ def _above(histogram: Histogram, limit: Seconds) -> float:
     return histogram.counts[-1] - within
 
 
-def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float) -> Lateness:
-    """With the requests of the `seconds` up to a point, of which a share `allowed` (0..1) may be late."""
+def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float, *, decides: bool = True) -> Lateness:
+    """With the requests of the `seconds` up to a point, of which a share `allowed` (0..1) may be late.
+
+    Unless crests `decide` how many replicas there are, that few are late is not to their credit: then care only rises.
+    """
     if point.flow is None or point.late is None or allowed <= 0 or seconds <= 0:
         return before
     most = max(point.flow.answered, before.most * exp(-seconds / DAYS))
@@ -60,4 +63,6 @@ def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float
         return before
     room = point.flow.answered * allowed * AIM - point.late
     moved = before.lenience + room * seconds / (most * allowed * AIM * SLOWLY)
+    if not decides:
+        moved = min(moved, before.lenience)
     return Lateness(min(max(moved, LEAST), MOST), most)

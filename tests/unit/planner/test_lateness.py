@@ -121,6 +121,12 @@ def test_the_highest_rate_is_forgotten_over_days() -> None:
     assert after(4 * 5760, 1, ALLOWED * AIM, busy).most == pytest.approx(50 / 7.39, rel=0.01)
 
 
+def test_where_something_else_decides_care_only_rises() -> None:
+    before = Lateness(2.0, 5.0)
+    assert learned(before, point(5, 0.0), ALLOWED, CYCLE, decides=False).lenience == 2.0
+    assert learned(before, point(5, 0.5), ALLOWED, CYCLE, decides=False).lenience < 2.0
+
+
 @pytest.mark.parametrize("missed", [0.0, 1.0])
 def test_care_stays_within_its_bounds(missed: float) -> None:
     assert LEAST <= after(20_000, 5, missed).lenience <= MOST
