@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fallow.twin.simulation.fleet import Life, Power
 from fallow.twin.simulation.run import Simulation
-from fallow.twin.simulation.setup import PowerOff, Setup, SetupError, Start
+from fallow.twin.simulation.setup import Crash, Fault, NodeLoss, PowerOff, Setup, SetupError, Start
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 STARTED = Start(pull=20, load=40, compile_=10, sigma=0.0)
@@ -91,6 +93,73 @@ def test_a_crashed_engine_loads_again_on_its_gpu() -> None:
 
     assert loading == [Life.LOADING]
     assert lives(run) == [Life.READY]
+
+
+def struck(*faults: Fault, replicas: int = 1, power_off: PowerOff | None = None) -> Simulation:
+    return simulation(Written(poisson(4, 900)), replace(setup(replicas=replicas, power_off=power_off), faults=faults))
+
+
+def test_the_node_with_most_pods_is_lost_at_its_time_and_comes_back_empty_and_without_images() -> None:
+    run = struck(NodeLoss(100, back=200))
+    run.advance(100)
+    first = run.fleet.nodes[0]
+    before = len(first.free), first.power
+    run.advance(110)
+    lost = first.lost, first.power
+    run.advance(320)
+
+    assert before == (7, Power.ON)
+    assert lost == (True, Power.OFF)
+    assert (first.lost, first.power, len(first.free), first.images) == (False, Power.ON, 8, set())
+    assert lives(run) == [Life.READY]
+    assert run.engines.failed.sum() > 0
+
+
+def test_pods_wait_for_a_node_that_comes_back() -> None:
+    run = struck(NodeLoss(100, 1), NodeLoss(100, 0, back=300))
+    run.advance(390)
+    waiting = lives(run)
+    run.advance(700)
+
+    assert waiting == [Life.WAITING]
+    assert lives(run) == [Life.READY]
+    assert run.fleet.nodes[1].lost
+
+
+def test_a_node_that_came_back_and_stays_empty_is_powered_off() -> None:
+    run = struck(NodeLoss(100, back=100), power_off=PowerOff(after=120, boot=60))
+    run.advance(500)
+
+    assert (run.fleet.nodes[0].lost, run.fleet.nodes[0].power) == (False, Power.OFF)
+
+
+def test_as_many_engines_crash_as_are_said_and_load_again() -> None:
+    run = struck(Crash(100, 0, replicas=2), Crash(100, 0, replicas=9), replicas=3)
+    run.advance(105)
+    loading = lives(run).count(Life.LOADING)
+    run.advance(300)
+
+    assert loading == 3
+    assert lives(run) == [Life.READY] * 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_joule_is_lost_with_a_node(seed: int) -> None:
+    """What nobody held is the bare draw of free GPUs of nodes that are there, each second of it."""
+    run = struck(NodeLoss(200, back=100), NodeLoss(500, 0), replicas=2)
+    nobody = 0.0
+    while not run.ended:
+        if run.now % 60 == 0:
+            run.ask(0, 0, 1 + (run.now // 60 + seed) % 4)
+        free = sum(len(node.free) * node.kind.bare for node in run.fleet.nodes if node.power is Power.ON)
+        run.advance(run.now + 1)
+        nobody += free
+    outcome = run.recorder.outcome(run.run)
+    hours = sum(node.on_seconds + (run.now - node.on_since) * (node.power is Power.ON) for node in run.fleet.nodes)
+
+    assert outcome.node_hours == pytest.approx(hours / 3600)
+    assert run.fleet.nobody(float(run.now)) == pytest.approx(nobody, rel=0.002)
+    assert outcome.fleet.value == pytest.approx(outcome.energy.value + nobody, rel=0.001)
 
 
 @pytest.mark.parametrize("seed", range(3))

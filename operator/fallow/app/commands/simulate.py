@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fallow.app.simulation.assembling import Assembled, Past
     from fallow.app.simulation.running import How
     from fallow.app.simulation.scenario import Scenario
+    from fallow.twin.simulation.setup import Fault
 
 
 class Form(StrEnum):
@@ -139,8 +140,10 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
     power = "nodes stay on"
     if one.setup.power_off is not None:
         power = f"empty nodes off after {one.setup.power_off.after:.0f} s, on again in {one.setup.power_off.boot:.0f} s"
+    faults = "; ".join(_befallen(one, fault) for fault in one.setup.faults)
     return [
         ("nodes", f"{nodes}; {power}"),
+        *([("faults", faults)] if faults else []),
         ("traffic", traffic),
         ("grid", _grid(one)),
         ("policies", policies),
@@ -148,6 +151,16 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
         ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {how.every} s"),
         ("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by fallow {__version__}"),
     ]
+
+
+def _befallen(one: "Assembled", fault: "Fault") -> str:
+    from fallow.twin.simulation.setup import Crash
+
+    hours = f"after {fault.at / 3600:.4g} h"
+    if isinstance(fault, Crash):
+        return f"{hours} {fault.replicas} of {one.setup.services[fault.service].key} crash"
+    back = "for good" if fault.back is None else f"for {fault.back / 60:.4g} min"
+    return f"{hours} node {'with most pods' if fault.node is None else fault.node} is lost {back}"
 
 
 def _grid(one: "Assembled") -> str:

@@ -49,6 +49,8 @@ class Rows:
 
 def parted(one: Assembled, parts: int) -> list[Assembled]:
     """Every `parts`-th service each. Raises ScenarioError where the nodes are too few for all at their most."""
+    if one.setup.faults and parts > 1:
+        raise ScenarioError(f"--parts {parts}: faults befall the nodes of all services; run them in one part")
     count = len(one.setup.services)
     dealt = [list(range(first, count, parts)) for first in range(min(parts, count))]
     nodes = [_nodes(one, rows) for rows in dealt]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -102,6 +102,16 @@ class GridFile(_Part):
     grams: float | None = Field(default=None, ge=0)
 
 
+class FaultRule(_Part):
+    """A node that is lost (`node`: its number, or fullest), for good or until it is `back`; or engines that crash."""
+
+    at: PositiveDuration
+    node: int | Literal["fullest"] | None = None
+    back: PositiveDuration | None = None
+    crash: str | None = None
+    replicas: int = Field(default=1, ge=1)
+
+
 class Scenario(_Part):
     """Everything of a run; `manifests` and other files are looked up from the file's folder."""
 
@@ -115,6 +125,7 @@ class Scenario(_Part):
     seed: int = Field(default=1, ge=0)
     traffic: Mapping[str, Traffic] = Field(default_factory=dict)
     grid: Mapping[str, GridFile] = Field(default_factory=dict)
+    faults: tuple[FaultRule, ...] = ()
 
 
 def read_scenario(path: Path) -> Scenario:

@@ -201,10 +201,15 @@ class Fleet:
             else:
                 self._node_due(what, subject, now)
 
-    def lose(self, node: Node, now: float) -> None:
-        """The node is gone, with its pods and their requests; other pods are made instead."""
+    def lose(self, node: Node, now: float, *, back: float | None = None) -> None:
+        """The node is gone, with its pods and their requests; other pods are made instead. It comes `back` anew after
+        so many seconds, None for never.
+        """
+        if node.power is Power.ON:
+            node.on_seconds += now - node.on_since
         node.lost, node.power = True, Power.OFF
-        node.on_seconds += now - node.on_since
+        if back is not None:
+            self._later(now + back, "returned", node)
         for pod in [pod for pod in self.all_pods() if pod.node is node]:
             self._fail(pod, now)
         self._see_free(now)
@@ -310,7 +315,16 @@ class Fleet:
 
     def _node_due(self, what: str, node: Node, at: float) -> None:
         rules = self.setup.power_off
-        if what == "booted" and node.power is Power.BOOTING and not node.lost:
+        if what == "returned":
+            node.lost, node.power, node.on_since, node.empty_since = False, Power.ON, at, at
+            node.free, node.since = set(range(node.kind.gpus)), [at] * node.kind.gpus
+            # its driver counts anew
+            node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
+            self._see_free(at)
+            self._place_waiting(at)
+            if node.empty_since is not None and rules is not None:
+                self._later(at + rules.after, "off", node)
+        elif what == "booted" and node.power is Power.BOOTING and not node.lost:
             node.power, node.empty_since = Power.ON, at
             self._see_free(at)
             self._place_waiting(at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from math import ceil, inf
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from fallow.twin.simulation.demand import Array, Demand, Load
 from fallow.twin.simulation.engines import Engines, Pools
+from fallow.twin.simulation.faults import strike
 from fallow.twin.simulation.fleet import Fleet, places_of
 from fallow.twin.simulation.grid import Grid
 from fallow.twin.simulation.record import Recorder, Run
@@ -45,6 +47,7 @@ class Simulation:
         self.fleet = Fleet(setup, self.engines, seed=run.seed)
         self.recorder = Recorder(setup, grid, self.engines, self.fleet)
         self.now = 0
+        self._faults = deque(sorted(setup.faults, key=lambda fault: fault.at))
         self._load: Load | None = None
         self.in_flight: list[Array] = []
         self.fleet.begin()
@@ -58,10 +61,13 @@ class Simulation:
         until = min(until, self.demand.seconds)
         while self.now < until:
             self.fleet.settle(self.now)
+            while self._faults and self._faults[0].at <= self.now:
+                strike(self.fleet, self._faults.popleft(), float(self.now))
             load = self._drawn()
             sample = (self.now // self.run.sample + 1) * self.run.sample
             due = inf if self.fleet.next_at == inf else max(ceil(self.fleet.next_at / GRAIN) * GRAIN, self.now + 1)
-            stop = int(min(until, load.start + load.arrivals.shape[1], sample, due))
+            fault = max(ceil(self._faults[0].at), self.now + 1) if self._faults else inf
+            stop = int(min(until, load.start + load.arrivals.shape[1], sample, due, fault))
             some = slice(self.now - load.start, stop - load.start)
             flight = self.engines.advance(load.arrivals[:, some], load.prompt[:, some], load.output[:, some])
             self.recorder.stretch(stop - self.now, flight)

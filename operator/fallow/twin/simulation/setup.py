@@ -76,10 +76,32 @@ class ServiceSetup:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeLoss:
+    """At `at` seconds; `node` by its number, None for the one with most pods. It is back after `back` seconds."""
+
+    at: float
+    node: int | None = None
+    back: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """Engines of a service die and load again, those that have been ready for longest first."""
+
+    at: float
+    service: int
+    replicas: int = 1
+
+
+Fault = NodeLoss | Crash
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     nodes: tuple[NodeKind, ...]
     services: tuple[ServiceSetup, ...]
     power_off: PowerOff | None = None
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises SetupError where a variant fits on no node."""
