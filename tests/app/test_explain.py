@@ -42,6 +42,7 @@ STATUS: dict[str, Any] = {
         "lever": "Replicas",
         "message": "2 replicas would do for the last window; last change 90 s ago, dwell is 300 s",
         "vetoes": [{"guard": "dwell", "reason": "Dwell", "message": "last change 90 s ago, dwell is 300 s"}],
+        "silences": ["it never rests: scaling.minReplicas is 1; 0 lets it"],
     },
     "conditions": [
         condition("Ready", "True", "2 replicas are ready"),
@@ -76,6 +77,7 @@ def test_it_says_what_runs_why_and_what_it_costs() -> None:
         "llm/chat      2 of 3 replicas ready, bf16 serves; policy green (Enforce)",
         "why           Dwell (Replicas): 2 replicas would do for the last window; last change 90 s ago, dwell is 300 s",
         "held back     dwell: last change 90 s ago, dwell is 300 s",
+        "never         it never rests: scaling.minReplicas is 1; 0 lets it",
         "objectives    TTFT p95 1s, ITL p95 25ms, 0.99 of the requests: TTFT p95 is 312 ms (AllMet)",
         "load          Active: 9 running, 0 waiting; GPU active 71% of the time; 912 W, idle up to 420 W",
         "not seen      StaleSeries: power of GPU-1",
@@ -137,15 +139,16 @@ def test_what_is_not_there_is_said(status: dict[str, Any], spec: dict[str, Any],
 
 @given(
     vetoes=st.integers(0, 8),
+    silences=st.integers(0, 5),
     decisions=st.integers(0, 5),
     conditions=st.integers(0, 16),
     missing=st.integers(0, 16),
     proposal=st.booleans(),
 )
 def test_it_is_never_twenty_lines_long(
-    *, vetoes: int, decisions: int, conditions: int, missing: int, proposal: bool
+    *, vetoes: int, silences: int, decisions: int, conditions: int, missing: int, proposal: bool
 ) -> None:
-    standing = {**STATUS["standing"], "vetoes": STATUS["standing"]["vetoes"] * vetoes}
+    standing = {**STATUS["standing"], "vetoes": STATUS["standing"]["vetoes"] * vetoes, "silences": ["x"] * silences}
     status = {
         **STATUS,
         "observedGeneration": 3,

@@ -116,6 +116,9 @@ class Standing(StatusModel):
     vetoes: Annotated[list[Veto], Field(max_length=8)] = Field(
         default=[], description="Guards that say no to taking capacity away, in the order in which they were asked."
     )
+    silences: Remarks = Field(
+        default=[], description="What can never happen as things are declared, each with what to write so that it can."
+    )
 
 
 class Proposal(StatusModel):

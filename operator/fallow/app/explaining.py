@@ -11,7 +11,7 @@ from fallow.app.declared import status_of
 
 JSON = Mapping[str, Any]
 # lines of one sort, so that all of them are fewer than twenty
-VETOES, DECISIONS, CONDITIONS, MISSING = 3, 3, 3, 2
+VETOES, SILENCES, DECISIONS, CONDITIONS, MISSING = 2, 3, 2, 2, 2
 WIDTH = 14
 
 
@@ -38,6 +38,8 @@ def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -
         for veto in standing.vetoes[:VETOES]:
             yield "held back", f"{veto.guard}: {veto.message}"
     yield from _proposed(status)
+    for silence in standing.silences[:SILENCES] if standing is not None else ():
+        yield "never", silence
     yield "objectives", _objectives(spec, _condition(status, "ObjectivesMet"))
     evidence = status.idle.evidence
     seen = [part for part in (evidence.requests, evidence.gpu_activity, evidence.watts) if part]

@@ -59,7 +59,7 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
-    `fault` is Fallow's own, for which nothing is changed.
+    `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
     """
 
     key: ServiceKey
@@ -75,6 +75,7 @@ class ServicePlan:
     clear_request: bool = False
     fault: Exception | None = None
     pending: Pending | None = None
+    silences: tuple[str, ...] = ()
 
     @property
     def mode(self) -> Mode:

@@ -22,6 +22,7 @@ from fallow.planner.levers import precision, replicas, rest
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import policy_for, product_of
+from fallow.planner.silence import silences
 
 OWNER = "Owner"
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
@@ -88,6 +89,7 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         clear_request=_is_spent(context, memory),
         fault=verdict.fault,
         pending=None if acts else asked,
+        silences=silences(context),
     )
 
 

@@ -161,6 +161,7 @@ def _standing(plan: ServicePlan) -> Standing:
             Veto(guard=veto.guard, reason=str(veto.reason), message=line(veto.message))
             for veto in plan.vetoes[:MOST_VETOES]
         ],
+        silences=[line(silence) for silence in plan.silences],
     )
 
 

@@ -1,0 +1,58 @@
+"""What can never happen to a service as things are declared, and what to write so that it can: silence explained."""
+
+from collections.abc import Iterator
+
+from fallow.domain.figures import Missing
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import Context
+
+
+def silences(context: Context) -> tuple[str, ...]:
+    """One sentence for each lever or guard that is mute, the one that costs most first."""
+    if not context.policy.name:
+        return ("no EnergyPolicy applies to it: nothing is saved; select it in a policy's appliesTo",)
+    return (*_rest(context), *_replicas(context), *_bursts(context), *_precision(context), *_objectives(context))
+
+
+def _rest(context: Context) -> Iterator[str]:
+    rules, scaling = context.policy.idle, context.service.scaling
+    if rules is None or not rules.release:
+        yield "it never rests: idle.ladder of the policy has no Release"
+    elif scaling.min_replicas > 0:
+        yield f"it never rests: scaling.minReplicas is {scaling.min_replicas}; 0 lets it"
+    elif scaling.wake is None:
+        yield "no request wakes it from rest, only /scale and the annotation do: declare scaling.wake"
+
+
+def _replicas(context: Context) -> Iterator[str]:
+    scaling = context.service.scaling
+    if not context.policy.scaling.enabled:
+        yield "its replicas follow no load: scaling.enabled of the policy is false"
+    elif scaling.min_replicas == scaling.max_replicas:
+        yield f"its replicas follow no load: scaling.minReplicas and maxReplicas are both {scaling.max_replicas}"
+
+
+def _bursts(context: Context) -> Iterator[str]:
+    """What the size of a fleet rests on: a profile of the serving variant, with its prefill."""
+    serving = context.serving
+    profile = profile_for(serving, context.profiles, context.product)
+    if profile is None:
+        where = context.product or "its GPUs"
+        yield f"bursts are not provided for: no ModelProfile of {serving.model} in {serving.precision} on {where}"
+    elif profile.prefill_rate is None:
+        yield f"bursts are not provided for: ModelProfile {profile.name} has no prefillTokensPerSecond"
+
+
+def _precision(context: Context) -> Iterator[str]:
+    if context.policy.precision is None:
+        return
+    if len(context.service.variants) < 2:
+        yield "precision tiers never act: spec.variants has one variant"
+    elif isinstance(context.estimate.intensity, Missing):
+        yield f"precision tiers never act: the grid's intensity is not known ({context.estimate.intensity})"
+
+
+def _objectives(context: Context) -> Iterator[str]:
+    objectives = context.service.objectives
+    if objectives.ttft_p95 is None and objectives.itl_p95 is None:
+        yield "latency keeps no replica: spec.objectives has neither ttft nor itl"
