@@ -249,7 +249,7 @@ def test_what_is_approved_happens_once_and_what_is_rejected_does_not(scene: Scen
     scene.until(lambda: told(scene, ADVISED, "quiet", "Rest"), "the proposal to rest")
     assert ": Rest to bf16 0, saves " in shell(scene, "approve", ADVISED, "quiet")
     scene.until(lambda: scene.status(ADVISED, "quiet")["idle"]["resting"], "the approved rest")
-    newest = scene.decisions(ADVISED, "quiet")[0]
+    newest = scene.decisions(ADVISED, "quiet")[-1]
     assert newest["message"].startswith("approved (")
     assert not newest.get("proposal")
     scene.until(lambda: scene.replicas_over_time(ADVISED, "quiet")[-1] == 0, "zero replicas")
