@@ -9,7 +9,7 @@ import typer
 from fallow.app.commands.words import Context, Kubeconfig, Named
 
 Name = Annotated[
-    str | None, typer.Argument(help="Name of the proposal; without it the present one.", metavar="[PROPOSAL]")
+    str | None, typer.Argument(help="Name of the proposal; without it the present one.", metavar="PROPOSAL")
 ]
 
 
