@@ -30,6 +30,7 @@ from fallow.twin.vllm_metrics import vllm_metrics
 from tests.accounting.stage import Stage, node
 from tests.adapters.metrics.range_server import RangeServer
 from tests.adapters.metrics.rigs import serve
+from tests.support.kubeconfig import kubeconfig_for
 
 START, LENGTH, EVERY = 1_800_000_000.0, 600, 15
 READ = tuple({signal.value for signal in (*Signal, *EngineSignal)})
@@ -127,24 +128,7 @@ async def where(plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     async with AsyncExitStack() as stack:
         prometheus = await serve(stack, plant.prometheus.handle, ("127.0.0.1",))
         api = await serve(stack, plant.kubernetes, ("127.0.0.1",))
-        yield Where(_kubeconfig(tmp_path, api), prometheus_url=f"http://127.0.0.1:{prometheus}")
-
-
-def _kubeconfig(folder: Path, port: int) -> Path:
-    path = folder / "kubeconfig"
-    path.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "test",
-                "clusters": [{"name": "test", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-                "users": [{"name": "test", "user": {"token": "t"}}],
-                "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            }
-        )
-    )
-    return path
+        yield Where(kubeconfig_for(tmp_path, api), prometheus_url=f"http://127.0.0.1:{prometheus}")
 
 
 RATES = inputs.rates(price=0.3, currency="EUR", intensity="", zone="DE", pue="1.2")
@@ -257,7 +241,7 @@ def test_what_cannot_be_used_says_what_to_write(arguments: list[str], text: str)
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["audit", "--kubeconfig", str(_kubeconfig(tmp_path, 9))])
+    result = CliRunner().invoke(app, ["audit", "--kubeconfig", str(kubeconfig_for(tmp_path, 9))])
     assert result.exit_code == 1
     assert "Kubernetes cannot be asked" in result.stderr
 

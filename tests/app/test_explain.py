@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from fallow.app.cli import app
 from fallow.app.explaining import explained
+from tests.support.kubeconfig import kubeconfig_for
 
 AT = "2026-11-28T14:02:00Z"
 PATH = "/apis/fallow.dev/v1alpha1/namespaces/llm/inferenceservices/chat"
@@ -189,20 +190,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    file = tmp_path / "kubeconfig"
-    file.write_text(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "here",
-                "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-                "users": [{"name": "me", "user": {}}],
-                "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-            }
-        )
-    )
-    yield file
+    yield kubeconfig_for(tmp_path, server.server_port)
     server.shutdown()
     server.server_close()
     thread.join()

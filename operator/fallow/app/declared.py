@@ -9,8 +9,10 @@ from typing import Any
 
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.connecting import connected
+from fallow.api.inference_service import INFERENCE_SERVICE
 from fallow.api.inference_service_status import InferenceServiceStatus, Proposal
 from fallow.api.mapping import APPROVE_ANNOTATION, REJECT_ANNOTATION
+from fallow.api.objects import API_VERSION
 from fallow.domain.errors import WriteError
 
 FIELD_MANAGER = "fallow-cli"
@@ -68,7 +70,7 @@ async def _asked(service: str, access: Access, patch: Mapping[str, Any] | None) 
     namespace, _, name = service.partition("/")
     if not namespace or not name or "/" in name:
         raise Refusal(f"{service!r} names no service: write NAMESPACE/NAME, such as llm/chat", code=2)
-    path = f"/apis/fallow.dev/v1alpha1/namespaces/{namespace}/inferenceservices/{name}"
+    path = f"/apis/{API_VERSION}/namespaces/{namespace}/{INFERENCE_SERVICE.plural}/{name}"
     try:
         client = await connected(access.kubeconfig, access.context)
         try:

@@ -11,6 +11,11 @@ from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
 
+def replicas_text(replicas: Mapping[str, int]) -> str:
+    """Replicas by variant, such as bf16 1, fp8 2."""
+    return ", ".join(f"{variant} {count}" for variant, count in sorted(replicas.items())) or "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Veto:
     """A guard's no, with its reason."""
@@ -46,12 +51,15 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A proposal that a person may approve or reject: what runs `now`, and the `risk` in words, empty for none."""
+    """A proposal that a person may approve or reject, and what they said; what runs `now`, and the `risk` in words,
+    empty for none.
+    """
 
     proposed: Proposed
     now: str
     risk: str
-    rejected: bool
+    approved: bool = False
+    rejected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,10 +69,9 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         proposal=proposal.replicas is not None and not enforced,
     )
     asked = pending(context, decision, wanted) if decision.proposal and policy.mode is Mode.RECOMMEND else None
-    approved = asked is not None and service.approved == asked.proposed.id
     if asked is not None:
-        decision = answered(decision, asked, approved=approved)
-    acts = proposal.replicas is not None and (enforced or approved)
+        decision = answered(decision, asked)
+    acts = proposal.replicas is not None and (enforced or (asked is not None and asked.approved))
     runs = wanted if acts else dict(context.current)
     memory = kept(_after(context, verdict) if acts else context.memory, asked, policy.mode, acts=acts)
     return ServicePlan(

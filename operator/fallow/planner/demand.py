@@ -128,7 +128,8 @@ def _passed_through(
     """The flow, and the rate of late requests; None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
         return None, None
-    rates, missed = [0.0] * len(fields(Flow)), [0.0]
+    rates: list[float] = [0.0] * len(fields(Flow))
+    missed: list[float | None] = []
     for pod, now in readings:
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
@@ -137,9 +138,9 @@ def _passed_through(
         passed = zip(rates, _passed(before), _passed(now), strict=True)
         rates = [rate + (new - old) / seconds for rate, old, new in passed]
         found = late(before, now, service.objectives)
-        if found is not None:
-            missed.append(found / seconds)
-    return Flow(*rates), sum(missed) if len(missed) > len(readings) else None
+        missed.append(None if found is None else found / seconds)
+    known = [one for one in missed if one is not None]
+    return Flow(*rates), sum(known) if len(known) == len(missed) else None
 
 
 def covers(points: tuple[DemandPoint, ...], now: Instant, window: Seconds, max_gap: Seconds) -> bool:

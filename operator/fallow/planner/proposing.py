@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from fallow.domain.plans import Decision, Pending
+from fallow.domain.plans import Decision, Pending, replicas_text
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
@@ -20,7 +20,7 @@ def proposed(context: Context, action: str, replicas: Mapping[str, int]) -> Prop
 
     The name is made of when it was first proposed too, so that nobody's word of last week counts today.
     """
-    what, before = f"{action} to {_words(replicas)}", context.memory.proposal
+    what, before = f"{action} to {replicas_text(replicas)}", context.memory.proposal
     if before is not None and before.what == what:
         return before
     return Proposed(_name(context.service.uid, what, context.now), what, context.now)
@@ -31,15 +31,16 @@ def pending(context: Context, decision: Decision, replicas: Mapping[str, int]) -
     one = proposed(context, decision.action, replicas)
     return Pending(
         proposed=one,
-        now=_words(context.current),
+        now=replicas_text(context.current),
         risk=_risk(context, decision.action, replicas),
-        rejected=context.service.rejected == one.id and context.service.approved != one.id,
+        approved=context.service.approved == one.id,
+        rejected=context.service.rejected == one.id,
     )
 
 
-def answered(decision: Decision, asked: Pending, *, approved: bool) -> Decision:
-    """The decision in view of a person's word, if there is one."""
-    if approved:
+def answered(decision: Decision, asked: Pending) -> Decision:
+    """The decision in view of a person's word, if there is one; an approval goes before a rejection."""
+    if asked.approved:
         return replace(decision, message=f"approved ({asked.proposed.id}): {decision.message}", proposal=False)
     if asked.rejected:
         message = f"rejected ({asked.proposed.id}), {asked.proposed.what}: {decision.message}"
@@ -56,10 +57,6 @@ def kept(memory: ServiceMemory, asked: Pending | None, mode: Mode, *, acts: bool
 
 def _name(uid: str, what: str, now: Instant) -> str:
     return sha256(f"{uid} {what} {now:.0f}".encode()).hexdigest()[:DIGITS]
-
-
-def _words(replicas: Mapping[str, int]) -> str:
-    return ", ".join(f"{variant} {count}" for variant, count in sorted(replicas.items())) or "nothing"
 
 
 def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:

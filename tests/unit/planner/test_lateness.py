@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from fallow.domain.lateness import Lateness
 from fallow.domain.readings import EngineReading, Histogram
 from fallow.domain.snapshots import DemandPoint, Flow
-from fallow.domain.units import Instant, Seconds
+from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives
 from fallow.planner.lateness import AIM, LEAST, MOST, SLOWLY, late, learned
+from tests.support import builders
 
 ALLOWED = 0.01
 CYCLE = 15.0
@@ -21,17 +22,7 @@ BOUNDS = (0.025, 0.5, 1.0, 2.0, inf)
 
 
 def engine(ttft: Histogram | None, itl: Histogram | None = None) -> EngineReading:
-    return EngineReading(
-        at=Instant(0),
-        running=0,
-        waiting=0,
-        kv_usage=0,
-        prompt_tokens=0,
-        generated_tokens=0,
-        requests=0,
-        ttft=ttft,
-        itl=itl,
-    )
+    return builders.engine(ttft=ttft, itl=itl)
 
 
 def counted(*each: float) -> Histogram:
@@ -77,17 +68,8 @@ def test_late_requests_are_read_off_the_histograms(
 
 def point(rate: float, missed: float | None) -> DemandPoint:
     """`rate` answers per second, of which a share `missed` is late."""
-    return DemandPoint(
-        at=Instant(0),
-        running=1,
-        waiting=0,
-        kv_mean=None,
-        tokens_per_second=None,
-        ready=1,
-        desired=1,
-        flow=Flow(rate, rate, rate, rate, rate),
-        late=None if missed is None else rate * missed,
-    )
+    late_ones = None if missed is None else rate * missed
+    return builders.point(flow=Flow(rate, rate, rate, rate, rate), late=late_ones)
 
 
 def after(cycles: int, rate: float, missed: float, began: Lateness | None = None) -> Lateness:

@@ -80,11 +80,6 @@ class FailureWatch:
         self._last = {key: outcome.error for key, outcome in failed.items()}
 
 
-def replicas_text(plan: ServicePlan) -> str:
-    """The replicas that a decision is about, such as bf16 1, fp8 2."""
-    return ", ".join(f"{variant} {count}" for variant, count in sorted(plan.proposed.items())) or "none"
-
-
 def _identity(service: ServicePlan, decision: Decision) -> Identity:
     counts = tuple(sorted(service.proposed.items()))
     return (decision.action, decision.lever, str(decision.reason), decision.proposal, decision.policy, counts)

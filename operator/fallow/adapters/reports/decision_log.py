@@ -7,9 +7,9 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch, replicas_text
+from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch
 from fallow.adapters.reports.texts import watts
-from fallow.domain.plans import Condition, Decision, Outcome, RunVariant, ServicePlan
+from fallow.domain.plans import Condition, Decision, Outcome, RunVariant, ServicePlan, replicas_text
 from fallow.domain.reports import CycleReport
 
 log = logging.getLogger("fallow.decisions")
@@ -58,7 +58,7 @@ class LogReporter:
             plan.key,
             "would " if decision.proposal else "",
             decision.action,
-            replicas_text(plan),
+            replicas_text(plan.proposed),
             decision.lever,
             decision.reason,
             f", policy {decision.policy}" if decision.policy else "",

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
-from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch, replicas_text
+from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch
 from fallow.adapters.reports.objects import Sender
 from fallow.adapters.reports.texts import line, watts
 from fallow.domain.errors import WriteError
-from fallow.domain.plans import Condition, Decision, ServicePlan
+from fallow.domain.plans import Condition, Decision, ServicePlan, replicas_text
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.units import Instant
@@ -124,9 +124,8 @@ def _decided(plan: ServicePlan, decision: Decision) -> str:
     would = "would run" if decision.proposal else "runs"
     saves = "" if decision.saves is None else f", saves {watts(decision.saves)}"
     policy = f", policy {decision.policy}" if decision.policy else ""
-    return (
-        f"{decision.action}: {decision.message}; {would} {replicas_text(plan)}{saves} (lever {decision.lever}{policy})"
-    )
+    runs = f"{would} {replicas_text(plan.proposed)}"
+    return f"{decision.action}: {decision.message}; {runs}{saves} (lever {decision.lever}{policy})"
 
 
 def _is_told(condition: Condition) -> bool:

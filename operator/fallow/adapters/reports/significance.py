@@ -47,7 +47,7 @@ PROPOSAL_FIGURES = frozenset(
 )
 SERVICE = Grading(
     settling=frozenset(
-        {"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet"} | {"standing.reason", "proposal"}
+        {"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet", "standing.reason", "proposal"}
     ),
     figures=frozenset({"footprint", "summary", "idle.evidence", "standing"} | PROPOSAL_FIGURES),
     shown=frozenset({"summary", "footprint.total.energyWh"}),

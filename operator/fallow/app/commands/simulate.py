@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from fallow.app.simulation.assembling import Assembled, Past
     from fallow.app.simulation.running import How
     from fallow.app.simulation.scenario import Scenario
-    from fallow.twin.simulation.setup import Fault
 
 
 class Form(StrEnum):
@@ -128,6 +127,7 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
     from datetime import UTC, datetime
 
     from fallow import __version__
+    from fallow.app.simulation.faults import fault_text
     from fallow.twin.baselines.named import BASELINES
 
     nodes = ", ".join(f"{kind.count} x {kind.gpus} {kind.product}" for kind in one.setup.nodes)
@@ -140,7 +140,7 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
     power = "nodes stay on"
     if one.setup.power_off is not None:
         power = f"empty nodes off after {one.setup.power_off.after:.0f} s, on again in {one.setup.power_off.boot:.0f} s"
-    faults = "; ".join(_befallen(one, fault) for fault in one.setup.faults)
+    faults = "; ".join(fault_text(fault, one.setup) for fault in one.setup.faults)
     return [
         ("nodes", f"{nodes}; {power}"),
         *([("faults", faults)] if faults else []),
@@ -151,16 +151,6 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
         ("length", f"{one.demand.seconds / 86_400:g} days, seed {written.seed}, a cycle every {how.every} s"),
         ("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by fallow {__version__}"),
     ]
-
-
-def _befallen(one: "Assembled", fault: "Fault") -> str:
-    from fallow.twin.simulation.setup import Crash
-
-    hours = f"after {fault.at / 3600:.4g} h"
-    if isinstance(fault, Crash):
-        return f"{hours} {fault.replicas} of {one.setup.services[fault.service].key} crash"
-    back = "for good" if fault.back is None else f"for {fault.back / 60:.4g} min"
-    return f"{hours} node {'with most pods' if fault.node is None else fault.node} is lost {back}"
 
 
 def _grid(one: "Assembled") -> str:

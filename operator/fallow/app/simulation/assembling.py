@@ -15,8 +15,9 @@ import yaml
 
 from fallow.api import mapping, reading
 from fallow.api.durations import seconds
+from fallow.app.simulation.faults import faults_of
 from fallow.app.simulation.priors import profile_of
-from fallow.app.simulation.scenario import FaultRule, GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
+from fallow.app.simulation.scenario import GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef
@@ -43,10 +44,7 @@ from fallow.twin.simulation.grid import GridSeries
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
 from fallow.twin.simulation.setup import (
-    Crash,
-    Fault,
     NodeKind,
-    NodeLoss,
     PowerOff,
     ServiceSetup,
     Setup,
@@ -102,7 +100,7 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
         power_off=None
         if scenario.power_off is None
         else PowerOff(float(seconds(scenario.power_off.after)), float(seconds(scenario.power_off.boot))),
-        faults=tuple(_fault(one, number, scenario, demand.services) for number, one in enumerate(scenario.faults)),
+        faults=faults_of(scenario, demand.services),
     )
     setup = _begun(setup, seen, demand)
     profiles = list(objects.profiles)
@@ -126,22 +124,6 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
         ),
         began=Instant(datetime.fromisoformat(scenario.began).timestamp()),
     )
-
-
-def _fault(one: FaultRule, number: int, scenario: Scenario, services: Sequence[ServiceKey]) -> Fault:
-    where, at = f"faults.{number}", float(seconds(one.at))
-    if (one.node is None) == (one.crash is None):
-        raise ScenarioError(f"{where}: write one of node: NUMBER or fullest, and crash: NAMESPACE/NAME")
-    if one.crash is not None:
-        names = [str(key) for key in services]
-        if one.crash not in names:
-            raise ScenarioError(f"{where}.crash: {one.crash!r} has no traffic: write one of {', '.join(names)}")
-        return Crash(at, names.index(one.crash), one.replicas)
-    count = sum(nodes.count for nodes in scenario.nodes)
-    if isinstance(one.node, int) and not 0 <= one.node < count:
-        raise ScenarioError(f"{where}.node: there is no node {one.node}: write 0 to {count - 1}, or fullest")
-    node = one.node if isinstance(one.node, int) else None
-    return NodeLoss(at, node, None if one.back is None else float(seconds(one.back)))
 
 
 @dataclass(slots=True)
