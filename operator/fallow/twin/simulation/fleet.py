@@ -205,7 +205,7 @@ class Fleet:
         """The node is gone, with its pods and their requests; other pods are made instead. It comes `back` anew after
         so many seconds, None for never.
         """
-        if node.power is Power.ON:
+        if node.power is not Power.OFF:
             node.on_seconds += now - node.on_since
         node.lost, node.power = True, Power.OFF
         if back is not None:
@@ -316,20 +316,13 @@ class Fleet:
     def _node_due(self, what: str, node: Node, at: float) -> None:
         rules = self.setup.power_off
         if what == "returned":
-            node.lost, node.power, node.on_since, node.empty_since = False, Power.ON, at, at
+            node.lost, node.on_since = False, at
             node.free, node.since = set(range(node.kind.gpus)), [at] * node.kind.gpus
             # its driver counts anew
             node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
-            self._see_free(at)
-            self._place_waiting(at)
-            if node.empty_since is not None and rules is not None:
-                self._later(at + rules.after, "off", node)
+            self._up(node, at)
         elif what == "booted" and node.power is Power.BOOTING and not node.lost:
-            node.power, node.empty_since = Power.ON, at
-            self._see_free(at)
-            self._place_waiting(at)
-            if node.empty_since is not None and rules is not None:
-                self._later(at + rules.after, "off", node)
+            self._up(node, at)
         elif (
             what == "off" and node.power is Power.ON and rules is not None and node.empty_for(at) >= rules.after - 1e-6
         ):
@@ -339,6 +332,14 @@ class Fleet:
             node.on_seconds += at - node.on_since
             node.images, node.compiled = set(), set()
             self._see_free(at)
+
+    def _up(self, node: Node, at: float) -> None:
+        """It is there, with all its GPUs free, and goes off again unless somebody waits for one."""
+        node.power, node.empty_since = Power.ON, at
+        self._see_free(at)
+        self._place_waiting(at)
+        if node.empty_since is not None and self.setup.power_off is not None:
+            self._later(at + self.setup.power_off.after, "off", node)
 
     def _boot_for(self, pod: Pod, now: float) -> None:
         rules, of = self.setup.power_off, self.setup.services[pod.service].variants[pod.variant]
