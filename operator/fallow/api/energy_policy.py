@@ -42,9 +42,10 @@ class IdlePolicy(ApiModel):
     )
     ladder: Annotated[list[Rung], Field(max_length=3), Distinct()] = Field(
         default=["Release"],
-        description="Rungs that may be used, lightest first. Release removes the replicas of services whose "
-        "scaling.minReplicas is 0. Throttle and Sleep are recorded and not acted on in this version. "
-        "Without Release nothing rests.",
+        description="Rungs that may be used, lightest first. Throttle lets the clocks of loaded engines fall within "
+        "seconds when they have nothing to do; they rise with the next request. To begin or end it engines are "
+        "replaced once, one after the other. Release removes the replicas of services whose scaling.minReplicas is 0. "
+        "Sleep is recorded and not acted on in this version. Without Release nothing rests.",
     )
     wake_within: PositiveDuration | None = Field(
         default=None,

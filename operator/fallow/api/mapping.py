@@ -100,6 +100,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
         idle=IdleRules(
             after=seconds(spec.idle.after),
             release="Release" in spec.idle.ladder,
+            throttle="Throttle" in spec.idle.ladder,
             wake_within=_optional_seconds(spec.idle.wake_within),
         ),
         scaling=ScalingRules(

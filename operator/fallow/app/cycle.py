@@ -154,7 +154,7 @@ def _changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
     changes: list[Change] = []
     if not service.paused:
         changes.extend(
-            RunVariant(service, variant, count)
+            RunVariant(service, variant, count, throttled=plan.throttled)
             for variant, count in plan.replicas.items()
             if count > 0 or variant in existing
         )

@@ -67,6 +67,7 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
+    `throttled`: with engines whose clocks fall while they have nothing to do.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
     """
 
@@ -84,6 +85,7 @@ class ServicePlan:
     fault: Exception | None = None
     pending: Pending | None = None
     silences: tuple[str, ...] = ()
+    throttled: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -102,11 +104,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RunVariant:
-    """Bring a variant's Deployment (created or adopted) to a replica count; create its Service and budget too."""
+    """Bring a variant's Deployment (created or adopted) to a replica count; create its Service and budget too.
+
+    `throttled`: its engines let their clocks fall while they have nothing to do; engines that do otherwise are replaced
+    one after the other.
+    """
 
     service: Service
     variant: str
     replicas: int
+    throttled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,14 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class IdleRules:
-    """`after`: how long a service must be quiet before it rests. `wake_within`: the wake objective."""
+    """`after`: how long a service must be quiet before it rests. `wake_within`: the wake objective.
+
+    `throttle`: the clocks of a loaded engine may fall whenever it has nothing to do.
+    """
 
     after: Seconds = Seconds(600)
     release: bool = True
+    throttle: bool = False
     wake_within: Seconds | None = None
 
 

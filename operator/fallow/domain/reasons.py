@@ -58,6 +58,7 @@ class Reason(StrEnum):
     REQUESTED = "Requested"
     CARBON_TIER = "CarbonTier"
     TIER_ENDED = "TierEnded"
+    IDLE_CLOCKS = "IdleClocks"
     SWITCH_COMPLETE = "SwitchComplete"
     LIMITS = "Limits"
 
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     NOT_IDLE_LONG_ENOUGH = "NotIdleLongEnough"
     OBJECTIVE_VETO = "ObjectiveVeto"
     SWITCHING = "Switching"
+    ROLLING_ELSEWHERE = "RollingElsewhere"
     LEVER_OFF = "LeverOff"
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"

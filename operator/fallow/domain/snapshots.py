@@ -59,7 +59,11 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment that serves a variant: replicas asked for and ready, as last seen."""
+    """A Deployment that serves a variant: replicas asked for and ready, as last seen.
+
+    `throttled`: Fallow lets the clocks of its engines fall while they have nothing to do. `rolling`: pods of an older
+    template are still there.
+    """
 
     namespace: str
     name: str
@@ -70,6 +74,8 @@ class Workload:
     generation: int
     applied: str = ""
     owned: bool = True
+    throttled: bool = False
+    rolling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ class ClusterView:
     """The cluster as last watched; the metric source is not part of it.
 
     `pods_by_service`, those of them that are `serving` (ready, and to stay) and `workloads_by_service` are the same
-    pods and workloads, found without searching.
+    pods and workloads, found without searching; `rolling` are the services of which a workload is.
     """
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
@@ -102,6 +108,7 @@ class ClusterView:
     pods_by_service: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
     serving: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
     workloads_by_service: Mapping[ServiceKey, tuple[Workload, ...]] = field(init=False, repr=False, compare=False)
+    rolling: frozenset[ServiceKey] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         pods, workloads = defaultdict(list), defaultdict(list)
@@ -114,6 +121,7 @@ class ClusterView:
         serving = {key: tuple(pod for pod in found if pod.ready and not pod.deleting) for key, found in pods.items()}
         object.__setattr__(self, "serving", serving)
         object.__setattr__(self, "workloads_by_service", {key: tuple(found) for key, found in workloads.items()})
+        object.__setattr__(self, "rolling", frozenset(one.service for one in self.workloads if one.rolling))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ from fallow.domain.units import Grams, Instant, Joules, Quantity, Seconds
 
 Q = TypeVar("Q", bound=Quantity)
 
+# Set to 1 in an engine's environment, the clocks of its GPUs fall while it has nothing to do (NVIDIA's driver 580.105).
+UNBOOSTED = "CUDA_DISABLE_PERF_BOOST"
+
 
 class ServiceKey(NamedTuple):
     namespace: str

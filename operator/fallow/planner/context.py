@@ -12,9 +12,9 @@ from fallow.domain.plans import Veto
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint, Pod, Workload
+from fallow.domain.snapshots import DemandPoint, Node, Pod, Workload
 from fallow.domain.units import Instant, Seconds, Watts
-from fallow.domain.workloads import Service, ServiceMemory, Variant
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner.capacity import Capacity
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
@@ -23,7 +23,11 @@ STARTING_LIMIT = Seconds(1800)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included."""
+    """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included.
+
+    `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods; `rolling` services have
+    engines that are being replaced.
+    """
 
     now: Instant
     service: Service
@@ -42,6 +46,9 @@ class Context:
     lateness: Lateness
     floor: int
     ceiling: int
+    throttled: bool = False
+    nodes: tuple[Node, ...] = ()
+    rolling: frozenset[ServiceKey] = frozenset()
 
     @property
     def replicas(self) -> int:
@@ -84,4 +91,5 @@ class Proposal:
     serving: str | None = None
     switching_to: str | None = None
     resting: bool | None = None
+    throttled: bool | None = None
     vetoes: tuple[Veto, ...] = field(default=())

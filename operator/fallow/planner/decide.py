@@ -1,7 +1,7 @@
 """The decide step: one plan for the cluster, each service's part explained, nothing done without a reason.
 
 The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
-word, rest and wake, the switch under way, variant, replicas.
+word, rest and wake, the switch under way, variant, replicas, the clocks of idle engines.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from fallow.domain.plans import Decision, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.workloads import Service, ServiceMemory, Variant
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Context, Proposal
-from fallow.planner.levers import precision, replicas, rest
+from fallow.planner.levers import precision, replicas, rest, throttle
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
-from fallow.planner.selection import policy_for, product_of
+from fallow.planner.selection import nodes_of, policy_for, product_of
 from fallow.planner.silence import silences
 
 OWNER = "Owner"
@@ -42,18 +42,20 @@ class Verdict:
 
 
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
-    return Plan(
-        at=snapshot.at,
-        services={
-            key: plan_service(snapshot, service, estimates.services[key])
-            for key, service in snapshot.cluster.services.items()
-        },
-    )
+    services: dict[ServiceKey, ServicePlan] = {}
+    rolling = snapshot.cluster.rolling
+    for key, service in snapshot.cluster.services.items():
+        plan = services[key] = plan_service(snapshot, service, estimates.services[key], rolling)
+        if plan.decision is not None and not plan.decision.proposal and plan.decision.lever == throttle.NAME:
+            rolling |= {key}
+    return Plan(at=snapshot.at, services=services)
 
 
-def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) -> ServicePlan:
-    """What one service should run, and why."""
-    context = _context(snapshot, service, estimate)
+def plan_service(
+    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey] = frozenset()
+) -> ServicePlan:
+    """What one service should run, and why. `rolling`: services whose engines are being replaced."""
+    context = _context(snapshot, service, estimate, rolling)
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
@@ -89,7 +91,17 @@ def plan_service(snapshot: Snapshot, service: Service, estimate: ServiceEstimate
         fault=verdict.fault,
         pending=None if acts else asked,
         silences=silences(context),
+        throttled=_throttled(context, proposal.throttled if acts else None),
     )
+
+
+def _throttled(context: Context, decided: bool | None) -> bool:
+    """As they are, unless it was decided otherwise; where none runs, the next ones come as the policy wants them."""
+    if decided is not None:
+        return decided
+    if context.policy.mode is Mode.ENFORCE and not any(context.current.values()):
+        return throttle.is_wanted(context)
+    return context.throttled
 
 
 def _is_spent(context: Context, memory: ServiceMemory) -> bool:
@@ -99,7 +111,9 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
     return rests and bool(requested) and requested == memory.request_seen
 
 
-def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) -> Context:
+def _context(
+    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey]
+) -> Context:
     policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
     workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
     replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
@@ -145,6 +159,9 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate) ->
         lateness=snapshot.lateness.get(service.key, Lateness()),
         floor=min(floor, service.scaling.max_replicas),
         ceiling=service.scaling.max_replicas,
+        throttled=any(workload.throttled for workload in workloads.values()),
+        nodes=nodes_of(snapshot, pods),
+        rolling=rolling,
     )
 
 
@@ -188,7 +205,10 @@ def _consult(context: Context) -> Verdict:
         grows = sum(scaling.replicas.values()) > sum(context.current.values())
         if grows or context.memory.switching_to is None:
             return Verdict(scaling, "ScaleUp" if grows else "ScaleDown")
-    return Verdict(_standing(resting, switch, scaling))
+    clocks = throttle.propose(context)
+    if clocks is not None and clocks.replicas is not None:
+        return Verdict(clocks, "Throttle" if clocks.throttled else "Unthrottle")
+    return Verdict(_standing(resting, switch, scaling, clocks))
 
 
 def _owner(context: Context) -> Verdict | None:
@@ -258,9 +278,11 @@ def _switch_verdict(switch: Proposal) -> Verdict:
     return Verdict(switch, actions.get(switch.reason, "SwitchStop"), always=True)
 
 
-def _standing(resting: Proposal | None, switch: Proposal | None, scaling: Proposal) -> Proposal:
+def _standing(
+    resting: Proposal | None, switch: Proposal | None, scaling: Proposal, clocks: Proposal | None
+) -> Proposal:
     """Why nothing changes: the most telling of the levers' answers, with the rest of their vetoes."""
-    answers = [answer for answer in (switch, scaling, resting) if answer is not None]
+    answers = [answer for answer in (switch, scaling, resting, clocks) if answer is not None]
     vetoes = tuple(veto for answer in answers for veto in answer.vetoes)
     telling = next((answer for answer in answers if answer.vetoes), None)
     if telling is None and resting is not None:
@@ -276,7 +298,7 @@ def _after(context: Context, verdict: Verdict) -> ServiceMemory:
     proposal = verdict.proposal
     changed: Mapping[str, int] = proposal.replicas or {}
     memory = context.memory
-    if dict(changed) != dict(context.current):
+    if dict(changed) != dict(context.current) or proposal.throttled is not None:
         memory = replace(memory, changed_at=context.now)
     if proposal.resting is not None:
         memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None)

@@ -10,6 +10,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
 from fallow.domain.workloads import Proposed, ServiceMemory
 from fallow.planner.context import Context
+from fallow.planner.levers import throttle
 
 # Digits of a name: enough for the one or two proposals of a service, and short enough to type.
 DIGITS = 8
@@ -70,6 +71,10 @@ def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
         return (
             "" if found is None else f"answers come from {found.name}, of quality {found.quality:g} of the reference's"
         )
+    if action == "Throttle":
+        return f"engines are replaced; a first request after a pause takes up to {throttle.RAMP:g} s longer"
+    if action == "Unthrottle":
+        return "engines are replaced"
     if sum(replicas.values()) < sum(context.current.values()):
         return f"load above what {sum(replicas.values())} replicas carry waits for a start"
     return ""

@@ -5,13 +5,21 @@ from collections.abc import Iterator
 from fallow.domain.figures import Missing
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
+from fallow.planner.levers import throttle
 
 
 def silences(context: Context) -> tuple[str, ...]:
     """One sentence for each lever or guard that is mute, the one that costs most first."""
     if not context.policy.name:
         return ("no EnergyPolicy applies to it: nothing is saved; select it in a policy's appliesTo",)
-    return (*_rest(context), *_replicas(context), *_bursts(context), *_precision(context), *_objectives(context))
+    return (
+        *_rest(context),
+        *_throttle(context),
+        *_replicas(context),
+        *_bursts(context),
+        *_precision(context),
+        *_objectives(context),
+    )
 
 
 def _rest(context: Context) -> Iterator[str]:
@@ -22,6 +30,12 @@ def _rest(context: Context) -> Iterator[str]:
         yield f"it never rests: scaling.minReplicas is {scaling.min_replicas}; 0 lets it"
     elif scaling.wake is None:
         yield "no request wakes it from rest, only /scale and the annotation do: declare scaling.wake"
+
+
+def _throttle(context: Context) -> Iterator[str]:
+    rules = context.policy.idle
+    if rules is not None and rules.throttle and (reason := throttle.why_never(context)) is not None:
+        yield f"its idle engines keep their clocks up: {reason}"
 
 
 def _replicas(context: Context) -> Iterator[str]:

@@ -85,7 +85,7 @@ class KubernetesCluster:
             # gone from the spec: nothing describes its pods any more, but they can still be sent away
             return await self._scale(service, manifests.deployment_name(service, change.variant), change.replicas)
         try:
-            wanted = manifests.deployment(service, variant, change.replicas)
+            wanted = manifests.deployment(service, variant, change.replicas, throttled=change.throttled)
         except ValueError as error:
             raise Refused(str(error)) from error
         wrote = False

@@ -5,6 +5,8 @@ SERVICE = f"{GROUP}/service"
 VARIANT = f"{GROUP}/variant"
 PRECISION = f"{GROUP}/precision"
 SPEC_HASH = f"{GROUP}/spec-hash"
+# on the pods of engines whose clocks fall while they have nothing to do
+IDLE_CLOCKS = f"{GROUP}/idle-clocks"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fallow.adapters.cluster.labels import GPU, GPU_PRODUCT, PRECISION, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.labels import GPU, GPU_PRODUCT, IDLE_CLOCKS, PRECISION, SERVICE, SPEC_HASH, VARIANT
 from fallow.adapters.cluster.strategic_merge import merge
-from fallow.domain.workloads import Engine, Service, Variant
+from fallow.domain.workloads import UNBOOSTED, Engine, Service, Variant
 
 JSON = dict[str, Any]
 
@@ -30,8 +30,11 @@ def deployment_name(service: Service, variant: str) -> str:
     return f"{service.key.name}-{variant}"
 
 
-def deployment(service: Service, variant: Variant, replicas: int) -> JSON:
-    """The Deployment of one variant; the hash annotation covers all of it but the number of replicas."""
+def deployment(service: Service, variant: Variant, replicas: int, *, throttled: bool = False) -> JSON:
+    """The Deployment of one variant; the hash annotation covers all of it but the number of replicas.
+
+    `throttled`: NVIDIA's driver lets the clocks of its engines fall while they have nothing to do.
+    """
     labels = _labels(service, variant)
     body = _object("apps/v1", "Deployment", service, deployment_name(service, variant.name), labels)
     body["spec"] = {
@@ -40,7 +43,7 @@ def deployment(service: Service, variant: Variant, replicas: int) -> JSON:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "progressDeadlineSeconds": STARTUP_PERIOD * STARTUP_FAILURES + 600,
         "revisionHistoryLimit": 3,
-        "template": merge(_template(service, variant, labels), service.template),
+        "template": merge(_template(service, variant, labels, throttled=throttled), service.template),
     }
     # the selector must go on matching, whatever the overlay says
     body["spec"]["template"] = merge(
@@ -128,12 +131,12 @@ def _labels(service: Service, variant: Variant | None = None) -> dict[str, str]:
     return labels
 
 
-def _template(service: Service, variant: Variant, labels: Mapping[str, str]) -> JSON:
+def _template(service: Service, variant: Variant, labels: Mapping[str, str], *, throttled: bool) -> JSON:
     engine = service.engine
     spec: JSON = {
         "terminationGracePeriodSeconds": int(engine.termination_grace),
         "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
-        "containers": [_container(service, variant)],
+        "containers": [_container(service, variant, [{"name": UNBOOSTED, "value": "1"}] if throttled else [])],
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": engine.shared_memory}},
             {"name": "cache", "emptyDir": {}},
@@ -150,13 +153,15 @@ def _template(service: Service, variant: Variant, labels: Mapping[str, str]) -> 
                 "prometheus.io/path": "/metrics",
                 # the cache can be filled again; without this an autoscaler keeps the node for its sake
                 "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "cache",
-            },
+            }
+            | ({IDLE_CLOCKS: "fall"} if throttled else {}),
         },
         "spec": spec,
     }
 
 
-def _container(service: Service, variant: Variant) -> JSON:
+def _container(service: Service, variant: Variant, env: Iterable[Mapping[str, Any]]) -> JSON:
+    """`env` gives way to what the service declares."""
     engine = service.engine
     pre_stop, _ = _stopping(engine)
     health = {"httpGet": {"path": "/health", "port": "http"}}
@@ -178,9 +183,9 @@ def _container(service: Service, variant: Variant) -> JSON:
             {"name": "cache", "mountPath": "/root/.cache"},
         ],
     }
-    env = _by_name([*engine.env, *variant.env])
-    if env:
-        container["env"] = env
+    declared = _by_name([*env, *engine.env, *variant.env])
+    if declared:
+        container["env"] = declared
     if pre_stop:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": pre_stop}}}
     return container

@@ -207,6 +207,8 @@ def _workload(found: parts.Deployment, service: Service, variant: str, *, owned:
         generation=found.generation,
         applied=found.spec_hash,
         owned=owned,
+        throttled=owned and found.throttled,
+        rolling=owned and found.rolling,
     )
 
 

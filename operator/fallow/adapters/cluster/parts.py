@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from fallow.adapters.cluster.gpus import asked_by, offered
-from fallow.adapters.cluster.labels import GPU_PRODUCT, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.labels import GPU_PRODUCT, IDLE_CLOCKS, SERVICE, SPEC_HASH, VARIANT
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Node, Pod
 from fallow.domain.units import Instant
@@ -86,7 +86,10 @@ def read_node(body: JSON) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A Deployment as last seen. `owner` is the uid of its controller; `service` and `variant` come from our labels."""
+    """A Deployment as last seen. `owner` is the uid of its controller; `service` and `variant` come from our labels.
+
+    `throttled` tells what our annotation in its template does; `rolling`: pods of an older template are still there.
+    """
 
     namespace: str
     name: str
@@ -98,6 +101,8 @@ class Deployment:
     generation: int
     spec_hash: str
     selector: Mapping[str, str]
+    throttled: bool = False
+    rolling: bool = False
 
 
 def read_deployment(body: JSON) -> Deployment:
@@ -115,7 +120,18 @@ def read_deployment(body: JSON) -> Deployment:
         generation=int(metadata.get("generation") or 0),
         spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
+        throttled=IDLE_CLOCKS in (spec.get("template", {}).get("metadata", {}).get("annotations") or {}),
+        rolling=_rolls(metadata, status),
     )
+
+
+def _rolls(metadata: JSON, status: JSON) -> bool:
+    """Pods of an older template are there, and their replacement has not been given up."""
+    progress: JSON = next((one for one in status.get("conditions") or () if one.get("type") == "Progressing"), {})
+    if progress.get("status") == "False":
+        return False
+    unseen = int(status.get("observedGeneration") or 0) < int(metadata.get("generation") or 0)
+    return unseen or int(status.get("updatedReplicas") or 0) < int(status.get("replicas") or 0)
 
 
 def controller_of(body: JSON) -> str:

@@ -1,0 +1,156 @@
+"""Clocks that fall while an engine has nothing to do, without its being unloaded.
+
+A CUDA context holds a GPU's clocks at their highest even while nothing runs: that is what makes a loaded idle engine
+draw 26 to 67 W a GPU more than an empty one. One that was started with CUDA_DISABLE_PERF_BOOST=1 lets them fall 2 s
+after its last request and draws what an empty GPU does within 4 s. The first request after that takes .15 s (H100) to
+.22 s (A100) longer, all others as long as before. Measured on H100, A100, L40S and B200 with driver 580.126, latency
+with vLLM on the first two (arXiv 2605.23918, gpu-parking-tax).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import exp
+from typing import Any
+
+from fallow.domain.plans import Veto
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint, Node
+from fallow.domain.units import Seconds, Watts
+from fallow.domain.workloads import UNBOOSTED, Service
+from fallow.footprint.hardware import hardware_of
+from fallow.planner import guards
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import Context, Proposal
+
+NAME = "Throttle"
+# NVIDIA's first driver that knows the variable; older ones do as if it were not there.
+DRIVER = (580, 105, 8)
+# Labels of GPU feature discovery, of today and of older ones.
+DRIVER_LABEL = "nvidia.com/cuda.driver-version.full"
+DRIVER_PARTS = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev")
+# Seconds after the last request until the draw has fallen, and what the next one takes longer; the longest measured.
+FALL, RAMP = 4.0, 0.22
+# Share of objectives.ttft that the ramp may take. A choice.
+MOST_OF_TTFT = 0.5
+# Engines are replaced for it where it is paid back within this time at the load of the last minutes. A choice.
+PAID_BACK = Seconds(86_400)
+# Seconds of a start where no profile tells them; the engine that is replaced runs on meanwhile.
+START, TWICE = Seconds(120), 2.0
+
+
+def propose(context: Context) -> Proposal | None:
+    """Replace the engines by such whose clocks fall, or by such whose do not; None where they are as the policy says.
+
+    Ending it is not weighed: who takes the rung off the ladder wants the first request back.
+    """
+    rules = context.policy.idle
+    if rules is None or not context.policy.name or context.memory.switching_to is not None:
+        return None
+    wanted = is_wanted(context)
+    if wanted is context.throttled:
+        return None
+    saves = _saved(context)
+    if wanted and not _pays(context, saves):
+        return None
+    vetoes = tuple(
+        veto
+        for veto in (
+            guards.freshness(context),
+            guards.pending(context),
+            guards.window(context, context.policy.scaling.down_window),
+            guards.dwell(context),
+            _turn(context),
+        )
+        if veto is not None
+    )
+    what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
+    message = f"engines are replaced one after the other by {what}"
+    if vetoes:
+        return Proposal(NAME, vetoes[0].reason, f"{message}; {vetoes[0].message}", vetoes=vetoes)
+    return Proposal(
+        NAME, Reason.IDLE_CLOCKS, message, context.current, saves=saves if wanted else None, throttled=wanted
+    )
+
+
+def is_wanted(context: Context) -> bool:
+    """Whether new engines should let their clocks fall."""
+    rules = context.policy.idle
+    return rules is not None and rules.throttle and why_never(context) is None
+
+
+def why_never(context: Context) -> str | None:
+    """Why the engines of a service cannot be throttled as things are declared, and what to write instead."""
+    service, ttft = context.service, context.service.objectives.ttft_p95
+    if service.target is not None:
+        return f"Deployment {service.target} is adopted; set {UNBOOSTED}=1 in its own pod template"
+    if _sets_itself(service):
+        return f"its own environment sets {UNBOOSTED}; take it out to let the policy decide"
+    if ttft is not None and ttft * MOST_OF_TTFT < RAMP:
+        return (
+            f"a first request after a pause takes {RAMP:g} s longer, more than half of objectives.ttft ({ttft:g} s);"
+            " allow more"
+        )
+    old = next((node for node in context.nodes if (driver := driver_of(node)) is not None and driver < DRIVER), None)
+    if old is not None:
+        version = ".".join(str(part) for part in driver_of(old) or ())
+        return f"the NVIDIA driver of node {old.name} is {version}; 580.105.08 or newer knows {UNBOOSTED}"
+    return None
+
+
+def driver_of(node: Node) -> tuple[int, ...] | None:
+    """The driver's version by the labels of GPU feature discovery; None where they do not tell."""
+    text = node.labels.get(DRIVER_LABEL) or ".".join(node.labels.get(part, "") for part in DRIVER_PARTS)
+    parts = text.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else None
+
+
+def idle_share(points: Sequence[DemandPoint]) -> float:
+    """Of the time of a replica that it has had nothing to do for long enough, where requests come as they like.
+
+    Of n requests in work in the mean none is there for exp(-n) of the time; a pause outlasts the fall where none of
+    its requests, r a second, comes during it: exp(-r FALL).
+    """
+    shares = [
+        exp(-point.in_flight / point.ready - (point.flow.came if point.flow else 0.0) / point.ready * FALL)
+        for point in points
+        if point.ready > 0
+    ]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def _saved(context: Context) -> Watts | None:
+    """None where the GPUs are not known."""
+    if context.product is None:
+        return None
+    length = context.policy.scaling.down_window
+    points = [point for point in context.history if context.now - point.at <= length]
+    hardware = hardware_of(context.product)
+    gpus = context.replicas * context.serving.gpus
+    return (hardware.context - hardware.bare) * (gpus * idle_share(points))
+
+
+def _pays(context: Context, saves: Watts | None) -> bool:
+    """Whether it gives back what replacing the engines takes."""
+    if saves is None or context.product is None:
+        return False
+    profile = profile_for(context.serving, context.profiles, context.product)
+    seconds = (profile.load_seconds if profile else None) or START
+    gpus = context.replicas * context.serving.gpus
+    return saves.value * PAID_BACK > hardware_of(context.product).context.value * gpus * seconds * TWICE
+
+
+def _turn(context: Context) -> Veto | None:
+    """One service at a time, since each needs room for one more engine."""
+    others = sorted(str(key) for key in context.rolling if key != context.service.key)
+    if not others:
+        return None
+    return Veto("turn", Reason.ROLLING_ELSEWHERE, f"the engines of {others[0]} are being replaced")
+
+
+def _sets_itself(service: Service) -> bool:
+    containers = service.template.get("spec", {}).get("containers") or ()
+    declared: Iterable[Mapping[str, Any]] = (
+        *service.engine.env,
+        *(entry for variant in service.variants for entry in variant.env),
+        *(entry for container in containers for entry in container.get("env") or ()),
+    )
+    return any(entry.get("name") == UNBOOSTED for entry in declared)
