@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from e2e.harness.namespace import NODES
+from fallow.twin.dcgm_metrics import DRIVER_VERSION
 
 MANAGED = "kwok.x-k8s.io/node"
 ADDRESS = "twin.fallow.dev/node-ip"
@@ -52,6 +53,7 @@ def gpu_node(name: str, *, gpus: int, product: str, address: str, zone: str, mem
             "nvidia.com/gpu.memory": str(memory_mib),
             "nvidia.com/gpu.sharing-strategy": "none",
             "nvidia.com/mig.strategy": "none",
+            "nvidia.com/cuda.driver-version.full": DRIVER_VERSION,
         }
         resources["nvidia.com/gpu"] = str(gpus)
     return {

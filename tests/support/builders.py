@@ -263,6 +263,8 @@ class Scene:
     readings: Readings | None = None
     previous: Readings | None = None
     earlier: Readings | None = None
+    throttled: bool = False
+    nodes: tuple[Node, ...] = field(default_factory=lambda: (node(), node("node-l4", L4)))
 
     @property
     def ready(self) -> int:
@@ -275,10 +277,16 @@ class Scene:
     def cluster(self) -> ClusterView:
         pods = [one for name, run in self.variants.items() for one in pods_of(name, run)]
         return ClusterView(
-            nodes={"node-a": node(), "node-l4": node("node-l4", L4)},
+            nodes={one.name: one for one in self.nodes},
             pods={one.ref: one for one in pods},
             workloads=tuple(
-                workload(name, run.replicas, ready=run.is_ready, owned=self.service.target is None)
+                workload(
+                    name,
+                    run.replicas,
+                    ready=run.is_ready,
+                    owned=self.service.target is None,
+                    throttled=self.throttled,
+                )
                 for name, run in self.variants.items()
             ),
             services={self.service.key: self.service},

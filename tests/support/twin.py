@@ -31,8 +31,9 @@ def an_engine(
     gpu: Gpu = Gpu.H100,
     gpus: int = 1,
     limits: EngineLimits | None = None,
+    throttles: bool = False,
 ) -> Engine:
-    return Engine(law_for(gpu, model, precision, gpus), limits or EngineLimits(), now=0.0)
+    return Engine(law_for(gpu, model, precision, gpus), limits or EngineLimits(), now=0.0, throttles=throttles)
 
 
 def submitted(engine: Engine, *, at: float = 0.0, prompt: int = 100, output: int = 50) -> Request:

@@ -16,7 +16,7 @@ from fallow.twin.gpu import XID_MESSAGES, GpuDevice, GpuSample, Place, PlaceSamp
 from fallow.twin.physics.constants import GpuSpec
 from fallow.twin.pods import ExporterFacts
 
-DRIVER_VERSION = "570.124.06"
+DRIVER_VERSION = "580.126.09"
 MIB = 2**20
 ENERGY_FIELDS = frozenset({"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"})
 

@@ -247,7 +247,9 @@ class Fleet:
             pod.fault, pod.stopped = "its GPUs are of no use", True
             return
         floor = first.spec.context if first.gpu.in_turns else 0.0
-        pod.engine = Engine(law, facts.limits, now=self.now, floor_watts=floor)
+        # whoever else is on a GPU holds its clocks up
+        throttles = facts.throttles and all(len(gpu.places) == 1 for gpu in pod.gpus)
+        pod.engine = Engine(law, facts.limits, now=self.now, floor_watts=floor, throttles=throttles)
         pod.ready_at = self.now
         self._mark(pod)
 

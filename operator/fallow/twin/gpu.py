@@ -71,7 +71,8 @@ class Work:
 class Place:
     """What one pod can hold: a whole GPU, a MIG instance, or a copy of a GPU that is used in turns.
 
-    `number` is the instance's id or the copy's; `resource` is what a pod asks for to get it.
+    `number` is the instance's id or the copy's; `resource` is what a pod asks for to get it. `fallen`: its holder lets
+    the clocks fall.
     """
 
     def __init__(self, gpu: GpuDevice, resource: str, number: int, profile: Profile | None = None) -> None:
@@ -84,6 +85,7 @@ class Place:
         self.holder: PodRef | None = None
         self.container = ""
         self.has_context = False
+        self.fallen = False
         self.used_bytes = BARE_BYTES
         self.sample = PlaceSample(0.0, 0.0, 0.0, BARE_BYTES)
         self._total = Work()
@@ -96,7 +98,7 @@ class Place:
     def release(self) -> None:
         self.holder = None
         self.container = ""
-        self.has_context = False
+        self.has_context = self.fallen = False
         self.used_bytes = BARE_BYTES
 
     @property
@@ -215,7 +217,7 @@ class GpuDevice:
         seconds = max(now - self._sampled_at, 1e-9)
         spec = self.spec
         heat = (watts - spec.bare) / (spec.tdp - spec.bare)
-        awake = any(place.has_context for place in self.places)
+        awake = any(place.has_context and not place.fallen for place in self.places)
         return GpuSample(
             at=now,
             watts=watts,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.domain.readings import PodRef
-from fallow.domain.workloads import ServiceKey
+from fallow.domain.workloads import UNBOOSTED, ServiceKey
 from fallow.twin.behaviours import ENGINES, Behaviour
 from fallow.twin.host import HostMeter
 from fallow.twin.physics.constants import MIG_SLICES, Gpu
@@ -197,6 +197,7 @@ class PodReader:
                 prefix_hit_share=self.prefix_hit_share(service),
             ),
             sleep_mode="--enable-sleep-mode" in flags and environment.get("VLLM_SERVER_DEV_MODE") == "1",
+            throttles=environment.get(UNBOOSTED) == "1",
             clients=_whole(annotations.get(CLIENTS)) or (ENGINES.get(behaviour, 0) if behaviour else 0),
             like=str(annotations.get(MODEL_CLASS, "")),
         )

@@ -32,7 +32,8 @@ class PodPhase(StrEnum):
 class EngineFacts:
     """How the vLLM in a pod was started; `clients` of the twin's own ask it one request after another.
 
-    `like` names the model whose law it has, where that is not `model`.
+    `like` names the model whose law it has, where that is not `model`. `throttles`: the clocks of its GPUs fall while
+    it has nothing to do.
     """
 
     model: str
@@ -40,6 +41,7 @@ class EngineFacts:
     precision: Precision
     limits: EngineLimits = field(default_factory=EngineLimits)
     sleep_mode: bool = True
+    throttles: bool = False
     block_tokens: int = 16
     clients: int = 0
     like: str = ""

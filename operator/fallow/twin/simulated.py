@@ -174,6 +174,7 @@ class SimulatedPod:
         for place in self.places:
             place.book(work)
             place.used_bytes = used
+            place.fallen = engine.fallen
 
     def _own(self, place: Place, draw: Draw) -> Draw:
         """Of a GPU in turns only what goes beyond its context, and that in the pod's turns only."""

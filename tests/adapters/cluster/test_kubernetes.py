@@ -121,6 +121,17 @@ async def test_a_field_that_somebody_adds_is_left_alone() -> None:
     assert bench.api.writes == []
 
 
+async def test_clocks_that_are_to_fall_are_one_write_and_seen_in_the_view() -> None:
+    bench = Bench()
+    await bench.run(1)
+    bench.api.calls.clear()
+    for _ in range(2):
+        await bench.cluster.apply(RunVariant(bench.service, "bf16", 1, throttled=True))
+
+    assert bench.api.calls == [("apply", DEPLOYMENT)]
+    assert [one.throttled for one in bench.cluster.view().workloads] == [True]
+
+
 async def test_a_changed_spec_is_applied() -> None:
     bench = Bench()
     await bench.run(1)

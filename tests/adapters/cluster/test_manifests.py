@@ -109,6 +109,23 @@ def test_a_variants_variable_replaces_the_engines() -> None:
     ]
 
 
+def test_engines_whose_clocks_fall_say_so_to_the_driver_and_to_us() -> None:
+    plain, throttled = (
+        manifests.deployment(service(), BF16, 1, throttled=on)["spec"]["template"] for on in (False, True)
+    )
+    assert {"name": "CUDA_DISABLE_PERF_BOOST", "value": "1"} in throttled["spec"]["containers"][0]["env"]
+    assert throttled["metadata"]["annotations"]["fallow.dev/idle-clocks"] == "fall"
+    assert "env" not in plain["spec"]["containers"][0]
+    assert "fallow.dev/idle-clocks" not in plain["metadata"]["annotations"]
+
+
+def test_what_the_owner_says_of_the_clocks_goes_before() -> None:
+    own = {"name": "CUDA_DISABLE_PERF_BOOST", "value": "0"}
+    variant = replace(BF16, env=(own,))
+    made = manifests.deployment(service(variant), variant, 1, throttled=True)
+    assert made["spec"]["template"]["spec"]["containers"][0]["env"] == [own]
+
+
 def test_loading_a_model_has_half_an_hour() -> None:
     probe = container()["startupProbe"]
 

@@ -227,3 +227,30 @@ def test_an_event_changes_its_own_part_of_the_view_alone(kind: str, body: dict[s
     parts = ("nodes", "pods", "workloads", "services", "memories", "policies", "zones", "profiles", "invalid")
 
     assert [part for part in parts if getattr(before, part) != getattr(after, part)] == [name]
+
+
+ANNOTATED = {"template": {"metadata": {"annotations": {"fallow.dev/idle-clocks": "fall"}}}}
+GIVEN_UP = {"conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "throttled", "rolling"),
+    [
+        ({}, {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2}, False, False),
+        (ANNOTATED, {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2}, True, False),
+        (ANNOTATED, {"observedGeneration": 0, "replicas": 2, "updatedReplicas": 2}, True, True),
+        (ANNOTATED, {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 1}, True, True),
+        (ANNOTATED, {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 1, **GIVEN_UP}, True, False),
+    ],
+    ids=["plain", "its clocks fall", "just written", "pods of before are there", "given up for want of room"],
+)
+def test_a_deployment_tells_whether_its_clocks_fall_and_its_pods_are_being_replaced(
+    spec: dict[str, Any], status: dict[str, Any], throttled: bool, rolling: bool
+) -> None:
+    body = raw.deployment()
+    body["spec"] |= spec
+    body["status"] |= status
+    held = mirror_of((SERVICES, raw.inference_service()), (DEPLOYMENTS, body))
+    (workload,) = held.view().workloads
+    assert (workload.throttled, workload.rolling) == (throttled, rolling)
+    assert bool(held.view().rolling) is rolling

@@ -104,10 +104,10 @@ def test_dcgm_repeats_the_boards_power_for_each_instance_and_tells_its_own_activ
     assert first == (
         f'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{gpu="0",UUID="{gpu.uuid}",pci_bus_id="00000000:17:00.0",device="nvidia0",'
         'modelName="NVIDIA H100 80GB HBM3",GPU_I_PROFILE="3g.40gb",GPU_I_ID="1",Hostname="gpu-1",'
-        'DCGM_FI_DRIVER_VERSION="570.124.06",container="main",namespace="demo",pod="a"} 1.000000'
+        'DCGM_FI_DRIVER_VERSION="580.126.09",container="main",namespace="demo",pod="a"} 1.000000'
     )
     assert 'GPU_I_PROFILE="1g.10gb",GPU_I_ID="7"' in second
-    assert second.endswith('570.124.06"} 0.000000')
+    assert second.endswith('580.126.09"} 0.000000')
     for name in ("DCGM_FI_DEV_POWER_USAGE", "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"):
         assert len({line.rsplit(" ", 1)[1] for line in lines(text, name)}) == 1
         assert len(lines(text, name)) == 2

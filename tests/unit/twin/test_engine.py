@@ -264,3 +264,37 @@ def test_how_often_it_is_advanced_changes_nothing(arrivals: list[tuple[float, in
     coarse.advance(now)
     assert coarse.joules == pytest.approx(fine.joules, rel=1e-6)
     assert abs(coarse.counters.generated_tokens - fine.counters.generated_tokens) <= len(arrivals)
+
+
+def test_the_clocks_of_an_idle_engine_fall_after_its_last_request_and_rise_with_the_next() -> None:
+    plain, throttled = an_engine(), an_engine(throttles=True)
+    first = [submitted(one, at=10.0, prompt=2700, output=101) for one in (plain, throttled)]
+    later = [submitted(one, at=13.0, prompt=2700, output=101) for one in (plain, throttled)]
+    draws = []
+    for now in (2.0, 4.0, 10.5, 12.5, 20.0):
+        for one in (plain, throttled):
+            one.advance(now)
+        draws.append(throttled.watts())
+    gpu = throttled.law.gpu
+    assert draws[2] > gpu.context
+    assert (draws[0], draws[1], draws[3], draws[4]) == (gpu.context, gpu.bare, gpu.context, gpu.bare)
+    ttft = [one.ttft for one in (*first, *later)]
+    assert ttft[1] == pytest.approx((ttft[0] or 0.0) + gpu.ramp)
+    assert ttft[3] == pytest.approx(ttft[2])
+    assert first[1].mean_itl == pytest.approx(first[0].mean_itl)
+    assert plain.joules > throttled.joules
+
+
+@given(arrivals=st.lists(st.floats(0.0, 60.0), max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_clocks_that_fall_never_take_more_and_lose_no_joule(arrivals: list[float]) -> None:
+    plain, throttled = an_engine(), an_engine(throttles=True)
+    for engine in (plain, throttled):
+        for at in sorted(arrivals):
+            submitted(engine, at=at, prompt=300, output=60)
+        engine.advance(80.0)
+    gpu = throttled.law.gpu
+    busy = throttled.joules - throttled.idle_joules
+    assert throttled.joules <= plain.joules + 1e-6
+    assert gpu.bare * 80.0 <= throttled.idle_joules + busy
+    assert throttled.counters.generated_tokens == plain.counters.generated_tokens == 60 * len(arrivals)

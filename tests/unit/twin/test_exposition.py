@@ -201,7 +201,7 @@ def test_a_dcgm_line_is_spelled_as_the_exporter_does() -> None:
     held, free = lines_of(dcgm_metrics(fleet.gpus()), "DCGM_FI_DEV_POWER_USAGE")
     assert held == (
         f'DCGM_FI_DEV_POWER_USAGE{{gpu="0",UUID="{gpu.uuid}",pci_bus_id="00000000:17:00.0",device="nvidia0",'
-        'modelName="NVIDIA H100 80GB HBM3",Hostname="gpu-1",DCGM_FI_DRIVER_VERSION="570.124.06",'
+        'modelName="NVIDIA H100 80GB HBM3",Hostname="gpu-1",DCGM_FI_DRIVER_VERSION="580.126.09",'
         'container="main",namespace="demo",pod="chat-0"} 121.700000'
     )
     assert "pod=" not in free

@@ -150,3 +150,46 @@ def test_a_service_without_replicas_holds_its_requests_and_serves_them_late() ->
     assert one.good == pytest.approx(0, abs=0.01)
     assert one.ttft_p50 is not None
     assert one.ttft_p50 > 40
+
+
+@pytest.mark.parametrize(("rate", "replicas"), [(0.02, 1), (0.2, 1), (0.2, 4), (2.0, 4)])
+def test_clocks_fall_as_those_of_the_event_engine(rate: float, replicas: int) -> None:
+    seconds = 4 * SECONDS
+    traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(600, 0.5), Lengths(80, 0.5), seed=5)
+    rows, key = traffic.until(seconds), ServiceKey("a", "b")
+    event = replay(
+        [NodeFacts("n", "n", "", Gpu.H100, 8)],
+        [Replicas(key, EngineFacts("m", "m", Precision.BF16, throttles=True), replicas)],
+        {key: rows},
+        seconds=seconds,
+        objectives={key: Objectives(0.15, 0.025)},
+    ).services[0]
+    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=seconds).block(0, seconds)
+    fast = engines(prompt_cv=0.5, output_cv=0.5, ttft=0.15)
+    fast.after.throttle(0, on=True)
+    for _ in range(replicas):
+        fast.join(0)
+    for begin in range(0, seconds, 15):
+        part = slice(begin, begin + 15)
+        fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
+
+    totals = fast.after.totals
+    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.06)
+    assert event.attainment is not None
+    # of several idle replicas the event engine's router takes the same one, the fast clock any of them
+    warmer = 0.0 if replicas == 1 else 0.3
+    kept = totals.good.sum() / totals.done.sum()
+    assert event.attainment - 0.06 - warmer <= kept <= event.attainment + 0.03
+
+
+def test_an_idle_engine_whose_clocks_fall_draws_what_an_empty_gpu_does() -> None:
+    plain, throttled = engines(), engines()
+    throttled.after.throttle(0, on=True)
+    nothing = np.zeros((1, 15))
+    for one in (plain, throttled):
+        one.join(0)
+        for _ in range(4):
+            one.advance(nothing, nothing + 100, nothing + 10)
+    assert plain.after.totals.joules.sum() == pytest.approx(60 * TABLE.context)
+    assert throttled.after.totals.joules.sum() == pytest.approx(60 * TABLE.bare)
+    assert throttled.after.totals.idle.sum() == pytest.approx(throttled.after.totals.joules.sum())

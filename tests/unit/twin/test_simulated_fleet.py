@@ -197,3 +197,19 @@ def test_loading_draws_loading_watts() -> None:
 
     assert phases.pulling == pytest.approx(TABLE.bare * 20)
     assert phases.loading == pytest.approx(TABLE.loading * 50)
+
+
+def test_engines_that_are_to_let_their_clocks_fall_start_once_and_draw_less() -> None:
+    runs = [simulation(Written(np.zeros((1, 900))), setup(replicas=2)) for _ in range(2)]
+    plain, throttled = runs
+    assert throttled.fleet.throttle(0, 0, on=True)
+    assert not throttled.fleet.throttle(0, 0, on=True)
+    for run in runs:
+        run.advance(900)
+    start = plain.setup.services[0].variants[0].start.load * TABLE.loading * 2
+    used = [float(run.recorder.joules(900.0)[0]) for run in runs]
+    assert used[1] == pytest.approx(used[0] - 2 * 900 * (TABLE.context - TABLE.bare) + start)
+    assert [int(run.fleet.sums.starts[0]) for run in runs] == [2, 4]
+    assert sum(run.fleet.joules(pod, 900.0) for run in runs[1:] for pod in run.fleet.all_pods()) == pytest.approx(
+        used[1]
+    )

@@ -89,6 +89,9 @@ def why_never(context: Context) -> str | None:
             f"a first request after a pause takes {RAMP:g} s longer, more than half of objectives.ttft ({ttft:g} s);"
             " allow more"
         )
+    shared = next((pod for pod in context.pods if pod.instances or pod.copies), None)
+    if shared is not None or any(node.in_turns for node in context.nodes):
+        return "its GPUs are shared, and whoever else is on them may hold the clocks up"
     old = next((node for node in context.nodes if (driver := driver_of(node)) is not None and driver < DRIVER), None)
     if old is not None:
         version = ".".join(str(part) for part in driver_of(old) or ())

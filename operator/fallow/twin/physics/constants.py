@@ -34,6 +34,10 @@ DRAM_WATTS_PER_BUSY_GPU = 5.0
 # package wraps every 22 minutes, and node-exporter shows it as it is.
 PACKAGE_RANGE_JOULES = 262143.328850
 DRAM_RANGE_JOULES = 65712.999613
+# With CUDA_DISABLE_PERF_BOOST=1 clocks fall 2 s after the last request and the draw is that of an empty GPU after less
+# than 4 s: taken as one step between the two. The ramps of H100 and A100 are measured there, the others assumed
+# (arXiv 2605.23918, gpu-parking-tax).
+FALL_SECONDS, RAMP_SECONDS = 3.0, 0.2
 
 
 class Gpu(StrEnum):
@@ -47,7 +51,10 @@ class Gpu(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuSpec:
-    """One GPU type. `bare`: no CUDA context; `context`: loaded and idle; `loading`: while weights come in, W."""
+    """One GPU type. `bare`: no CUDA context; `context`: loaded and idle; `loading`: while weights come in, W.
+
+    `ramp`: seconds until clocks that had fallen are up again for the first request.
+    """
 
     name: Gpu
     model_name: str
@@ -63,6 +70,7 @@ class GpuSpec:
     memory_clock: int
     idle_temperature: float
     hot_temperature: float
+    ramp: float = RAMP_SECONDS
 
 
 GPUS: dict[Gpu, GpuSpec] = {
@@ -70,12 +78,12 @@ GPUS: dict[Gpu, GpuSpec] = {
     # Loading: assumed, between the 81 W measured while plain PyTorch loads 7B and the 300 W assumed in that paper.
     Gpu.H100: GpuSpec(
         Gpu.H100, "NVIDIA H100 80GB HBM3", 700, 80 * GIB, 3.35e12, 989e12,
-        71.8, 121.7, 150.0, 345, 1980, 2619, 36.0, 66.0,
+        71.8, 121.7, 150.0, 345, 1980, 2619, 36.0, 66.0, 0.147,
     ),
     # SXM 80 GB: bare 62.1 and loaded 87.0 reported for single devices (powertrace-sim); loading assumed.
     Gpu.A100: GpuSpec(
         Gpu.A100, "NVIDIA A100-SXM4-80GB", 400, 80 * GIB, 2.039e12, 312e12,
-        62.1, 87.0, 110.0, 210, 1410, 1593, 32.0, 64.0,
+        62.1, 87.0, 110.0, 210, 1410, 1593, 32.0, 64.0, 0.22,
     ),
     # Bare, context, clocks: arXiv 2605.23918; loading assumed.
     Gpu.L40S: GpuSpec(

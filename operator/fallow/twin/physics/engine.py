@@ -12,10 +12,10 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
-from math import ceil
+from math import ceil, inf
 
 from fallow.twin.calibration.tasks import Precision
-from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, MAX_NUM_SEQS
+from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, FALL_SECONDS, MAX_NUM_SEQS
 from fallow.twin.physics.counters import EngineCounters
 from fallow.twin.physics.laws import Law
 from fallow.twin.physics.requests import NOT_DECODING, FinishReason, Request
@@ -61,15 +61,18 @@ class Engine:
 
     `pace` is the share of time that the engine gets of a GPU it shares in turns: its steps take longer by it, and it
     draws for its own turns only. `floor_watts` per GPU are booked elsewhere and left out of its energy. While it is
-    `hung` nothing moves and requests wait.
+    `hung` nothing moves and requests wait. `throttles`: the clocks of its GPUs fall while it has nothing to do.
     """
 
-    def __init__(self, law: Law, limits: EngineLimits, *, now: float, floor_watts: float = 0.0) -> None:
+    def __init__(
+        self, law: Law, limits: EngineLimits, *, now: float, floor_watts: float = 0.0, throttles: bool = False
+    ) -> None:
         self.law = law
         self.limits = limits
         self.now = now
         self.pace = 1.0
         self.floor_watts = floor_watts
+        self.throttles = throttles
         self.joules = 0.0
         self.idle_joules = 0.0
         self.counters = EngineCounters(limits.max_model_len)
@@ -77,6 +80,7 @@ class Engine:
         self.sleep_level = 0
         self.paused = False
         self.hung = False
+        self._falls_at = now + FALL_SECONDS if throttles else inf
         self._awake_at = 0.0
         self._sleep_began = 0.0
         self._queue: deque[Request] = deque()
@@ -105,6 +109,11 @@ class Engine:
     @property
     def kv_usage(self) -> float:
         return min(self._kv_used / self.law.kv_tokens, 1.0)
+
+    @property
+    def fallen(self) -> bool:
+        """Whether the clocks of its GPUs are down, since it has had nothing to do for some seconds."""
+        return self.running == 0 and self.now >= self._falls_at
 
     @property
     def asleep(self) -> bool:
@@ -195,7 +204,7 @@ class Engine:
 
     def watts(self) -> float:
         """Of all GPUs of the replica at this moment, without the floor."""
-        if self.hung or self.state is not EngineState.AWAKE:
+        if self.hung or self.state is not EngineState.AWAKE or self.running == 0:
             return self._drawn(self._resting_watts(), busy=False) * self.law.tensor_parallel
         if self._prefill_step is not None:
             watts = self._prefill_step.watts
@@ -204,7 +213,9 @@ class Engine:
         return self._drawn(watts, busy=self.running > 0) * self.law.tensor_parallel
 
     def _resting_watts(self) -> float:
-        return self.law.gpu.loading if self.state is EngineState.WAKING and not self.hung else self.law.gpu.context
+        if self.state is EngineState.WAKING and not self.hung:
+            return self.law.gpu.loading
+        return self.law.gpu.bare if self.fallen else self.law.gpu.context
 
     def _drawn(self, watts: float, *, busy: bool) -> float:
         """Per GPU; between its turns an engine leaves the GPU to others."""
@@ -239,13 +250,13 @@ class Engine:
         if self._decode_end is not None:
             self._decode_end += seconds
         self._awake_at += seconds
-        self._spend(until, self._resting_watts(), busy=False)
+        self._stand(until)
 
     def _rest(self, until: float) -> None:
         end = until
         if self.state is EngineState.WAKING:
             end = min(until, max(self._awake_at, self.now))
-        self._spend(end, self._resting_watts(), busy=False)
+        self._stand(end)
         if self.state is EngineState.WAKING and self.now >= self._awake_at:
             self.state = EngineState.AWAKE
             self.sleep_level = 0
@@ -255,7 +266,13 @@ class Engine:
         end = until
         if self._queue and not self.paused:
             end = min(until, max(self._queue[0].arrived, self.now))
-        self._spend(end, self.law.gpu.context, busy=False)
+        self._stand(end)
+
+    def _stand(self, until: float) -> None:
+        """Nothing is worked on; the clocks may fall meanwhile."""
+        if self.now < self._falls_at < until:
+            self._spend(self._falls_at, self._resting_watts(), busy=False)
+        self._spend(until, self._resting_watts(), busy=False)
 
     def _admit(self) -> None:
         while self._queue and not self.paused and self.running < self.limits.max_num_seqs:
@@ -311,8 +328,10 @@ class Engine:
         decode_seconds = self.law.step_seconds(len(self._decoding), context)
         prefill_seconds = self.law.prefill_seconds(prompt_tokens, len(allotments))
         joules = decode_seconds * self.law.watts(self.running, context) + prefill_seconds * self.law.prefill_watts
-        seconds = (decode_seconds + prefill_seconds) / self.pace
-        watts = joules / (decode_seconds + prefill_seconds)
+        ramp = self.law.gpu.ramp if self.now >= self._falls_at else 0.0
+        joules += ramp * self.law.gpu.context
+        seconds = (decode_seconds + prefill_seconds + ramp) / self.pace
+        watts = joules / (decode_seconds + prefill_seconds + ramp)
         self._prefill_step = _PrefillStep(self.now + seconds, seconds, watts, allotments)
 
     def _go_on_prefilling(self, step: _PrefillStep, until: float) -> None:
@@ -426,6 +445,8 @@ class Engine:
         self.joules += joules
         if busy:
             self.counters.busy_seconds += seconds * self.pace
+            if self.throttles:
+                self._falls_at = end + FALL_SECONDS
         else:
             self.idle_joules += joules
         self.now = end

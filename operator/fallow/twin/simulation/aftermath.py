@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from fallow.twin.physics.constants import FALL_SECONDS
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import LATENCY_BOUNDS, IntArray
 from fallow.twin.simulation.steady import mixed
@@ -27,6 +28,9 @@ PLACES = ndtri(SHARES)
 LENGTHS = ndtri(np.array([1 / 6, 1 / 2, 5 / 6]))
 WIDTH = len(LATENCY_BOUNDS)
 TINY = 1e-12
+FALL = round(FALL_SECONDS)
+# Nobody's clocks are down.
+NONE = np.zeros((1, 1))
 
 
 @dataclass(slots=True)
@@ -90,6 +94,12 @@ class Aftermath:
         self._even = np.concatenate([_padded(watts, width) for watts in even])
         self._spread = np.concatenate([_padded(mixed(watts) - watts, width) for watts in even])
         self._context = np.tile([table.context for table in tables], 2)
+        # of those that let their clocks fall: W above empty GPUs that fall away, and the ramp of the next request
+        self._above = self._context - np.tile([table.bare for table in tables], 2)
+        self._ramp = np.tile([table.ramp for table in tables], 2)
+        self._throttled = np.zeros(2 * len(tables))
+        self._lately = np.zeros((FALL, 2 * len(tables)))
+        self._still = np.ones(2 * len(tables))
         self._prefill_watts = np.tile([table.prefill_watts for table in tables], 2)
         self._cached = pools.spread.cached
         self._prompt_spread = (1.0 + pools.spread.prompt_cv**2)[both]
@@ -106,6 +116,10 @@ class Aftermath:
         self.counters = np.zeros((columns, TTFT.stop))
         self.first_tokens = np.zeros((services, WIDTH))
         self.mean_gaps = np.zeros((services, WIDTH))
+
+    def throttle(self, pool: int, *, on: bool) -> None:
+        """Whether the clocks of the pool's replicas fall while they have nothing to do."""
+        self._throttled[[pool, pool + self._pools]] = on
 
     def blend(self, into: int, out_of: int, share: float) -> None:
         for values in (self.prompt, self.kept, self.mean_itl, self._flow):
@@ -124,8 +138,8 @@ class Aftermath:
         each = 1.0 / np.maximum(ready, 1.0)
         left = 1.0 - one.spent
         gap = one.step / left
-        self._energy(one, ready, each, left)
-        first = self._first_tokens(one, each, computed)
+        fallen = self._energy(one, ready, each, left)
+        first = self._first_tokens(one, each, computed, fallen)
         flow, mean_itl, kept = self._means(one, each, gap, prompt, first)
         self._good(one, each, flow, mean_itl, kept, computed)
         self._count(one, each, prompt)
@@ -138,8 +152,11 @@ class Aftermath:
     def _size(self) -> int:
         return len(self.first_tokens) * WIDTH
 
-    def _energy(self, one: Stretch, ready: Array, each: Array, left: Array) -> None:
-        """What is not known of the batch is about half its Poisson variance, and less the more replicas share alike."""
+    def _energy(self, one: Stretch, ready: Array, each: Array, left: Array) -> Array:
+        """What is not known of the batch is about half its Poisson variance, and less the more replicas share alike.
+
+        Gives the share of replicas whose clocks were down when the requests of a second came.
+        """
         batch = one.ended / one.rate * each
         unknown = (0.5 + 0.5 * one.rate / (1.0 + one.rate)) * each
         whole = np.minimum(batch, self._last - 1.0).astype(np.int64)
@@ -149,15 +166,32 @@ class Aftermath:
         still = np.maximum(1.0 - batch, 0.0)
         still += unknown * (np.exp(-batch) - still)
         joules = one.spent * self._prefill_watts + left * watts
+        down, fallen = self._fallen(one.entered, each, still)
+        joules -= left * down * self._above
         busy = 1.0 - left * still
         self.totals.joules += joules.sum(axis=0) * ready
-        self.totals.idle += (left * still).sum(axis=0) * self._context * ready
+        self.totals.idle += (left * (still * self._context - down * self._above)).sum(axis=0) * ready
         self.counters[:, JOULES] += joules.sum(axis=0)
         self.counters[:, BUSY] += busy.sum(axis=0)
         self.counters[:, STEPS] += (busy * left / one.step).sum(axis=0)
+        return fallen
 
-    def _first_tokens(self, one: Stretch, each: Array, computed: Array) -> Array:
-        """First tokens of those who entered: wait, backlog, the prompts before theirs (M/G/1), their own, one step.
+    def _fallen(self, entered: Array, each: Array, still: Array) -> tuple[Array, Array]:
+        """Shares of the replicas whose clocks are down in each second, and as its requests come: with nothing to do
+        then or just before, and none of the requests of the FALL seconds up to then, which went to any of them.
+        """
+        if not self._throttled.any():
+            return NONE, NONE
+        rows = np.concatenate((self._lately, entered))
+        came = np.concatenate((np.zeros((1, len(each))), np.cumsum(rows, axis=0)))
+        spared = self._throttled * (1.0 - each) ** np.maximum(came[FALL:] - came[:-FALL], 0.0)
+        stood = np.concatenate((self._still[None], still[:-1]))
+        self._lately, self._still = rows[-FALL:], still[-1]
+        return still * spared[1:], stood * spared[:-1]
+
+    def _first_tokens(self, one: Stretch, each: Array, computed: Array, fallen: Array) -> Array:
+        """First tokens of those who entered: wait, backlog, the prompts before theirs (M/G/1), their own, one step; and
+        a ramp where the clocks were `fallen`.
 
         Gives the share that kept the objective.
         """
@@ -166,16 +200,31 @@ class Aftermath:
         own = computed[:, some]
         mean_wait = self._prompt_spread[some] / 2 * own / (1.0 - use)
         base = one.waited[:, self._both[some]] + one.backlog[:, some] + own + one.step[:, some]
-        slack = (self._ttft[some] - base) / np.maximum(mean_wait, TINY)
-        kept = np.where(slack > 0, 1.0 - use * np.exp(-np.maximum(slack, 0.0)), 0.0)
         counts = one.entered[:, some]
+        down = fallen[:, some]
+        kept = self._kept(base, mean_wait, use)
+        if not down.any():
+            self._note(base, mean_wait, use, counts, each)
+            return kept
+        late = base + self._ramp[some]
+        self._note(base, mean_wait, use, (1.0 - down) * counts, each)
+        self._note(late, mean_wait, use, down * counts, each)
+        return kept + down * (self._kept(late, mean_wait, use) - kept)
+
+    def _kept(self, base: Array, mean_wait: Array, use: Array) -> Array:
+        """The share of first tokens in time: some wait beside `base`, exponentially, and the others do not."""
+        slack = (self._ttft[: self._pools] - base) / np.maximum(mean_wait, TINY)
+        return np.where(slack > 0, 1.0 - use * np.exp(-np.maximum(slack, 0.0)), 0.0)
+
+    def _note(self, base: Array, mean_wait: Array, use: Array, counts: Array, each: Array) -> None:
+        """First tokens as engines count them."""
+        some = slice(self._pools)
         places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
         weights = np.stack(((1.0 - use) * counts, *(use * counts * weight for weight in WEIGHTS)))
         rows = np.arange(self._pools) * WIDTH + np.searchsorted(LATENCY_BOUNDS, places)
         by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
         self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
         self.counters[some, TTFT] += by_pool * each[some, None]
-        return kept
 
     def _means(self, one: Stretch, each: Array, gap: Array, prompt: Array, first: Array) -> tuple[Array, Array, Array]:
         """How many enter a replica each second, the mean gap of those who end and their share of kept first tokens."""

@@ -143,6 +143,8 @@ class Fleet:
             (service, variant): [] for service, one in enumerate(setup.services) for variant in range(len(one.variants))
         }
         self.sums = Sums(np.zeros(services), np.zeros(services), np.zeros(services, dtype=np.int64))
+        # services and variants whose engines let their clocks fall
+        self.throttled: set[tuple[int, int]] = set()
         # pods with a node, by service and variant
         self.placed = np.zeros((services, max(len(one.variants) for one in setup.services)))
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
@@ -191,6 +193,27 @@ class Fleet:
             order = sorted(alive, key=lambda pod: (pod.life is Life.READY, -(pod.ready_at or 0.0), -pod.number))
             for pod in order[: len(alive) - replicas]:
                 self._delete(pod, now)
+
+    def throttle(self, service: int, variant: int, *, on: bool) -> bool:
+        """Whether the clocks of a variant's engines fall while they have nothing to do; False where that is so already.
+
+        Those that run are replaced at once: what is left out is that it takes minutes, what is booked are their starts.
+        """
+        if on is ((service, variant) in self.throttled):
+            return False
+        self.throttled ^= {(service, variant)}
+        for pool in {place for (one, other, _), place in self._pool_of.items() if (one, other) == (service, variant)}:
+            self.engines.after.throttle(pool, on=on)
+        start = self.setup.services[service].variants[variant].start
+        for pod in self.pods[service, variant]:
+            if pod.life is Life.READY:
+                joules = self._table(pod).loading * start.load
+                self._note_work(pod)
+                pod.joules += joules
+                self._mark(pod, pod.pool)
+                self.sums.loading[service] += joules
+                self.sums.starts[service] += 1
+        return True
 
     def settle(self, now: float) -> None:
         """Everything that is due happens now: engines have moved up to now, and no joule falls between two times."""

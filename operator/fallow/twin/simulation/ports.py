@@ -84,11 +84,13 @@ class FleetCluster:
         number = self._number[change.service.key]
         names = [variant.name for variant in self._simulation.setup.services[number].variants]
         variant = names.index(change.variant)
-        before = self._simulation.fleet.asked[number][variant]
+        fleet = self._simulation.fleet
+        throttled = fleet.throttle(number, variant, on=change.throttled)
+        before = fleet.asked[number][variant]
         if before == change.replicas:
-            return Outcome(change, wrote=False)
+            return Outcome(change, wrote=throttled)
         self.asked.append((change.service.key, change.variant, before, change.replicas))
-        self._simulation.fleet.ask(number, variant, change.replicas, float(self._simulation.now))
+        fleet.ask(number, variant, change.replicas, float(self._simulation.now))
         return Outcome(change, wrote=True)
 
     def _look(self) -> ClusterView:
@@ -109,7 +111,8 @@ class FleetCluster:
             asked = fleet.asked[number][variant]
             if asked or replicas:
                 full = f"{key.name}-{name}"
-                workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, owned=True))
+                throttled = (number, variant) in fleet.throttled
+                workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, throttled=throttled))
         self._pods = kept
         return ClusterView(
             nodes={node.name: _node(node) for node in fleet.nodes if node.power is NodePower.ON},

@@ -7,7 +7,7 @@ import numpy as np
 from fallow.twin.calibration.hardware import GpuType
 from fallow.twin.calibration.predict import Query
 from fallow.twin.physics.calibrated import BATCHES, apart, cache_tokens
-from fallow.twin.physics.constants import GPUS, MAX_NUM_SEQS
+from fallow.twin.physics.constants import GPUS, MAX_NUM_SEQS, RAMP_SECONDS, GpuSpec
 from fallow.twin.simulation.table import EngineTable, with_prompts
 
 # Of a GPU without a context against one with: mean of those measured (H100 .59, A100 .71, L40S .35, L4 .57).
@@ -33,10 +33,16 @@ def predicted_table(query: Query, *, slots: int = MAX_NUM_SEQS) -> EngineTable:
         gpus=query.gpus,
         bare=bare_watts(query.gpu) * query.gpus,
         loading=(context + LOADING_SHARE * (query.gpu.design - context)) * query.gpus,
+        ramp=known.ramp if (known := spec_of(query.gpu)) is not None else RAMP_SECONDS,
     )
 
 
 def bare_watts(gpu: GpuType) -> float:
     """W of one GPU without any process, as measured, else by its idle watts."""
-    known = next((spec for spec in GPUS.values() if spec.name.value == gpu.name), None)
+    known = spec_of(gpu)
     return known.bare if known is not None else gpu.idle * BARE_SHARE
+
+
+def spec_of(gpu: GpuType) -> GpuSpec | None:
+    """What is known of it beside its data sheet, where anything is."""
+    return next((spec for spec in GPUS.values() if spec.name.value == gpu.name), None)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.twin.physics.calibrated import Apart
-from fallow.twin.physics.constants import SLOWED_READING, STEADY_SHARE
+from fallow.twin.physics.constants import RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
 
@@ -21,7 +21,8 @@ class EngineTable:
 
     `step`: seconds of a decode step without prefill; at batch 0 as at 1. `watts`: while so many decode; at 0 loaded and
     idle. `prefill_rate`: prompt tokens per second, drawing `prefill_watts`. `slots`: requests at most in work at once,
-    `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads.
+    `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads. `ramp`:
+    seconds that a first request takes longer where the clocks had fallen.
     """
 
     step: Array
@@ -33,6 +34,7 @@ class EngineTable:
     gpus: int
     bare: float
     loading: float
+    ramp: float = RAMP_SECONDS
 
     @property
     def context(self) -> float:
@@ -79,6 +81,7 @@ def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | N
         gpus=gpus,
         bare=law.gpu.bare * gpus,
         loading=law.gpu.loading * gpus,
+        ramp=law.gpu.ramp,
     )
 
 
