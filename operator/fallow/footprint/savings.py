@@ -39,7 +39,8 @@ class Situation:
     """A service of which savings are kept, now. `target`: requests in flight that a reference replica should carry.
 
     `held` are the replicas by variant that hold GPUs, `starting` those of them that are not ready, `product` the GPUs,
-    None where there are none. `resting`: Fallow rests it at zero replicas.
+    None where there are none. `resting`: Fallow rests it at zero replicas. `throttled`: the clocks of its idle engines
+    fall, which those of the baseline do not.
     """
 
     service: Service
@@ -49,6 +50,7 @@ class Situation:
     held: Mapping[str, int]
     starting: int = 0
     resting: bool = False
+    throttled: bool = False
     product: str | None = None
     profiles: Mapping[str, Profile] = field(default_factory=dict)
 
@@ -263,7 +265,7 @@ def _variances(
             continue
         placement = Placement(situation.service.key, variant.name, known.product)
         learned = ledger.learned.get(placement)
-        draw = idle_draw(learned, known.product, variant.gpus)
+        draw = idle_draw(None if situation.throttled else learned, known.product, variant.gpus)
         # the GPU that a replica leaves draws its bare power on, unless its machine is turned off: the upper bound
         low, best = (max(watts.value - empty * variant.gpus, 0.0) for watts in (draw.low, draw.best))
         found[variant.name] = Variance(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Terms
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.learned import Learned
+from fallow.domain.learned import Learned, Placement
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
 from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.zones import ZoneReading
@@ -87,6 +87,16 @@ def test_a_replica_less_saves_what_a_loaded_gpu_draws_above_an_empty_one() -> No
     assert part.low.value == pytest.approx(3 * (0.9 * LOADED - BARE) * CYCLE)
     # the machine of a GPU that is left may be turned off
     assert part.high.value == pytest.approx(3 * 1.4 * LOADED * CYCLE)
+
+
+def test_replicas_of_the_baseline_keep_their_clocks_up_where_ours_let_them_fall() -> None:
+    low = {Placement(CHAT, "bf16", H100): Learned(1, NOON, idle_watts=BARE + 1.0, idle_windows=50.0)}
+    plain, throttled = (
+        certain(saved(situation({"bf16": 2}, throttled=on), running=5, known=low)).avoided_replicas
+        for on in (False, True)
+    )
+    assert plain.best.value == pytest.approx(3 * 1.0 * CYCLE)
+    assert throttled.best.value == pytest.approx(3 * (LOADED - BARE) * CYCLE)
 
 
 def test_where_the_baseline_would_have_run_the_same_nothing_is_saved() -> None:

@@ -1,13 +1,14 @@
 """Replica scaling: the largest need wins, up in bounded steps, down one at a time and only on a whole quiet window."""
 
 from dataclasses import replace
+from math import exp
 from typing import Any
 
 import pytest
 
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import ScalingRules
+from fallow.domain.policies import IdleRules, ScalingRules
 from fallow.domain.readings import Histogram, PodRef, Readings, Share, Sharing
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Snapshot
@@ -160,6 +161,15 @@ def test_less_load_takes_one_replica_at_a_time_and_says_what_the_rest_carry() ->
     assert plan.standing.message == (
         "the last 300 s needed 1 of 4 replicas; 3 carry its peak of 9 requests at 3 of 10 each"
     )
+
+
+def test_a_replica_whose_clocks_fall_saves_only_what_it_draws_at_work() -> None:
+    plan = planned(
+        Scene(variants=serving(4, 4), throttled=True, policy=replace(policy(), idle=IdleRules(throttle=True)))
+    )
+    assert told(plan) == (3, Reason.LOAD_FELL)
+    assert plan.standing.saves is not None
+    assert plan.standing.saves.value == pytest.approx((121.6 - 71.8) * (1 - exp(-1)))
 
 
 TTFT = Objectives(ttft_p95=Seconds(2))

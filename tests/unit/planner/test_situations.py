@@ -94,6 +94,11 @@ def test_replicas_that_hold_gpus_count_by_variant_and_those_that_wait_for_a_plac
     assert not one.resting
 
 
+@pytest.mark.parametrize("throttled", [False, True])
+def test_it_tells_whether_the_clocks_of_idle_engines_fall(throttled: bool) -> None:
+    assert situations(Scene(throttled=throttled).snapshot())[CHAT].throttled is throttled
+
+
 def test_rest_is_what_the_service_s_memory_says() -> None:
     scene = Scene(variants={"bf16": Running(0)}, memory=ServiceMemory(resting=True), now=NOW)
     one = situations(scene.snapshot())[CHAT]

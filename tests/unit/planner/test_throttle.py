@@ -16,7 +16,8 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Flow, Snapshot
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import UNBOOSTED, Objectives, Service, ServiceKey, ServiceMemory
-from fallow.planner.levers.throttle import DRIVER_LABEL, FALL, driver_of, idle_share
+from fallow.planner.levers.throttle import DRIVER_LABEL, driver_of
+from fallow.planner.pauses import FALL, idle_share
 from tests.support.builders import (
     BF16,
     NOW,

@@ -17,6 +17,7 @@ from fallow.planner import guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.crests import Crests, trailing
+from fallow.planner.pauses import idle_share
 
 NAME = "Replicas"
 # vLLM starts to preempt when the KV cache is full; see docs/methodology.md, replica capacity
@@ -192,15 +193,17 @@ def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | N
 def _saved(context: Context) -> Watts | None:
     """A removed replica saves what its loaded engine draws above empty GPUs: its share of the work moves to its peers.
 
-    By the profile where it tells both levels, else by the constants of the GPU; None where the GPU is not known.
+    By the profile where it tells both levels, else by the constants of the GPU; None where the GPU is not known. Where
+    its clocks fall while it is idle, only the rest of the time counts.
     """
+    share = 1.0 - idle_share(context.history) if context.throttled else 1.0
     profile = profile_for(context.serving, context.profiles, context.product)
     if profile and profile.context_watts is not None and profile.idle_watts is not None:
-        return profile.context_watts - profile.idle_watts
+        return (profile.context_watts - profile.idle_watts) * share
     if context.product is None:
         return None
     hardware = hardware_of(context.product)
-    return (hardware.context - hardware.bare) * context.serving.gpus
+    return (hardware.context - hardware.bare) * (context.serving.gpus * share)
 
 
 def _steady(context: Context, demand: DemandPoint, capacity: Capacity, crests: Crests | None) -> str:

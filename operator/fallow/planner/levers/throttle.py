@@ -7,19 +7,19 @@ after its last request and draws what an empty GPU does within 4 s. The first re
 with vLLM on the first two (arXiv 2605.23918, gpu-parking-tax).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from math import exp
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fallow.domain.plans import Veto
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint, Node
+from fallow.domain.snapshots import Node
 from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import UNBOOSTED, Service
 from fallow.footprint.hardware import hardware_of
 from fallow.planner import guards
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
+from fallow.planner.pauses import idle_share
 
 NAME = "Throttle"
 # NVIDIA's first driver that knows the variable; older ones do as if it were not there.
@@ -27,8 +27,8 @@ DRIVER = (580, 105, 8)
 # Labels of GPU feature discovery, of today and of older ones.
 DRIVER_LABEL = "nvidia.com/cuda.driver-version.full"
 DRIVER_PARTS = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev")
-# Seconds after the last request until the draw has fallen, and what the next one takes longer; the longest measured.
-FALL, RAMP = 4.0, 0.22
+# Seconds that the first request after a pause takes longer; the longest measured.
+RAMP = 0.22
 # Share of objectives.ttft that the ramp may take. A choice.
 MOST_OF_TTFT = 0.5
 # Engines are replaced for it where it is paid back within this time at the load of the last minutes. A choice.
@@ -104,20 +104,6 @@ def driver_of(node: Node) -> tuple[int, ...] | None:
     text = node.labels.get(DRIVER_LABEL) or ".".join(node.labels.get(part, "") for part in DRIVER_PARTS)
     parts = text.split(".")
     return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else None
-
-
-def idle_share(points: Sequence[DemandPoint]) -> float:
-    """Of the time of a replica that it has had nothing to do for long enough, where requests come as they like.
-
-    Of n requests in work in the mean none is there for exp(-n) of the time; a pause outlasts the fall where none of
-    its requests, r a second, comes during it: exp(-r FALL).
-    """
-    shares = [
-        exp(-point.in_flight / point.ready - (point.flow.came if point.flow else 0.0) / point.ready * FALL)
-        for point in points
-        if point.ready > 0
-    ]
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 def _saved(context: Context) -> Watts | None:
