@@ -49,7 +49,8 @@ class IdlePolicy(ApiModel):
     )
     wake_within: PositiveDuration | None = Field(
         default=None,
-        description=RECORDED + "Longest wake that users accept. Absent: any.",
+        description="Longest wake that users accept: replicas are released only where a start is known to take no "
+        "longer, from the last wake, the ModelProfile or the replicas that run. Absent: any.",
     )
 
 

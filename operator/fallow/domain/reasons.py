@@ -76,6 +76,7 @@ class Reason(StrEnum):
     QUALITY_FLOOR = "QualityFloor"
     NO_MEASURED_ADVANTAGE = "NoMeasuredAdvantage"
     NOT_IDLE_LONG_ENOUGH = "NotIdleLongEnough"
+    WAKE_TOO_LONG = "WakeTooLong"
     OBJECTIVE_VETO = "ObjectiveVeto"
     SWITCHING = "Switching"
     ROLLING_ELSEWHERE = "RollingElsewhere"

@@ -8,6 +8,7 @@ from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
 from fallow.domain.policies import IdleRules, Mode, Policy
 from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, Service, ServiceMemory
 from fallow.planner.remembering import waking, woken
@@ -20,6 +21,7 @@ from tests.support.builders import (
     Scene,
     held_series,
     policy,
+    profile,
     readings,
     service,
 )
@@ -40,6 +42,50 @@ def quiet(svc: Service = TO_ZERO, memory: ServiceMemory = LONG_QUIET, **more: ob
 
 def asleep(svc: Service = TO_ZERO, memory: ServiceMemory = ASLEEP, **more: object) -> Scene:
     return replace(Scene(service=svc, memory=memory, variants=NOTHING), **more)  # type: ignore[arg-type]
+
+
+def patient(within: float) -> Policy:
+    return replace(policy(), idle=IdleRules(after=Seconds(600), wake_within=Seconds(within)))
+
+
+def started(seconds: float) -> Snapshot:
+    """Of a replica that took so long from its creation until it was ready."""
+    snapshot = quiet(policy=patient(60)).snapshot()
+    pods = {
+        ref: replace(one, created=Instant(NOW - 7200), ready_since=Instant(NOW - 7200 + seconds))
+        for ref, one in snapshot.cluster.pods.items()
+    }
+    return replace(snapshot, cluster=replace(snapshot.cluster, pods=pods))
+
+
+@pytest.mark.parametrize(
+    ("asked", "rests", "words"),
+    [
+        (quiet(policy=patient(60)), False, "how long a wake takes is not known, idle.wakeWithin is 60 s"),
+        (quiet(policy=patient(60), memory=replace(LONG_QUIET, wake_took=Seconds(61))), False, "a wake takes 61 s"),
+        (quiet(policy=patient(60), memory=replace(LONG_QUIET, wake_took=Seconds(60))), True, "quiet for 600 s"),
+        (started(45), True, "quiet for 600 s"),
+        (started(75), False, "a wake takes 75 s"),
+        (started(3600), False, "not known"),
+        (quiet(policy=patient(60), profiles=(profile(BF16, load_seconds=Seconds(50)),)), True, "quiet for 600 s"),
+        (quiet(policy=patient(60), profiles=(profile(BF16, load_seconds=Seconds(90)),)), False, "a wake takes 90 s"),
+    ],
+    ids=[
+        "nothing tells",
+        "the last wake was too long",
+        "the last wake was short enough",
+        "its replicas started soon enough",
+        "its replicas started too late",
+        "a replica that was unready for an hour",
+        "the profile is short enough",
+        "the profile is too long",
+    ],
+)
+def test_who_may_not_wait_for_a_start_is_not_put_to_rest(asked: Scene | Snapshot, rests: bool, words: str) -> None:
+    plan = planned(asked)
+    assert plan.memory.resting is rests
+    assert words in plan.standing.message
+    assert (Reason.WAKE_TOO_LONG in {veto.reason for veto in plan.vetoes}) is not rests
 
 
 def condition(plan: ServicePlan, kind: str) -> tuple[bool | None, Reason]:

@@ -82,7 +82,7 @@ def _simulate(  # noqa: PLR0917 - as above
 
     from fallow import __version__
     from fallow.app.simulation.page import page
-    from fallow.app.simulation.running import FALLOW, LEVERS, all_run, bounds, enforced
+    from fallow.app.simulation.running import FALLOW, all_run, bounds, enforced, levers_of
     from fallow.app.simulation.table import print_tables
     from fallow.app.simulation.telling import About, Saved, as_json
 
@@ -101,7 +101,7 @@ def _simulate(  # noqa: PLR0917 - as above
     count = 1 + len(names)
     saved = {
         lever: Saved(run.energy.value - outcomes[0].energy.value, run.attainment)
-        for lever, run in zip(LEVERS, outcomes[count:], strict=False)
+        for lever, run in zip(levers_of(one.declared), outcomes[count:], strict=False)
     }
     about = About(
         title=written.title or "A simulated fleet",

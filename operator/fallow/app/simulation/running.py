@@ -47,7 +47,8 @@ class Job:
 # What each lever is in a policy, and how a policy looks without it.
 LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "replicas": lambda policy: replace(policy, scaling=replace(policy.scaling, enabled=False)),
-    "rest": lambda policy: replace(policy, idle=None),
+    "rest": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, release=False)),
+    "throttle": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, throttle=False)),
     "precision": lambda policy: replace(policy, precision=None),
 }
 
@@ -56,6 +57,11 @@ def enforced(declared: Declared) -> Declared:
     """As if every policy were enforced: what it would do, whatever its mode is today."""
     policies = [replace(policy, mode=Mode.ENFORCE) for policy in declared.policies]
     return Declared(list(declared.services.values()), policies, declared.zones, declared.profiles)
+
+
+def levers_of(declared: Declared) -> tuple[str, ...]:
+    """Those that some policy has."""
+    return tuple(name for name, off in LEVERS.items() if any(off(one) != one for one in declared.policies))
 
 
 def without(declared: Declared, lever: str) -> Declared:
@@ -76,7 +82,8 @@ class How:
 def all_run(one: Assembled, names: Sequence[str], shown: Shown, how: How) -> list[Outcome]:
     """Outcomes in the order of `names`, then Fallow without each lever that a policy has."""
     pieces = parted(one, how.parts) if how.parts > 1 else [one]
-    runs = [(name, "") for name in names] + [(FALLOW, lever) for lever in (LEVERS if how.levers else ())]
+    levers = levers_of(one.declared) if how.levers else ()
+    runs = [(name, "") for name in names] + [(FALLOW, lever) for lever in levers]
     jobs = [
         Job(name, len(pieces) * number + part, lever, part)
         for number, (name, lever) in enumerate(runs)

@@ -5,12 +5,14 @@ request waiting outside.
 """
 
 from fallow.domain.figures import Missing
+from fallow.domain.plans import Veto
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Watts
+from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import IdleState
 from fallow.footprint.hardware import hardware_of
 from fallow.planner import guards
-from fallow.planner.context import Context, Proposal
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import STARTING_LIMIT, Context, Proposal
 
 NAME = "Rest"
 
@@ -51,7 +53,11 @@ def propose(context: Context) -> Proposal | None:
     if quiet < rules.after:
         message = f"quiet for {quiet:.0f} s, rests after {rules.after:.0f} s"
         return Proposal(NAME, Reason.NOT_IDLE_LONG_ENOUGH, message)
-    vetoes = tuple(veto for veto in (guards.freshness(context), guards.pending(context)) if veto is not None)
+    vetoes = tuple(
+        veto
+        for veto in (guards.freshness(context), guards.pending(context), _wake_objective(context, rules.wake_within))
+        if veto is not None
+    )
     if vetoes:
         return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)
     evidence = context.estimate.evidence
@@ -64,6 +70,32 @@ def propose(context: Context) -> Proposal | None:
         saves=_saved(context),
         resting=True,
     )
+
+
+def wake_seconds(context: Context) -> Seconds | None:
+    """How long a start takes: as the last wake did, as the profile says, or as the replicas did that run; None where
+    nothing tells.
+    """
+    if context.memory.wake_took is not None:
+        return context.memory.wake_took
+    profile = profile_for(context.serving, context.profiles, context.product)
+    if profile is not None and profile.load_seconds is not None:
+        return profile.load_seconds
+    took = [pod.ready_since - pod.created for pod in context.pods if pod.ready_since is not None]
+    # one that lost its readiness and has it back tells of that
+    believed = [seconds for seconds in took if 0 < seconds <= STARTING_LIMIT]
+    return Seconds(max(believed)) if believed else None
+
+
+def _wake_objective(context: Context, within: Seconds | None) -> Veto | None:
+    """Who may not wait for a start is not put to rest."""
+    if within is None:
+        return None
+    takes = wake_seconds(context)
+    if takes is not None and takes <= within:
+        return None
+    known = "how long a wake takes is not known" if takes is None else f"a wake takes {takes:.0f} s"
+    return Veto("wake", Reason.WAKE_TOO_LONG, f"{known}, idle.wakeWithin is {within:.0f} s")
 
 
 def _woken(context: Context, count: int, reason: Reason, message: str) -> Proposal:
