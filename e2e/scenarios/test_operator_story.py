@@ -20,6 +20,7 @@ import pytest
 from e2e.harness.cluster import Cluster
 from e2e.harness.scenes import (
     API,
+    IDLE_AFTER,
     MODEL,
     OPERATOR,
     PRODUCT,
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.cluster
 
 JSON = dict[str, Any]
 
-ENFORCED, ADVISED, OBSERVED = "story", "story-advised", "story-observed"
+ENFORCED, ADVISED, OBSERVED, THROTTLED = "story", "story-advised", "story-observed", "story-throttled"
 CLEAN, DIRTY = 80, 420
 TIERS = [
     {"above": 350, "unit": "gCO2/kWh", "allow": ["FP8"]},
@@ -61,6 +62,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         scene.namespace(ENFORCED, precision={"qualityFloor": 0.97, "tiers": TIERS, "hysteresis": 0.1})
         scene.namespace(ADVISED, "Recommend")
         scene.namespace(OBSERVED, "Observe")
+        scene.namespace(THROTTLED, idle=climbing("Throttle"))
         scene.put(
             zone("story", CLEAN),
             profile("story-bf16", "BF16", 0.20),
@@ -71,6 +73,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             service(ADVISED, "quiet", scaling=RESTS),
             service(ADVISED, "crowded", scaling=GROWS),
             service(OBSERVED, "crowded", scaling=GROWS),
+            service(THROTTLED, "warm", scaling={"minReplicas": 2, "maxReplicas": 3}),
             autoscaler("scaled"),
             existing_deployment("legacy", replicas=2),
         )
@@ -89,6 +92,10 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         scene.until_running(ENFORCED, "legacy", 2)
         scene.put(adopting("legacy"))
         yield scene
+
+
+def climbing(*rungs: str) -> JSON:
+    return {"after": f"{IDLE_AFTER}s", "ladder": list(rungs)}
 
 
 def adopting(name: str) -> JSON:
@@ -225,6 +232,42 @@ def test_a_dirty_grid_moves_the_service_to_fp8_and_a_clean_one_back(scene: Scene
 def grid(scene: Scene, grams: float) -> None:
     patch = {"spec": {"intensity": {"static": {"gramsPerKWh": grams}}}}
     scene.cluster.kubectl("patch", "gridzone", "story", "--type=merge", "-p", json.dumps(patch))
+
+
+def test_idle_engines_let_their_clocks_fall_and_none_is_missing_meanwhile(scene: Scene) -> None:
+    (decision,) = scene.until(lambda: told(scene, THROTTLED, "warm", "Throttle"), "the clocks to fall")
+    assert (decision["lever"], decision["reason"]) == ("Throttle", "IdleClocks")
+    # 122 W loaded against 72 W empty, on each of two GPUs
+    assert decision["savesWatts"] == pytest.approx(99.6)
+    scene.until(lambda: engines(scene) == [True, True], "two engines whose clocks fall")
+    scene.until(lambda: 0 < idle_watts(scene) < 76, "the draw of empty GPUs")
+    assert never_fewer(scene)
+    answer = scene.stack.complete(THROTTLED, "warm", "Are you there?")
+    assert answer["usage"]["completion_tokens"] > 0
+    rungs = {"spec": {"idle": climbing("Release")}}
+    scene.cluster.kubectl("patch", "energypolicy", THROTTLED, "--type=merge", "-p", json.dumps(rungs))
+    scene.until(lambda: told(scene, THROTTLED, "warm", "Unthrottle"), "the clocks to stay up")
+    scene.until(lambda: engines(scene) == [False, False], "two engines whose clocks stay up")
+    assert never_fewer(scene)
+
+
+def never_fewer(scene: Scene) -> bool:
+    """Than the two that it began with."""
+    levels = scene.ready_over_time(THROTTLED, "warm")
+    return min(levels[levels.index(2) :]) == 2
+
+
+def engines(scene: Scene) -> list[bool]:
+    """Of the ready ones, whether their environment lets the clocks fall; as many as are there, on their way or not."""
+    bodies = [body for body in scene.pods.all(THROTTLED).values() if not body["metadata"].get("deletionTimestamp")]
+    found = [body["spec"]["containers"][0].get("env", []) for body in bodies]
+    return [{"name": "CUDA_DISABLE_PERF_BOOST", "value": "1"} in env for env in found]
+
+
+def idle_watts(scene: Scene) -> float:
+    """The highest of its GPUs, 0 where none is known."""
+    rows = scene.ask_prometheus(f'max(DCGM_FI_DEV_POWER_USAGE{{namespace="{THROTTLED}"}})')
+    return float(rows[0]["value"][1]) if rows else 0.0
 
 
 def test_recommend_proposes_and_changes_nothing(scene: Scene) -> None:
