@@ -235,6 +235,14 @@ def grid(scene: Scene, grams: float) -> None:
 
 
 def test_idle_engines_let_their_clocks_fall_and_none_is_missing_meanwhile(scene: Scene) -> None:
+    # its first engines came as the policy wants them
+    scene.until(lambda: engines(scene) == [True, True], "two engines whose clocks fall")
+    scene.until(lambda: 0 < idle_watts(scene) < 76, "the draw of empty GPUs")
+    climb(scene, "Release")
+    scene.until(lambda: told(scene, THROTTLED, "warm", "Unthrottle"), "the clocks to stay up")
+    scene.until(lambda: engines(scene) == [False, False], "two engines whose clocks stay up")
+    scene.until(lambda: idle_watts(scene) > 115, "the draw of loaded GPUs")
+    climb(scene, "Throttle")
     (decision,) = scene.until(lambda: told(scene, THROTTLED, "warm", "Throttle"), "the clocks to fall")
     assert (decision["lever"], decision["reason"]) == ("Throttle", "IdleClocks")
     # 122 W loaded against 72 W empty, on each of two GPUs
@@ -244,11 +252,11 @@ def test_idle_engines_let_their_clocks_fall_and_none_is_missing_meanwhile(scene:
     assert never_fewer(scene)
     answer = scene.stack.complete(THROTTLED, "warm", "Are you there?")
     assert answer["usage"]["completion_tokens"] > 0
-    rungs = {"spec": {"idle": climbing("Release")}}
+
+
+def climb(scene: Scene, rung: str) -> None:
+    rungs = {"spec": {"idle": climbing(rung)}}
     scene.cluster.kubectl("patch", "energypolicy", THROTTLED, "--type=merge", "-p", json.dumps(rungs))
-    scene.until(lambda: told(scene, THROTTLED, "warm", "Unthrottle"), "the clocks to stay up")
-    scene.until(lambda: engines(scene) == [False, False], "two engines whose clocks stay up")
-    assert never_fewer(scene)
 
 
 def never_fewer(scene: Scene) -> bool:
