@@ -152,6 +152,15 @@ async def test_a_restart_under_load_changes_nothing() -> None:
     assert plant.cluster.changes == []
 
 
+async def test_a_restart_forgets_nothing_of_how_requests_come_but_what_was_not_stored() -> None:
+    plant = await running(Plant(service(), GREEN))
+    stored = await plant.store.load()
+    assert stored is not None
+    plant.cycle = plant.started()
+    after = (await plant.pass_time(2)).snapshot.habits[CHAT].arrivals
+    assert after.seconds >= stored.habits[CHAT].arrivals.seconds > 200
+
+
 async def test_a_restart_starts_the_quiet_time_anew() -> None:
     plant = await running(Plant(TO_ZERO, GREEN))
     plant.running = 0

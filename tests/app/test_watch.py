@@ -7,6 +7,7 @@ import pytest
 
 from fallow.app.watch import KEPT_READINGS, Watch
 from fallow.domain.figures import Missing
+from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Plan
 from fallow.domain.policies import Mode, ScalingRules
 from fallow.domain.readings import Readings
@@ -103,6 +104,28 @@ def test_arrivals_are_learned_between_two_rounds_and_go_with_their_service() -> 
 
     assert seen.arrivals[CHAT].seconds == pytest.approx(45, rel=0.05)
     assert after.arrivals == {}
+
+
+def test_a_new_process_goes_on_with_the_habits_that_the_ledger_tells() -> None:
+    old = watched(every(15, 600))
+    ledger = Ledger(NOW, NOW, habits=old.habits)
+    new = Watch(WINDOW)
+
+    def seen(seconds: float) -> Snapshot:
+        snapshot = shown(seconds)
+        return new.remember(snapshot, replace(estimate(snapshot, Concluded()), ledger=ledger))
+
+    first = seen(900)
+    assert first.arrivals[CHAT] == old.habits[CHAT].arrivals
+    assert first.arrivals[CHAT].seconds > 500
+    # from then on its own count
+    assert seen(915).arrivals[CHAT].seconds > first.arrivals[CHAT].seconds
+    gone = shown(930)
+    new.remember(
+        replace(gone, cluster=replace(gone.cluster, services={})),
+        replace(estimate(gone, Concluded()), services={}, ledger=ledger),
+    )
+    assert new.habits == {}
 
 
 def test_a_clock_put_back_starts_history_and_window_anew() -> None:

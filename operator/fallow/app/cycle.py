@@ -89,6 +89,7 @@ class Cycle:
             previous=self._watch.previous,
             earlier=self._watch.earlier(now),
             targets=concurrency_targets(view),
+            habits=self._watch.habits,
         )
 
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
+from fallow.domain.habits import Habits
 from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Plan
 from fallow.domain.policies import Mode, Policy, ScalingRules
@@ -63,8 +64,17 @@ class Watch:
         services = snapshot.cluster.services
         self._memories = {key: (services[key].uid, told.memory) for key, told in plan.services.items()}
 
+    @property
+    def habits(self) -> Mapping[ServiceKey, Habits]:
+        """Of the services that were read at least twice, or whose habits were recalled."""
+        return {key: Habits(one, self._lateness.get(key, Lateness())) for key, one in self._arrivals.items()}
+
     def remember(self, snapshot: Snapshot, estimates: Estimates) -> Snapshot:
-        """Take this round in, and give back the snapshot with it at the end of its history."""
+        """Take this round in, and give back the snapshot with it at the end of its history.
+
+        What a process before this one learned is on the ledger; of what this one learns only its own counts.
+        """
+        stored = {} if estimates.ledger is None else estimates.ledger.habits
         self._keep(snapshot.readings)
         horizon = self._horizon(snapshot.cluster.policies)
         for key in [key for key in self._history if key not in snapshot.cluster.services]:
@@ -72,6 +82,8 @@ class Watch:
             self._arrivals.pop(key, None)
             self._lateness.pop(key, None)
         for key, estimate in estimates.services.items():
+            if key not in self._arrivals and (known := stored.get(key)) is not None:
+                self._arrivals[key], self._lateness[key] = known.arrivals, known.lateness
             points = self._history.setdefault(key, deque())
             while points and points[-1].at > snapshot.at:  # noted before the clock was put back
                 points.pop()

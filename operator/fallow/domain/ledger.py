@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fallow.domain.counterfactual import Counterfactual, Saving
 from fallow.domain.figures import Figure
+from fallow.domain.habits import Habits
 from fallow.domain.learned import Learned, Opening, Placement
 from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Watts
@@ -362,6 +363,7 @@ class Ledger:
     """`gpus` by UUID, `engines` by pod uid. `version` is the store's; a writer with an old one is refused.
 
     `hosts` are by node, `baselines` and `watches` by GPU, `openings` by pod uid; watches and openings are not stored.
+    `habits` are not of the books, and kept with them for the next process.
     `resets` counts the intervals in which a GPU's energy counter started anew. `at` is when it was last booked on,
     `booked_until` the time of the newest sample in it.
     """
@@ -377,6 +379,7 @@ class Ledger:
     learned: Mapping[Placement, Learned] = field(default_factory=dict)
     openings: Mapping[str, Opening] = field(default_factory=dict)
     counterfactuals: Mapping[ServiceKey, Counterfactual] = field(default_factory=dict)
+    habits: Mapping[ServiceKey, Habits] = field(default_factory=dict)
     resets: int = 0
     gaps: tuple[Gap, ...] = ()
     version: str = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Missing
+from fallow.domain.habits import Habits
 from fallow.domain.lateness import Lateness
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
@@ -164,7 +165,8 @@ class DemandPoint:
 class Snapshot:
     """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window.
 
-    `targets` are the requests in flight that one replica of a variant should carry, where that is known.
+    `targets` are the requests in flight that one replica of a variant should carry, where that is known. `habits` are
+    as of the cycle before, for the next process; `arrivals` and `lateness` are those of now.
     `spells` say what was read of each zone before, oldest first; empty: only the present is known. The calendar of a
     service is that of its zone in `time_zones`, of everything else that of `time_zone`.
     """
@@ -176,6 +178,7 @@ class Snapshot:
     history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
     arrivals: Mapping[ServiceKey, Arrivals] = field(default_factory=dict)
     lateness: Mapping[ServiceKey, Lateness] = field(default_factory=dict)
+    habits: Mapping[ServiceKey, Habits] = field(default_factory=dict)
     previous: Readings | None = None
     earlier: Readings | None = None
     targets: Mapping[tuple[ServiceKey, str], float] = field(default_factory=dict)

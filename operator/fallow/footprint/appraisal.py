@@ -34,8 +34,10 @@ def appraised(before: Ledger, after: Ledger, snapshot: Snapshot, situations: Map
     books = dict(known.books)
     for line, account in saved.items():
         books[line] = _with(books[line], account, before.at, known.at)
-    waiting = {key: one for key, one in after.counterfactuals.items() if key in snapshot.cluster.services}
-    return replace(known, books=books, counterfactuals={**waiting, **followers})
+    services = snapshot.cluster.services
+    waiting = {key: one for key, one in after.counterfactuals.items() if key in services}
+    habits = {key: one for key, one in {**after.habits, **snapshot.habits}.items() if key in services}
+    return replace(known, books=books, counterfactuals={**waiting, **followers}, habits=habits)
 
 
 def _kept(ledger: Ledger, snapshot: Snapshot) -> Iterator[tuple[Placement, Learned]]:

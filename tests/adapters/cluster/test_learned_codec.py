@@ -1,5 +1,6 @@
 """What was learned and each service's baseline survive a restart, and take little room."""
 
+import gzip
 import json
 import random
 
@@ -7,10 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.adapters.cluster.learned_codec import counterfactual_rows, counterfactuals, learned, learned_rows
+from fallow.adapters.cluster.learned_codec import (
+    counterfactual_rows,
+    counterfactuals,
+    habit_rows,
+    habits,
+    learned,
+    learned_rows,
+)
 from fallow.adapters.cluster.ledger_codec import decode, encode
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Terms
 from fallow.domain.figures import Figure
+from fallow.domain.habits import Habits
+from fallow.domain.lateness import Lateness
 from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
 from fallow.domain.ledger import Ledger
 from fallow.domain.units import Instant, Joules
@@ -47,6 +58,35 @@ followers = st.builds(
 def test_baselines_return_as_they_were(known: dict[ServiceKey, Counterfactual]) -> None:
     ledger = Ledger(NOON, NOON, counterfactuals=known)
     assert counterfactuals(json.loads(json.dumps(counterfactual_rows(ledger)))) == known
+
+
+uneven = st.builds(Uneven, numbers, numbers, numbers, numbers, st.none() | numbers, st.none() | numbers)
+arrivals = st.builds(Arrivals, *[numbers] * 6, uneven, uneven, numbers, numbers, st.integers(0, 3))
+known_habits = st.builds(Habits, arrivals, st.builds(Lateness, st.floats(-2, 7), numbers))
+
+
+@settings(deadline=None)
+@given(st.dictionaries(keys, known_habits, max_size=3))
+def test_habits_return_to_six_digits_without_what_the_next_cycle_is_no_neighbour_of(
+    known: dict[ServiceKey, Habits],
+) -> None:
+    again = habits(json.loads(json.dumps(habit_rows(Ledger(NOON, NOON, habits=known)))))
+    assert again.keys() == known.keys()
+    for key, one in known.items():
+        now, then = again[key].arrivals, one.arrivals
+        assert (now.cycles.rate, now.spans.change, now.open_requests) == (None, None, 0.0)
+        for name in ("seconds", "requests", "began", "answered", "prompt", "output"):
+            assert getattr(now, name) == pytest.approx(getattr(then, name), rel=1e-5)
+        for mine, its in ((now.cycles, then.cycles), (now.spans, then.spans)):
+            found = (mine.seconds, mine.squares, mine.returned, mine.every)
+            assert found == pytest.approx((its.seconds, its.squares, its.returned, its.every), rel=1e-5)
+        assert again[key].lateness.lenience == pytest.approx(one.lateness.lenience, rel=1e-5)
+
+
+def test_a_ledger_from_before_habits_were_kept_has_none() -> None:
+    raw = json.loads(gzip.decompress(encode(Ledger(NOON, NOON))))
+    del raw["habits"]
+    assert decode(gzip.compress(json.dumps(raw).encode())).habits == {}
 
 
 def test_a_model_is_the_same_after_a_restart() -> None:

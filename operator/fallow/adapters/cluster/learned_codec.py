@@ -1,12 +1,15 @@
-"""What the ledger holds beside its books, as JSON rows: what was learned of each variant, each service's baseline."""
+"""What the ledger holds beside its books, as JSON rows: what was learned of variants and requests, and baselines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfactual, Demand, Terms
 from fallow.domain.figures import Figure
+from fallow.domain.habits import Habits
+from fallow.domain.lateness import Lateness
 from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
 from fallow.domain.ledger import Ledger
 from fallow.domain.units import Instant, Joules
@@ -79,6 +82,43 @@ def counterfactuals(rows: Sequence[list[Any]]) -> dict[ServiceKey, Counterfactua
             demand=Demand(float(tokens), float(seconds), float(rate)),
         )
     return found
+
+
+def habit_rows(ledger: Ledger) -> list[list[Any]]:
+    """What the last cycle's change was is left out: the next one is no neighbour of it."""
+    return [
+        [key.namespace, key.name, *(_short(value, 6) for value in _habit_row(one))]
+        for key, one in sorted(ledger.habits.items())
+    ]
+
+
+def habits(rows: Sequence[list[Any]]) -> dict[ServiceKey, Habits]:
+    found = {}
+    for namespace, name, *row in rows:
+        seconds, requests, began, answered, prompt, output, *rest = map(float, row)
+        cycles, spans, (lenience, most) = _uneven(rest[:4]), _uneven(rest[4:8]), rest[8:]
+        found[ServiceKey(namespace, name)] = Habits(
+            Arrivals(seconds, requests, began, answered, prompt, output, cycles, spans), Lateness(lenience, most)
+        )
+    return found
+
+
+def _habit_row(one: Habits) -> list[float]:
+    seen = one.arrivals
+    return [
+        *(seen.seconds, seen.requests, seen.began, seen.answered, seen.prompt, seen.output),
+        *(
+            value
+            for part in (seen.cycles, seen.spans)
+            for value in (part.seconds, part.squares, part.returned, part.every)
+        ),
+        *(one.lateness.lenience, one.lateness.most),
+    ]
+
+
+def _uneven(values: Sequence[float]) -> Uneven:
+    seconds, squares, returned, every = values
+    return Uneven(seconds, squares, returned, every=every)
 
 
 def _terms_row(terms: Terms) -> list[Any]:

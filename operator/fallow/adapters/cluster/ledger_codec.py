@@ -92,6 +92,7 @@ def encode(ledger: Ledger) -> bytes:
         "resets": ledger.resets,
         "learned": learned_codec.learned_rows(ledger),
         "counterfactuals": learned_codec.counterfactual_rows(ledger),
+        "habits": learned_codec.habit_rows(ledger),
         "gaps": [[gap.start, gap.end, gap.filled] for gap in ledger.gaps],
         "lines": [[line.kind, line.namespace, line.name, line.variant, line.zone] for line in lines],
         "gpus": gpus,
@@ -135,6 +136,7 @@ def _ledger(raw: dict[str, Any]) -> Ledger:
         resets=int(raw["resets"]),
         learned=learned_codec.learned(raw.get("learned", [])),
         counterfactuals=learned_codec.counterfactuals(raw.get("counterfactuals", [])),
+        habits=learned_codec.habits(raw.get("habits", [])),
         gaps=tuple(Gap(Instant(float(gap[0])), Instant(float(gap[1])), Filling(gap[2])) for gap in raw["gaps"]),
     )
 
