@@ -9,7 +9,7 @@ from typing import Protocol
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Change, Outcome
-from fallow.domain.readings import PodRef, Readings
+from fallow.domain.readings import PodRef, Queues, Readings
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tenure import Tenure
@@ -49,6 +49,16 @@ class MetricSource(Protocol):
     @property
     def queries(self) -> int:
         """Requests sent by the last read."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class QueueSource(Protocol):
+    """Looks between two cycles, straight at engines and gateways. Never raises: what does not answer is left out."""
+
+    async def queues(self, now: Instant, engines: Sequence[EngineTarget], waiting: frozenset[str]) -> Queues:
+        """Requests that run and wait in engines, and the series of these metrics of waiting requests."""
         ...
 
     async def close(self) -> None: ...

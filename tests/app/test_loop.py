@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 
+import pytest
+
+from fallow.app import loop as loops
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.cycle import Cycle, Sources
 from fallow.app.loop import Loop, Reign
@@ -123,3 +128,13 @@ async def test_a_replica_stands_for_election_once_it_has_seen_the_cluster() -> N
     one = replica()
     one.loop.synced.set()
     await one.loop.lead()
+
+
+async def test_who_hurries_it_does_not_wait_until_changes_settle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "SETTLE_SECONDS", 60.0)
+    one = replica()
+    one.loop.hurry()
+    await asyncio.wait_for(one.loop._rest(time.monotonic()), 5)
+    one.loop.poke()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(one.loop._rest(time.monotonic()), 0.2)

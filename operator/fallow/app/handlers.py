@@ -61,6 +61,8 @@ def _lifecycle(handlers: kopf.OperatorRegistry, operator: Operator) -> None:
     async def start(**_: Any) -> None:
         running.append(asyncio.create_task(operator.loop.run(), name="cycles"))
         running.append(asyncio.create_task(operator.loop.lead(), name="leadership"))
+        if operator.settings.pulse_interval:
+            running.append(asyncio.create_task(operator.pulse.run(), name="pulse"))
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:

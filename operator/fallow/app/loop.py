@@ -40,11 +40,17 @@ class Loop:
         self._reign: Reign | None = None
         self._term: int | None = None
         self._changed = asyncio.Event()
+        self._hurried = False
         self._last_success: float | None = None
         self.synced = asyncio.Event()
 
     def poke(self) -> None:
         """Something was declared anew: decide soon."""
+        self._changed.set()
+
+    def hurry(self) -> None:
+        """Somebody waits: decide now."""
+        self._hurried = True
         self._changed.set()
 
     async def run(self) -> None:
@@ -101,5 +107,7 @@ class Loop:
             await asyncio.wait_for(self._changed.wait(), left)
         except TimeoutError:
             return
-        await asyncio.sleep(min(SETTLE_SECONDS, self._interval))
+        if not self._hurried:
+            await asyncio.sleep(min(SETTLE_SECONDS, self._interval))
+        self._hurried = False
         self._changed.clear()

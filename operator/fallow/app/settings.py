@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     dcgm_port: int = Field(9400, description="Port of dcgm-exporter on each node, for direct scrape")
     agent_port: int = Field(0, description="Port of the node agent on each node, for direct scrape; 0 for none")
     gateways: tuple[str, ...] = Field(
-        (), description="URLs of gateway metrics with waiting requests, for direct scrape, as a JSON list"
+        (),
+        description="URLs of gateway metrics with waiting requests, for direct scrape and for looks between cycles, "
+        "as a JSON list",
     )
     credentials_dir: Path | None = Field(
         None, description="Directory with one file per credential of a carbon provider, as a Secret is mounted"
@@ -41,6 +43,12 @@ class Settings(BaseSettings):
         description='Base URLs of carbon providers as JSON, for a proxy, for example {"WattTime": "https://proxy/wt"}',
     )
     cycle_interval: float = Field(15.0, gt=0, description="Time between two cycles")
+    pulse_interval: float = Field(
+        2.0,
+        ge=0,
+        description="Time between two looks at the queues of engines and gateways, which can bring the next cycle "
+        "forward; 0 for none",
+    )
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")
     status_interval: float = Field(300.0, gt=0, description="How often figures in a status are renewed")
     ledger_interval: float = Field(

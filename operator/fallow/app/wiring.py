@@ -23,6 +23,7 @@ from fallow.adapters.cluster.resync import Resync
 from fallow.adapters.metrics.direct import DirectSource
 from fallow.adapters.metrics.prometheus import PrometheusSource
 from fallow.adapters.metrics.prometheus_api import Access
+from fallow.adapters.metrics.queues import DirectQueues
 from fallow.adapters.reports.decision_log import LogReporter
 from fallow.adapters.reports.events import EventReporter
 from fallow.adapters.reports.metrics import MetricsReporter
@@ -33,6 +34,7 @@ from fallow.app.catching_up import CatchUp
 from fallow.app.cycle import Cycle, Sources
 from fallow.app.leadership import Alone, Elected, Leader
 from fallow.app.loop import Loop, Reign
+from fallow.app.pulse import Pulse, WithQueues
 from fallow.app.settings import Settings
 from fallow.domain.units import Seconds
 from fallow.ports import MetricSource
@@ -48,6 +50,7 @@ class Operator:
     mirror: Mirror
     loop: Loop
     metrics: MetricSource
+    pulse: Pulse
     zones: tuple[CarbonRouter, PueRouter]
     api_client: client.ApiClient
     reported: MetricsReporter
@@ -70,6 +73,7 @@ class Operator:
     async def close(self) -> None:
         await self.loop.close()
         await self.metrics.close()
+        await self.pulse.close()
         for source in self.zones:
             await source.close()
         await self.api_client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
@@ -157,7 +161,7 @@ async def build(settings: Settings) -> Operator:
         cycle = Cycle(
             Sources(
                 cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
-                metrics=metrics,
+                metrics=WithQueues(metrics, pulse),
                 carbon=carbon,
                 pue=pue,
             ),
@@ -174,4 +178,11 @@ async def build(settings: Settings) -> Operator:
         return Reign(cycle, bookkeeper)
 
     loop = Loop(begin, Resync(api, mirror, settings.resync_interval), leader, interval=settings.cycle_interval)
-    return Operator(settings, mirror, loop, metrics, (carbon, pue), api_client, reported)
+    pulse = Pulse(
+        DirectQueues(settings.gateways),
+        mirror.view,
+        loop.hurry,
+        interval=settings.pulse_interval,
+        leads=lambda: leader.leads,
+    )
+    return Operator(settings, mirror, loop, metrics, pulse, (carbon, pue), api_client, reported)

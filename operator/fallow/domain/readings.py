@@ -169,8 +169,27 @@ class WaitingSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Requests in an engine."""
+
+    running: float
+    waiting: float
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """How many requests run and wait, and nothing else, as seen between two cycles `at` a time."""
+
+    at: Instant
+    engines: Mapping[PodRef, Queue] = field(default_factory=dict)
+    waiting: tuple[WaitingSeries, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """Everything the meters said in one cycle. A pod or GPU that is absent was not seen; the faults say why.
+
+    `queues` were seen since, where somebody looked: they tell of more load, and of nothing else.
 
     `hosts` are by node, where a host meter is read. `gpus_by_holder` are the same GPUs by the one pod that holds each,
     `shares_by_holder` the parts of those that several pods may hold.
@@ -186,6 +205,7 @@ class Readings:
     waiting_fault: Missing | None = None
     host_fault: Missing | None = None
     pod_faults: Mapping[PodRef, Missing] = field(default_factory=dict)
+    queues: Queues | None = None
     gpus_by_holder: Mapping[PodRef, tuple[GpuReading, ...]] = field(init=False, repr=False, compare=False)
     shares_by_holder: Mapping[PodRef, tuple[tuple[GpuReading, Share], ...]] = field(
         init=False, repr=False, compare=False

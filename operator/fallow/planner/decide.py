@@ -130,7 +130,7 @@ def _context(
     floor = service.scaling.min_replicas
     if service.requested and memory.request_at is not None:
         floor = max(floor, service.requested)
-    product = product_of(snapshot, service)
+    product = product_of(snapshot.cluster, service)
     arrivals = snapshot.arrivals.get(service.key, Arrivals())
     return Context(
         now=snapshot.at,
@@ -160,7 +160,7 @@ def _context(
         floor=min(floor, service.scaling.max_replicas),
         ceiling=service.scaling.max_replicas,
         throttled=any(workload.throttled for workload in workloads.values()),
-        nodes=nodes_of(snapshot, pods),
+        nodes=nodes_of(snapshot.cluster, pods),
         rolling=rolling,
     )
 

@@ -5,11 +5,11 @@ from dataclasses import fields, replace
 from itertools import pairwise
 
 from fallow.domain.figures import Missing
-from fallow.domain.readings import EngineReading, PodRef
+from fallow.domain.readings import EngineReading, PodRef, Queue, Queues, WaitingSeries
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow, Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
-from fallow.domain.workloads import Service
+from fallow.domain.workloads import Service, Wake
 from fallow.planner.lateness import late
 
 
@@ -68,11 +68,12 @@ def demand_at_least(snapshot: Snapshot, service: Service, max_age: Seconds) -> D
 def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, EngineReading | Missing]) -> DemandPoint:
     readings = [(pod, answer) for pod, answer in answers.items() if not isinstance(answer, Missing)]
     flow, late = _passed_through(snapshot, service, readings)
+    loads = [_load(snapshot.readings.queues, pod, reading) for pod, reading in readings]
     usages = [reading.kv_usage for _, reading in readings if reading.kv_usage is not None]
     return DemandPoint(
         at=min((reading.at for _, reading in readings), default=snapshot.at),
-        running=sum(reading.running for _, reading in readings),
-        waiting=sum(reading.waiting for _, reading in readings),
+        running=sum(load.running for load in loads),
+        waiting=sum(load.waiting for load in loads),
         kv_mean=sum(usages) / len(usages) if usages and len(usages) == len(readings) else None,
         tokens_per_second=None if flow is None else flow.answers,
         ready=len(readings),
@@ -80,6 +81,14 @@ def _summed(snapshot: Snapshot, service: Service, answers: Mapping[PodRef, Engin
         flow=flow,
         late=late,
     )
+
+
+def _load(queues: Queues | None, pod: PodRef, reading: EngineReading) -> EngineReading | Queue:
+    """What was seen since the reading counts where it is more."""
+    seen = None if queues is None or queues.at <= reading.at else queues.engines.get(pod)
+    if seen is None or seen.running + seen.waiting <= reading.running + reading.waiting:
+        return reading
+    return seen
 
 
 def advanced(before: EngineReading, now: EngineReading) -> bool:
@@ -102,13 +111,24 @@ def outside_waiting(snapshot: Snapshot, service: Service, max_age: Seconds) -> f
         return 0.0
     waiting, fault = 0.0, snapshot.readings.waiting_fault
     for series in snapshot.readings.waiting:
-        if series.metric != wake.metric or any(series.labels.get(k) != v for k, v in wake.selector.items()):
+        if not concerns(series, wake):
             continue
         if is_stale(series.at, snapshot.at, max_age):
             fault = Missing(Reason.STALE_SERIES, f"{wake.metric} is not from the last {max_age:.0f} s")
         else:
             waiting += series.value
+    if snapshot.readings.queues is not None:
+        waiting = max(waiting, held_back(snapshot.readings.queues, wake))
     return fault if fault is not None and waiting <= 0 else waiting
+
+
+def concerns(series: WaitingSeries, wake: Wake) -> bool:
+    return series.metric == wake.metric and all(series.labels.get(k) == v for k, v in wake.selector.items())
+
+
+def held_back(queues: Queues, wake: Wake) -> float:
+    """Requests that wait outside for a service, as just seen."""
+    return sum(max(series.value, 0.0) for series in queues.waiting if concerns(series, wake))
 
 
 def _passed(engine: EngineReading) -> tuple[float, ...]:

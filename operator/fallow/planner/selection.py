@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from fallow.domain.policies import UTC, Policy
-from fallow.domain.snapshots import ClusterView, Node, Pod, Snapshot
+from fallow.domain.snapshots import ClusterView, Node, Pod
 from fallow.domain.workloads import Service, ServiceKey
 
 
@@ -30,13 +30,15 @@ def cluster_time_zone(policies: Iterable[Policy]) -> str:
     return first.time_zone if first else UTC
 
 
-def nodes_of(snapshot: Snapshot, pods: Iterable[Pod]) -> tuple[Node, ...]:
+def nodes_of(cluster: ClusterView, pods: Iterable[Pod]) -> tuple[Node, ...]:
     """The nodes of pods, each once."""
     names = dict.fromkeys(pod.node for pod in pods)
-    return tuple(node for name in names if (node := snapshot.cluster.nodes.get(name)) is not None)
+    return tuple(node for name in names if (node := cluster.nodes.get(name)) is not None)
 
 
-def product_of(snapshot: Snapshot, service: Service) -> str | None:
+def product_of(cluster: ClusterView, service: Service) -> str | None:
     """The GPU product under the service's pods, if they all agree."""
-    products = {node.gpu_product for node in nodes_of(snapshot, snapshot.pods_of(service.key)) if node.gpu_product}
+    products = {
+        node.gpu_product for node in nodes_of(cluster, cluster.pods_by_service.get(service.key, ())) if node.gpu_product
+    }
     return products.pop() if len(products) == 1 else None

@@ -31,7 +31,7 @@ def situations(snapshot: Snapshot) -> Mapping[ServiceKey, Situation]:
 
 
 def _situation(snapshot: Snapshot, service: Service, policy: Policy, rule: BaselineRule) -> Situation:
-    product, profiles = product_of(snapshot, service), snapshot.cluster.profiles
+    product, profiles = product_of(snapshot.cluster, service), snapshot.cluster.profiles
     known = {variant.name: profile_for(variant, profiles, product) for variant in service.variants}
     reference = service.reference
     holding = [pod for pod in snapshot.pods_of(service.key) if pod.scheduled and pod.gpus > 0]

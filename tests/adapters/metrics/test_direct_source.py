@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from fallow.adapters.metrics.direct import DirectSource, ScrapeLimits
+from fallow.adapters.metrics.queues import DirectQueues
 from fallow.domain.figures import Missing
-from fallow.domain.readings import PodRef
+from fallow.domain.readings import PodRef, Queue, Queues
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Seconds
 from fallow.ports import EngineTarget, ReadScope
@@ -61,6 +62,24 @@ async def test_a_fault_names_the_page_and_what_came_back(rig: DirectRig) -> None
 
     url = f"http://{rig.ADDRESSES[0]}:{rig.port}/metrics"
     assert readings.pod_faults[POD] == Missing(Reason.SOURCE_UNREACHABLE, f"{url}: HTTP 503")
+
+
+async def test_queues_are_read_alone_and_who_does_not_answer_is_left_out(rig: DirectRig) -> None:
+    world = World(
+        engines={POD: (Engine(running=3, waiting=2),), OTHER: (Engine(),)},
+        down={OTHER},
+        queue=(("chat", 4.0),),
+        wake_metrics=frozenset({QUEUE}),
+    )
+    scope = rig.show(world)
+    source = DirectQueues((f"http://127.0.0.1:{rig.port}/metrics",))
+    found = await source.queues(NOW, scope.engines, frozenset({QUEUE}))
+    nobody = await source.queues(NOW, (), frozenset())
+    await source.close()
+
+    assert found.engines == {POD: Queue(3, 2)}
+    assert [(one.metric, one.value) for one in found.waiting] == [(QUEUE, 4)]
+    assert nobody == Queues(NOW)
 
 
 async def test_nobody_listening_is_a_fault_of_that_pod() -> None:

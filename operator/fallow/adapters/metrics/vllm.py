@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from fallow.adapters.metrics.samples import MetricSpec, Sample, checked
 from fallow.domain.figures import Missing
-from fallow.domain.readings import EngineReading, Histogram, PodRef
+from fallow.domain.readings import EngineReading, Histogram, PodRef, Queue
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
 
@@ -125,6 +125,16 @@ def read_engine(samples: Iterable[Sample]) -> tuple[EngineReading | None, Missin
         itl=pod.histogram(ITL),
     )
     return reading, pod.doubts[0] if pod.doubts else None
+
+
+def in_work(samples: Iterable[Sample]) -> Queue | None:
+    """What a pod's engines have to do; None where one of them does not tell."""
+    engines = _by_engine(samples)
+    pod = _PodOfEngines(tuple(engines.values()))
+    running, waiting = pod.total(RUNNING), pod.total(WAITING)
+    if not engines or isinstance(running, Missing) or isinstance(waiting, Missing):
+        return None
+    return Queue(running, waiting)
 
 
 def _by_engine(samples: Iterable[Sample]) -> dict[tuple[str, str], _Series]:

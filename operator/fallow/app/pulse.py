@@ -1,0 +1,111 @@
+"""The fast loop: a look at queues every other second, which can only bring the next cycle forward.
+
+A cycle that was hurried decides as any other does, by the same readings with the queues that were seen: they can ask
+for more, or wake, and nothing else. Where engines cannot be reached, cycles come at their own time, as without it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fallow.domain.figures import Missing
+from fallow.domain.readings import Queues, Readings
+from fallow.domain.snapshots import ClusterView
+from fallow.domain.units import Instant
+from fallow.planner.hurry import hurried, may_need_more
+from fallow.ports import EngineTarget, MetricSource, QueueSource, ReadScope
+
+log = logging.getLogger(__name__)
+
+# More engines are not looked at in a beat: one connection each, every other second.
+MOST_ENGINES = 500
+# Seconds between two hurried cycles, in which what was asked for can show; and as long a look is of use.
+REST = 5.0
+BEAT_LIMIT_SECONDS = 10.0
+
+
+class Pulse:
+    """`interval` seconds from one beat to the next; `hurry` brings the next cycle forward."""
+
+    def __init__(
+        self,
+        source: QueueSource,
+        view: Callable[[], ClusterView],
+        hurry: Callable[[], None],
+        *,
+        interval: float,
+        leads: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._view = view
+        self._hurry = hurry
+        self._interval = interval
+        self._leads = leads
+        self._clock = clock
+        self._seen: Queues | None = None
+        self._hurried_at = -REST
+        self._told = False
+
+    def seen(self, now: Instant) -> Queues | None:
+        """What made the last cycle hurry, while it is young."""
+        return self._seen if self._seen is not None and now - self._seen.at <= REST else None
+
+    async def run(self) -> None:
+        while True:
+            started = time.monotonic()
+            try:
+                await asyncio.wait_for(self.beat(), BEAT_LIMIT_SECONDS)
+            except Exception:
+                log.exception("a look at queues failed; cycles come at their own time")
+            await asyncio.sleep(max(self._interval - (time.monotonic() - started), 0.1))
+
+    async def beat(self) -> None:
+        if not self._leads():
+            return
+        view, now = self._view(), Instant(self._clock())
+        engines = self._targets(view)
+        waiting = frozenset(one.scaling.wake.metric for one in view.services.values() if one.scaling.wake)
+        if not engines and not waiting:
+            return
+        queues = await self._source.queues(now, engines, waiting)
+        why = hurried(view, queues)
+        if why is not None and now - self._hurried_at >= REST:
+            log.info("the next cycle is brought forward: %s", why)
+            self._seen, self._hurried_at = queues, now
+            self._hurry()
+
+    def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:
+        pods = [pod for pod in may_need_more(view) if pod.address]
+        if len(pods) > MOST_ENGINES and not self._told:
+            log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(pods))
+            self._told = True
+        return [EngineTarget(pod.ref, pod.address, pod.port) for pod in pods[:MOST_ENGINES]]
+
+    async def close(self) -> None:
+        await self._source.close()
+
+
+class WithQueues:
+    """A MetricSource that adds to its readings what a pulse has seen since."""
+
+    def __init__(self, source: MetricSource, pulse: Pulse) -> None:
+        self._source = source
+        self._pulse = pulse
+
+    @property
+    def queries(self) -> int:
+        return self._source.queries
+
+    async def read(self, now: Instant, scope: ReadScope) -> Readings:
+        readings = await self._source.read(now, scope)
+        seen = self._pulse.seen(now)
+        return readings if seen is None else replace(readings, queues=seen)
+
+    async def history(self, times: Sequence[Instant], scope: ReadScope) -> Sequence[Readings] | Missing:
+        return await self._source.history(times, scope)
+
+    async def close(self) -> None:
+        await self._source.close()

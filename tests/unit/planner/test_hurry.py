@@ -1,0 +1,113 @@
+"""Between two cycles: who cannot wait, and that queues seen meanwhile only ever ask for more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fallow.domain.figures import Missing
+from fallow.domain.policies import Mode, ScalingRules
+from fallow.domain.readings import Queue, Queues
+from fallow.domain.units import Instant, Seconds
+from fallow.domain.workloads import ServiceMemory
+from fallow.planner.demand import outside_waiting
+from fallow.planner.hurry import hurried, may_need_more
+from tests.support.builders import (
+    CHAT,
+    NOW,
+    WAKE,
+    Running,
+    Scene,
+    held_series,
+    pods_of,
+    policy,
+    readings,
+    service,
+)
+from tests.unit.planner.asking import estimated, planned
+
+TWO = Running(2, running=12)
+RESTS = ServiceMemory(serving="bf16", resting=True)
+
+
+def queues(*in_flight: float, at: float = NOW, held: float = 0.0) -> Queues:
+    pods = pods_of("bf16", Running(max(len(in_flight), 1)))
+    found = {pod.ref: Queue(running, 0.0) for pod, running in zip(pods, in_flight, strict=False)}
+    return Queues(Instant(at), found, (held_series(held),) if held else ())
+
+
+def scene(**more: Any) -> Scene:
+    return replace(Scene(variants={"bf16": TWO}), **more)
+
+
+def test_twice_of_what_runs_cannot_wait() -> None:
+    # ten requests a replica
+    assert hurried(scene().cluster(), queues(15, 15)) is None
+    assert hurried(scene().cluster(), queues(16, 15)) == (
+        f"{CHAT}: 31 requests in flight need 4 replicas where 2 are asked for"
+    )
+    # the one that answers is enough to know it
+    assert hurried(scene().cluster(), queues(31)) is not None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"policy": None},
+        {"policy": policy(Mode.OBSERVE)},
+        {"policy": policy(Mode.RECOMMEND)},
+        {"policy": replace(policy(), scaling=ScalingRules(enabled=False))},
+        {"service": replace(service(), paused=True)},
+        {"service": service(maximum=2)},
+        {"service": service(requested=0)},
+    ],
+    ids=["no policy", "observes", "recommends", "no scaling", "paused", "at its most", "stopped"],
+)
+def test_what_fallow_would_not_grow_is_not_hurried(more: dict[str, Any]) -> None:
+    one = scene(**more).cluster()
+    assert hurried(one, queues(50, 50)) is None
+
+
+def test_engines_are_looked_at_where_replicas_may_grow() -> None:
+    assert {pod.ref for pod in may_need_more(scene().cluster())} == {pod.ref for pod in pods_of("bf16", TWO)}
+    assert may_need_more(scene(policy=policy(Mode.OBSERVE)).cluster()) == ()
+    assert may_need_more(scene(service=service(maximum=2)).cluster()) == ()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_request_that_waits_for_a_resting_service_cannot_wait(mode: Mode) -> None:
+    nothing = {"bf16": Running(0)}
+    resting = Scene(service=service(minimum=0, wake=WAKE), policy=policy(mode), variants=nothing, memory=RESTS)
+    assert hurried(resting.cluster(), queues(held=2)) == f"{CHAT}: 2 requests wait for it while it rests"
+    assert hurried(resting.cluster(), queues()) is None
+    awake = replace(resting, variants={"bf16": Running(1)}, memory=ServiceMemory(serving="bf16"))
+    assert hurried(awake.cluster(), queues(held=2)) is None
+
+
+def test_the_hurried_cycle_acts_on_what_was_seen() -> None:
+    seen = replace(readings({"bf16": TWO}), queues=queues(28, 22, at=NOW + 1))
+    assert planned(scene(readings=seen)).replicas == {"bf16": 4}
+    assert planned(scene(readings=replace(seen, queues=None))).replicas == {"bf16": 2}
+
+
+@given(
+    load=st.floats(0, 60),
+    seen=st.lists(st.floats(0, 100), max_size=2),
+    later=st.floats(-30, 30),
+    held=st.floats(0, 9),
+)
+def test_queues_never_make_a_load_less(load: float, seen: list[float], later: float, held: float) -> None:
+    plain = Scene(service=service(wake=WAKE), variants={"bf16": Running(2, running=load)})
+    known = readings(plain.variants)
+    fresher = replace(plain, readings=replace(known, queues=queues(*seen, at=NOW + later, held=held)))
+    before, after = estimated(plain).demand, estimated(fresher).demand
+    assert not isinstance(before, Missing)
+    assert not isinstance(after, Missing)
+    assert after.in_flight >= before.in_flight - 1e-9
+    outside = [outside_waiting(one.snapshot(), one.service, Seconds(90)) for one in (plain, fresher)]
+    assert not any(isinstance(value, Missing) for value in outside)
+    assert outside[1] >= outside[0]  # type: ignore[operator]
