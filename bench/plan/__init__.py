@@ -1,0 +1,1 @@
+"""What it costs Fallow to decide for many services."""
