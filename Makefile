@@ -73,9 +73,9 @@ imports: $(STAMP) ## the import contracts
 	$(call say,imports: lint-imports)
 	@$(BIN)/lint-imports
 
-unit: $(STAMP) ## tests that need no cluster
+unit: $(STAMP) ## tests that need no cluster and no patience
 	$(call say,unit: pytest without a cluster)
-	@$(BIN)/python -m pytest tests -m "not cluster" $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest tests -m "not cluster and not long" $(SIDE_BY_SIDE)
 
 generated: crds ## fail when regenerated CRDs or docs differ from the committed ones
 	$(call say,generated: compared with git)
@@ -93,6 +93,8 @@ build: $(STAMP) ## build the test cluster's programs (once; some 12 minutes on 2
 test: build ## every test, on a real API server with simulated nodes
 ifeq ($(T),)
 	@$(MAKE) unit
+	$(call say,test: what takes long)
+	@$(BIN)/python -m pytest tests -m long $(SIDE_BY_SIDE)
 	$(call say,test: what needs a cluster, in a network namespace of its own)
 	@$(HARNESS) exec -- $(BIN)/python -m pytest -m cluster
 else

@@ -18,6 +18,8 @@ from fallow.footprint.bookkeeping import book
 from fallow.twin.physics.constants import PACKAGE_RANGE_JOULES
 from tests.accounting.run import Run, Truth, booked, truth
 
+pytestmark = pytest.mark.long
+
 WH = 3600.0
 
 

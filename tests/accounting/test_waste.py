@@ -17,6 +17,8 @@ from fallow.domain.snapshots import Snapshot
 from fallow.twin.simulated import Energy, SimulatedPod
 from tests.accounting.run import DEPLOYMENTS, Run, booked
 
+pytestmark = pytest.mark.long
+
 WH = 3600.0
 # what a replica should carry, as somebody may have declared
 TARGET = 32.0

@@ -18,6 +18,8 @@ from fallow.domain.snapshots import Node, Pod, Snapshot
 from fallow.footprint.bookkeeping import book
 from tests.support.metered import booked, gpu, instance, node, opened, pod, snapshot, turn, zone
 
+pytestmark = pytest.mark.long
+
 HOLDERS = ("llm/chat-1", "llm/chat-2", "llm/code-1", "batch/train-1", "batch/unseen")
 LAYOUTS = (("3g.40gb", "3g.40gb"), ("4g.40gb", "2g.20gb", "1g.10gb"), ("1g.10gb",) * 7, ("7g.80gb",))
 # a zone to each node: a zone's lines then add up to its node

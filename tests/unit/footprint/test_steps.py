@@ -17,6 +17,8 @@ from fallow.footprint.measured import Window
 from fallow.footprint.steps import Work, phases, request_energy, step_model, work_energy
 from tests.support.learning import PLACEMENT, Traffic, engine_windows, learned, window
 
+pytestmark = pytest.mark.long
+
 # J per prompt token, per generated token, per iteration; W loaded: near the fits of an H100 with an 8B model
 TRUE = (0.020, 0.060, 2.5, 121.6)
 

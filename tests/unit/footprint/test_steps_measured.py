@@ -14,6 +14,8 @@ from fallow.footprint.measured import Window
 from fallow.footprint.steps import Work, step_model, work_energy
 from tests.support.learning import PLACEMENT, learned, window
 
+pytestmark = pytest.mark.long
+
 MEASURED = Path(__file__).parents[4] / "shared/data/energy/mlenergy_v3_llm_h100_b200.csv"
 MINUTE = 60.0
 

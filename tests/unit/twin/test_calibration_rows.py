@@ -10,9 +10,12 @@ from bench.calibration.quantiles import bounds_of, held
 from fallow.twin.calibration.bounds import Known
 from fallow.twin.calibration.store import shipped
 
-pytestmark = pytest.mark.skipif(
-    not rows.DATA.exists(), reason="the rows of ML.ENERGY v3 (shared/data/energy) are not beside this checkout"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not rows.DATA.exists(), reason="the rows of ML.ENERGY v3 (shared/data/energy) are not beside this checkout"
+    ),
+]
 
 
 @pytest.mark.parametrize(("gpu", "most"), [("H100", 0.015), ("B200", 0.03)])
