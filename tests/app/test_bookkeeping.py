@@ -1,16 +1,19 @@
 """The ledger across rounds, restarts and a store that fails: every joule once, totals that never fall."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.app import bookkeeping
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.domain.errors import Refused, Unreachable, WriteError
-from fallow.domain.ledger import LineKey
+from fallow.domain.ledger import Ledger, LineKey
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Seconds
+from fallow.footprint.bookkeeping import book
 from tests.support.ledger import InMemoryLedgerStore
 from tests.support.metered import CHAT_LINE, booked, engine, gpu, opened, pod, snapshot
 
@@ -36,6 +39,25 @@ async def test_books_are_opened_when_nothing_was_ever_stored() -> None:
     assert keeper.ledger is not None
     assert booked(keeper.ledger) == {CHAT_LINE: pytest.approx(1500)}
     assert store.saves == 1
+
+
+@pytest.mark.parametrize(("many", "aside"), [(1, True), (2, False)])
+async def test_many_gpus_are_booked_beside_the_loop_and_to_the_same_sum(
+    monkeypatch: pytest.MonkeyPatch, many: int, aside: bool
+) -> None:
+    threads: list[int] = []
+
+    def noted(ledger: Ledger, snapshot: Snapshot) -> Ledger:
+        threads.append(threading.get_ident())
+        return book(ledger, snapshot)
+
+    monkeypatch.setattr(bookkeeping, "MANY_GPUS", many)
+    monkeypatch.setattr(bookkeeping, "book", noted)
+    keeper = Bookkeeper(InMemoryLedgerStore(), INTERVAL)
+    await keeper.book(metered(0, 0))
+    await keeper.book(metered(15, 1500))
+    assert total(keeper) == pytest.approx(1500)
+    assert (threading.get_ident() not in threads) is aside
 
 
 async def test_nothing_is_stored_between_two_intervals_while_nobody_changes_hands() -> None:

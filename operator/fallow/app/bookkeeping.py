@@ -4,6 +4,7 @@ What is booked but not stored is booked again after a crash, from the stored mar
 changed hands meanwhile may then be shared out otherwise, so only what is stored is told, and no total ever falls.
 """
 
+import asyncio
 import logging
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ from fallow.planner.situations import situations
 from fallow.ports import LedgerStore
 
 log = logging.getLogger(__name__)
+
+# Booking so many takes a tenth of a second, for which watches, looks at queues and probes should not wait.
+MANY_GPUS = 500
 
 
 class Bookkeeper:
@@ -67,7 +71,9 @@ class Bookkeeper:
             ledger, is_complete = await self._catch_up.book(ledger, snapshot)
             if not is_complete:
                 return ledger
-        return appraised(ledger, book(ledger, snapshot), snapshot, situations(snapshot))
+        if len(snapshot.readings.gpus) < MANY_GPUS:
+            return _appraised(ledger, snapshot)
+        return await asyncio.to_thread(_appraised, ledger, snapshot)
 
     def _see(self, snapshot: Snapshot) -> None:
         """What a pod served cannot be read again once it is gone: note when one begins to go, and when it has gone."""
@@ -125,6 +131,10 @@ class Bookkeeper:
 
     def _turned(self, before: Instant, now: Instant) -> bool:
         return now // self._interval != before // self._interval
+
+
+def _appraised(ledger: Ledger, snapshot: Snapshot) -> Ledger:
+    return appraised(ledger, book(ledger, snapshot), snapshot, situations(snapshot))
 
 
 def _holders(ledger: Ledger) -> dict[str, tuple[LineKey, ...]]:
