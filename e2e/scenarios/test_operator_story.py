@@ -266,7 +266,7 @@ def never_fewer(scene: Scene) -> bool:
 
 
 def engines(scene: Scene) -> list[bool]:
-    """Of the ready ones, whether their environment lets the clocks fall; as many as are there, on their way or not."""
+    """Of those that stay, ready or not: whether their environment lets the clocks fall."""
     bodies = [body for body in scene.pods.all(THROTTLED).values() if not body["metadata"].get("deletionTimestamp")]
     found = [body["spec"]["containers"][0].get("env", []) for body in bodies]
     return [{"name": "CUDA_DISABLE_PERF_BOOST", "value": "1"} in env for env in found]

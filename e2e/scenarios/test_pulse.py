@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
 
 import pytest
 
@@ -34,7 +33,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         "gateways": [f"http://127.0.0.1:{GATEWAY_PORT}/metrics"],
     }
     with Stack(cluster, operator_settings=settings) as stack, Scene(stack) as scene:
-        # a cycle twice in a window of readings is all that there is here
+        # readings are as old as a cycle here
         guards = {"dwell": "3s", "metricsMaxAge": f"{4 * CYCLE}s", "maxStepPerMinute": "4x"}
         scene.namespace(NAMESPACE, guards=guards)
         scene.put(
@@ -56,10 +55,6 @@ def nudged(scene: Scene) -> None:
 def hurries(scene: Scene, name: str) -> list[str]:
     lines = scene.stack.operator_log().splitlines()
     return [line for line in lines if f"brought forward: {NAMESPACE}/{name}: " in line]
-
-
-def decided(scene: Scene, name: str, action: str) -> list[Any]:
-    return [one for one in scene.decisions(NAMESPACE, name) if one["action"] == action]
 
 
 def test_a_load_that_doubles_is_met_before_the_next_cycle(scene: Scene) -> None:
@@ -88,4 +83,7 @@ def test_a_request_at_the_door_of_a_resting_service_wakes_it_before_the_next_cyc
     asked.join(60)
     assert not asked.is_alive()
     assert "requests wait for it while it rests" in hurries(scene, "sleeper")[0]
-    scene.until(lambda: decided(scene, "sleeper", "Wake"), "the decision in the status")
+    scene.until(
+        lambda: any(one["action"] == "Wake" for one in scene.decisions(NAMESPACE, "sleeper")),
+        "the decision in the status",
+    )

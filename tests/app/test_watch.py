@@ -102,8 +102,8 @@ def test_arrivals_are_learned_between_two_rounds_and_go_with_their_service() -> 
     gone = shown(60)
     after = remembered(watch, replace(gone, cluster=replace(gone.cluster, services={})))
 
-    assert seen.arrivals[CHAT].seconds == pytest.approx(45, rel=0.05)
-    assert after.arrivals == {}
+    assert seen.habits[CHAT].arrivals.seconds == pytest.approx(45, rel=0.05)
+    assert after.habits == {}
 
 
 def test_a_new_process_goes_on_with_the_habits_that_the_ledger_tells() -> None:
@@ -116,10 +116,10 @@ def test_a_new_process_goes_on_with_the_habits_that_the_ledger_tells() -> None:
         return new.remember(snapshot, replace(estimate(snapshot, Concluded()), ledger=ledger))
 
     first = seen(900)
-    assert first.arrivals[CHAT] == old.habits[CHAT].arrivals
-    assert first.arrivals[CHAT].seconds > 500
+    assert first.habits[CHAT].arrivals == old.habits[CHAT].arrivals
+    assert first.habits[CHAT].arrivals.seconds > 500
     # from then on its own count
-    assert seen(915).arrivals[CHAT].seconds > first.arrivals[CHAT].seconds
+    assert seen(915).habits[CHAT].arrivals.seconds > first.habits[CHAT].arrivals.seconds
     gone = shown(930)
     new.remember(
         replace(gone, cluster=replace(gone.cluster, services={})),
@@ -206,5 +206,5 @@ def test_few_late_requests_are_to_the_credit_of_whoever_decides(
         assert not isinstance(demand, Missing)
         known = replace(found.services[CHAT], demand=replace(demand, flow=Flow(5, 5, 5, 5, 5), late=0.0))
         kept = watch.remember(snapshot, replace(found, services={CHAT: known}))
-    assert (kept.lateness[CHAT].lenience > 0.5) == learns
-    assert kept.lateness[CHAT].most == 5
+    assert (kept.habits[CHAT].lateness.lenience > 0.5) == learns
+    assert kept.habits[CHAT].lateness.most == 5

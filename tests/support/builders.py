@@ -8,6 +8,7 @@ from typing import Any
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Figure, Missing
+from fallow.domain.habits import Habits
 from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy, PrecisionRules, Tier
 from fallow.domain.profiles import Profile, ProfilePoint
 from fallow.domain.readings import (
@@ -308,7 +309,7 @@ class Scene:
             readings=seen,
             zones={self.zone.zone.name: self.zone},
             history={self.service.key: history},
-            arrivals={self.service.key: self.arrivals},
+            habits={self.service.key: Habits(self.arrivals)},
             previous=before,
             earlier=self.earlier or before,
         )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from fallow.app.scope import targets_of, waiting_metrics
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Queues, Readings
 from fallow.domain.snapshots import ClusterView
@@ -63,26 +64,26 @@ class Pulse:
             await asyncio.sleep(max(self._interval - (time.monotonic() - started), 0.1))
 
     async def beat(self) -> None:
-        if not self._leads():
+        now = Instant(self._clock())
+        if not self._leads() or now - self._hurried_at < REST:
             return
-        view, now = self._view(), Instant(self._clock())
-        engines = self._targets(view)
-        waiting = frozenset(one.scaling.wake.metric for one in view.services.values() if one.scaling.wake)
+        view = self._view()
+        engines, waiting = self._targets(view), waiting_metrics(view)
         if not engines and not waiting:
             return
         queues = await self._source.queues(now, engines, waiting)
         why = hurried(view, queues)
-        if why is not None and now - self._hurried_at >= REST:
+        if why is not None:
             log.info("the next cycle is brought forward: %s", why)
             self._seen, self._hurried_at = queues, now
             self._hurry()
 
     def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:
-        pods = [pod for pod in may_need_more(view) if pod.address]
-        if len(pods) > MOST_ENGINES and not self._told:
-            log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(pods))
+        engines = targets_of(may_need_more(view))
+        if len(engines) > MOST_ENGINES and not self._told:
+            log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(engines))
             self._told = True
-        return [EngineTarget(pod.ref, pod.address, pod.port) for pod in pods[:MOST_ENGINES]]
+        return engines[:MOST_ENGINES]
 
     async def close(self) -> None:
         await self._source.close()

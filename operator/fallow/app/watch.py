@@ -4,13 +4,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.habits import Habits
-from fallow.domain.lateness import Lateness
 from fallow.domain.plans import Plan
-from fallow.domain.policies import Mode, Policy, ScalingRules
+from fallow.domain.policies import Policy, ScalingRules
 from fallow.domain.readings import Readings
 from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
@@ -31,8 +29,7 @@ class Watch:
         self._previous: Readings | None = None
         self._readings: deque[Readings] = deque()
         self._history: dict[ServiceKey, deque[DemandPoint]] = {}
-        self._arrivals: dict[ServiceKey, Arrivals] = {}
-        self._lateness: dict[ServiceKey, Lateness] = {}
+        self._habits: dict[ServiceKey, Habits] = {}
         self._memories: dict[ServiceKey, tuple[str, ServiceMemory]] = {}
 
     @property
@@ -67,7 +64,7 @@ class Watch:
     @property
     def habits(self) -> Mapping[ServiceKey, Habits]:
         """Of the services that were read at least twice, or whose habits were recalled."""
-        return {key: Habits(one, self._lateness.get(key, Lateness())) for key, one in self._arrivals.items()}
+        return dict(self._habits)
 
     def remember(self, snapshot: Snapshot, estimates: Estimates) -> Snapshot:
         """Take this round in, and give back the snapshot with it at the end of its history.
@@ -79,33 +76,34 @@ class Watch:
         horizon = self._horizon(snapshot.cluster.policies)
         for key in [key for key in self._history if key not in snapshot.cluster.services]:
             del self._history[key]
-            self._arrivals.pop(key, None)
-            self._lateness.pop(key, None)
+            self._habits.pop(key, None)
         for key, estimate in estimates.services.items():
-            if key not in self._arrivals and (known := stored.get(key)) is not None:
-                self._arrivals[key], self._lateness[key] = known.arrivals, known.lateness
+            if key not in self._habits and key in stored:
+                self._habits[key] = stored[key]
             points = self._history.setdefault(key, deque())
             while points and points[-1].at > snapshot.at:  # noted before the clock was put back
                 points.pop()
             if not isinstance(estimate.demand, Missing):
                 seen = estimate.demand
                 if points:
-                    seconds = snapshot.at - points[-1].at
-                    self._arrivals[key] = noted(self._arrivals.get(key, Arrivals()), seen, seconds)
-                    self._lateness[key] = self._learned(snapshot, key, seen, seconds)
+                    self._habits[key] = self._learned(snapshot, key, seen, snapshot.at - points[-1].at)
                 points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
-        return replace(snapshot, history=self.history, arrivals=dict(self._arrivals), lateness=dict(self._lateness))
+        return replace(snapshot, history=self.history, habits=self.habits)
 
-    def _learned(self, snapshot: Snapshot, key: ServiceKey, seen: DemandPoint, seconds: float) -> Lateness:
+    def _learned(self, snapshot: Snapshot, key: ServiceKey, seen: DemandPoint, seconds: float) -> Habits:
         """Crests decide where a policy that is enforced scales, above the fewest replicas that are declared."""
         service = snapshot.cluster.services[key]
         policy = policy_for(service, snapshot.cluster.policies)
-        scales = policy is not None and policy.mode is Mode.ENFORCE and policy.scaling.enabled
-        decides = scales and not service.paused and seen.desired > service.scaling.min_replicas
-        before, allowed = self._lateness.get(key, Lateness()), 1.0 - service.objectives.attainment
-        return learned(before, seen, allowed, seconds, decides=decides)
+        decides = (
+            policy is not None and policy.scales and not service.paused and seen.desired > service.scaling.min_replicas
+        )
+        before, allowed = self._habits.get(key, Habits()), 1.0 - service.objectives.attainment
+        return Habits(
+            arrivals=noted(before.arrivals, seen, seconds),
+            lateness=learned(before.lateness, seen, allowed, seconds, decides=decides),
+        )
 
     def _keep(self, readings: Readings) -> None:
         self._previous = readings

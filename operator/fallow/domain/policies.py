@@ -128,3 +128,8 @@ class Policy:
     budgets: tuple[Budget, ...] = ()
     baseline: BaselineRule | None = None
     time_zone: str = UTC
+
+    @property
+    def scales(self) -> bool:
+        """Whether replicas follow the load by Fallow's own doing."""
+        return self.mode is Mode.ENFORCE and self.scaling.enabled

@@ -6,10 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fallow.domain.arrivals import Arrivals
 from fallow.domain.figures import Missing
 from fallow.domain.habits import Habits
-from fallow.domain.lateness import Lateness
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef, Readings
@@ -166,7 +164,7 @@ class Snapshot:
     """`previous` are the readings of the cycle before, `earlier` those at the start of the estimation window.
 
     `targets` are the requests in flight that one replica of a variant should carry, where that is known. `habits` are
-    as of the cycle before, for the next process; `arrivals` and `lateness` are those of now.
+    as of the cycle before until this one was estimated, and then of now.
     `spells` say what was read of each zone before, oldest first; empty: only the present is known. The calendar of a
     service is that of its zone in `time_zones`, of everything else that of `time_zone`.
     """
@@ -176,8 +174,6 @@ class Snapshot:
     readings: Readings
     zones: Mapping[str, ZoneReading] = field(default_factory=dict)
     history: Mapping[ServiceKey, tuple[DemandPoint, ...]] = field(default_factory=dict)
-    arrivals: Mapping[ServiceKey, Arrivals] = field(default_factory=dict)
-    lateness: Mapping[ServiceKey, Lateness] = field(default_factory=dict)
     habits: Mapping[ServiceKey, Habits] = field(default_factory=dict)
     previous: Readings | None = None
     earlier: Readings | None = None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import ServiceEstimate
-from fallow.domain.lateness import Lateness
+from fallow.domain.habits import Habits
 from fallow.domain.plans import Veto
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
@@ -42,8 +41,7 @@ class Context:
     profiles: tuple[Profile, ...]
     product: str | None
     capacity: Mapping[str, Capacity]
-    arrivals: Arrivals
-    lateness: Lateness
+    habits: Habits
     floor: int
     ceiling: int
     throttled: bool = False

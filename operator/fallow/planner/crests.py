@@ -36,18 +36,18 @@ class Crests:
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
         """None where too little came yet, or no profile tells how many requests a replica carries."""
-        tokens, each = context.arrivals.tokens, capacity.requests_per_second
+        tokens, each = context.habits.arrivals.tokens, capacity.requests_per_second
         recent = rates(context.history, context.policy.scaling.up_window)
-        if tokens is None or each is None or not recent or not context.arrivals.is_known:
+        if tokens is None or each is None or not recent or not context.habits.arrivals.is_known:
             return None
         objectives = context.service.objectives
         allowed = objectives.ttft_p95 if objectives.itl_p95 is None else tokens[1] * objectives.itl_p95
         return cls(
-            arrivals=context.arrivals,
+            arrivals=context.habits.arrivals,
             rates=recent,
             each=each,
             seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
-            missed=min((1.0 - objectives.attainment) * OF_MISSES * exp(context.lateness.lenience), MEDIAN),
+            missed=min((1.0 - objectives.attainment) * OF_MISSES * exp(context.habits.lateness.lenience), MEDIAN),
         )
 
     def needed(self, rate: float, *, filled: float = 1.0) -> int:

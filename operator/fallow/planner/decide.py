@@ -7,21 +7,20 @@ word, rest and wake, the switch under way, variant, replicas, the clocks of idle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fallow.domain.arrivals import Arrivals
 from fallow.domain.estimates import Estimates, ServiceEstimate
-from fallow.domain.lateness import Lateness
+from fallow.domain.habits import Habits
 from fallow.domain.plans import Decision, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Context, Proposal
 from fallow.planner.levers import precision, replicas, rest, throttle
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
-from fallow.planner.selection import nodes_of, policy_for, product_of
+from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
 from fallow.planner.silence import silences
 
 OWNER = "Owner"
@@ -120,7 +119,7 @@ def _context(
     before = snapshot.cluster.memories.get(service.key, ServiceMemory())
     before = settled(before, service, replicas, snapshot.at)
     pods = snapshot.pods_of(service.key)
-    serving = _serving(service, before, snapshot)
+    serving = serving_of(snapshot.cluster, service, before)
     ready = sum(1 for pod in pods if pod.ready and not pod.deleting)
     memory = woken(observed(before, service, estimate, policy.idle, snapshot.at), ready, estimate.booked, snapshot.at)
     # a variant removed from the spec may leave the one it was switched to as the one that serves
@@ -131,7 +130,7 @@ def _context(
     if service.requested and memory.request_at is not None:
         floor = max(floor, service.requested)
     product = product_of(snapshot.cluster, service)
-    arrivals = snapshot.arrivals.get(service.key, Arrivals())
+    habits = snapshot.habits.get(service.key, Habits())
     return Context(
         now=snapshot.at,
         service=service,
@@ -151,28 +150,17 @@ def _context(
                 variant,
                 profile_for(variant, snapshot.cluster.profiles, product),
                 policy.scaling.headroom,
-                arrivals.tokens,
+                habits.arrivals.tokens,
             )
             for variant in service.variants
         },
-        arrivals=arrivals,
-        lateness=snapshot.lateness.get(service.key, Lateness()),
+        habits=habits,
         floor=min(floor, service.scaling.max_replicas),
         ceiling=service.scaling.max_replicas,
         throttled=any(workload.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
         rolling=rolling,
     )
-
-
-def _serving(service: Service, memory: ServiceMemory, snapshot: Snapshot) -> Variant:
-    """The remembered variant; without memory the one with most replicas; the reference at last."""
-    remembered = service.variant(memory.serving) if memory.serving else None
-    if remembered is not None:
-        return remembered
-    running = {w.variant: w.replicas for w in snapshot.workloads_of(service.key) if w.replicas > 0}
-    declared = [variant for variant in service.variants if variant.name in running]
-    return max(declared, key=lambda variant: running[variant.name], default=service.reference)
 
 
 def _verdict(context: Context) -> Verdict:
@@ -257,8 +245,7 @@ def _handover(context: Context) -> Verdict | None:
 def _limits(context: Context) -> Verdict | None:
     """MinReplicas and maxReplicas at once; what /scale asks for is a floor, and exact where Fallow does not scale."""
     asked, ceiling = context.service.requested, max(context.ceiling, 1)
-    scales = context.policy.mode is Mode.ENFORCE and context.policy.scaling.enabled
-    if asked and context.memory.request_at == context.now and not scales:
+    if asked and context.memory.request_at == context.now and not context.policy.scales:
         ceiling = min(asked, ceiling)
     bounded = min(max(context.replicas, context.floor), ceiling)
     if bounded == context.replicas or (bounded < context.replicas and context.memory.switching_to is not None):

@@ -8,6 +8,11 @@ from fallow.planner.context import Context
 from fallow.planner.demand import covers
 
 
+def raised(*answers: Veto | None) -> tuple[Veto, ...]:
+    """Those of them that say no."""
+    return tuple(veto for veto in answers if veto is not None)
+
+
 def freshness(context: Context) -> Veto | None:
     """Load that is not known is not small: every signal must be there.
 

@@ -5,19 +5,24 @@ A service that rests while requests wait for it, and one of which so much is wan
 
 from math import ceil
 
-from fallow.domain.policies import Mode, Policy
+from fallow.domain.policies import Policy
 from fallow.domain.readings import Queues
 from fallow.domain.snapshots import ClusterView, Pod
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.demand import held_back
 from fallow.planner.levers.replicas import PANIC
-from fallow.planner.selection import policy_for, product_of
+from fallow.planner.selection import policy_for, product_of, serving_of
 
 
 def may_need_more(cluster: ClusterView) -> tuple[Pod, ...]:
     """The ready pods of services whose replicas may grow by Fallow's own doing."""
-    return tuple(pod for key in cluster.services if _grows(cluster, key) for pod in cluster.serving.get(key, ()))
+    return tuple(
+        pod
+        for key, service in cluster.services.items()
+        if _growing_by(cluster, service) is not None
+        for pod in cluster.serving.get(key, ())
+    )
 
 
 def hurried(cluster: ClusterView, queues: Queues) -> str | None:
@@ -25,29 +30,28 @@ def hurried(cluster: ClusterView, queues: Queues) -> str | None:
     for key, service in cluster.services.items():
         if service.paused or service.requested == 0:
             continue
-        why = _wakes(cluster, service, queues) or _overrun(cluster, service, queues)
+        memory = cluster.memories.get(key, ServiceMemory())
+        why = _wakes(service, memory, queues) or _overrun(cluster, service, memory, queues)
         if why is not None:
             return f"{key}: {why}"
     return None
 
 
-def _wakes(cluster: ClusterView, service: Service, queues: Queues) -> str | None:
+def _wakes(service: Service, memory: ServiceMemory, queues: Queues) -> str | None:
     wake = service.scaling.wake
-    if wake is None or not _memory(cluster, service.key).resting:
+    if wake is None or not memory.resting:
         return None
     held = held_back(queues, wake)
     return f"{held:.0f} requests wait for it while it rests" if held > 0 else None
 
 
-def _overrun(cluster: ClusterView, service: Service, queues: Queues) -> str | None:
-    if not _grows(cluster, service.key):
-        return None
-    policy = _policy(cluster, service)
+def _overrun(cluster: ClusterView, service: Service, memory: ServiceMemory, queues: Queues) -> str | None:
+    policy = _growing_by(cluster, service)
     pods = cluster.serving.get(service.key, ())
     seen = [queue for pod in pods if (queue := queues.engines.get(pod.ref)) is not None]
     if policy is None or not seen:
         return None
-    serving = _serving(cluster, service)
+    serving = serving_of(cluster, service, memory)
     profile = profile_for(serving, cluster.profiles, product_of(cluster, service))
     capacity = replica_capacity(service, serving, profile, policy.scaling.headroom).concurrency
     in_flight, asked = sum(queue.running + queue.waiting for queue in seen), _asked(cluster, service.key)
@@ -57,26 +61,13 @@ def _overrun(cluster: ClusterView, service: Service, queues: Queues) -> str | No
     return f"{in_flight:.0f} requests in flight need {needed} replicas where {asked} are asked for"
 
 
-def _grows(cluster: ClusterView, key: ServiceKey) -> bool:
-    service = cluster.services[key]
-    policy = _policy(cluster, service)
-    if policy is None or policy.mode is not Mode.ENFORCE or not policy.scaling.enabled or service.paused:
-        return False
-    return 0 < _asked(cluster, key) < service.scaling.max_replicas
-
-
-def _policy(cluster: ClusterView, service: Service) -> Policy | None:
-    return policy_for(service, cluster.policies)
+def _growing_by(cluster: ClusterView, service: Service) -> Policy | None:
+    """The policy that may give it more replicas now."""
+    if service.paused or not 0 < _asked(cluster, service.key) < service.scaling.max_replicas:
+        return None
+    policy = policy_for(service, cluster.policies)
+    return policy if policy is not None and policy.scales else None
 
 
 def _asked(cluster: ClusterView, key: ServiceKey) -> int:
     return sum(workload.replicas for workload in cluster.workloads_by_service.get(key, ()))
-
-
-def _memory(cluster: ClusterView, key: ServiceKey) -> ServiceMemory:
-    return cluster.memories.get(key, ServiceMemory())
-
-
-def _serving(cluster: ClusterView, service: Service) -> Variant:
-    name = _memory(cluster, service.key).serving
-    return (service.variant(name) if name else None) or service.reference

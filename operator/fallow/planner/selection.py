@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.snapshots import ClusterView, Node, Pod
-from fallow.domain.workloads import Service, ServiceKey
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 
 
 def policy_for(service: Service, policies: Iterable[Policy]) -> Policy | None:
@@ -42,3 +42,13 @@ def product_of(cluster: ClusterView, service: Service) -> str | None:
         node.gpu_product for node in nodes_of(cluster, cluster.pods_by_service.get(service.key, ())) if node.gpu_product
     }
     return products.pop() if len(products) == 1 else None
+
+
+def serving_of(cluster: ClusterView, service: Service, memory: ServiceMemory) -> Variant:
+    """The remembered variant; without memory the one with most replicas; the reference at last."""
+    remembered = service.variant(memory.serving) if memory.serving else None
+    if remembered is not None:
+        return remembered
+    running = {w.variant: w.replicas for w in cluster.workloads_by_service.get(service.key, ()) if w.replicas > 0}
+    declared = [variant for variant in service.variants if variant.name in running]
+    return max(declared, key=lambda variant: running[variant.name], default=service.reference)

@@ -46,8 +46,9 @@ def propose(context: Context) -> Proposal | None:
 
 
 def _begin(context: Context, chosen: Variant, why: str) -> Proposal:
-    checks = (guards.freshness(context), guards.pending(context), guards.dwell(context), _room(context, chosen))
-    stops = tuple(veto for veto in checks if veto is not None)
+    stops = guards.raised(
+        guards.freshness(context), guards.pending(context), guards.dwell(context), _room(context, chosen)
+    )
     if stops:
         return Proposal(NAME, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
     return Proposal(

@@ -158,16 +158,12 @@ def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) ->
 
 def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | None, variant: str) -> Proposal:
     """One replica at a time: each removal is watched for a dwell before the next."""
-    vetoes = tuple(
-        veto
-        for veto in (
-            guards.freshness(context),
-            guards.pending(context),
-            guards.window(context, context.policy.scaling.down_window),
-            guards.dwell(context),
-            guards.objectives(context),
-        )
-        if veto is not None
+    vetoes = guards.raised(
+        guards.freshness(context),
+        guards.pending(context),
+        guards.window(context, context.policy.scaling.down_window),
+        guards.dwell(context),
+        guards.objectives(context),
     )
     if vetoes:
         first = vetoes[0]

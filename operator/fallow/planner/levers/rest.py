@@ -53,10 +53,8 @@ def propose(context: Context) -> Proposal | None:
     if quiet < rules.after:
         message = f"quiet for {quiet:.0f} s, rests after {rules.after:.0f} s"
         return Proposal(NAME, Reason.NOT_IDLE_LONG_ENOUGH, message)
-    vetoes = tuple(
-        veto
-        for veto in (guards.freshness(context), guards.pending(context), _wake_objective(context, rules.wake_within))
-        if veto is not None
+    vetoes = guards.raised(
+        guards.freshness(context), guards.pending(context), _wake_objective(context, rules.wake_within)
     )
     if vetoes:
         return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)

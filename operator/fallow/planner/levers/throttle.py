@@ -51,16 +51,12 @@ def propose(context: Context) -> Proposal | None:
     saves = _saved(context)
     if wanted and not _pays(context, saves):
         return None
-    vetoes = tuple(
-        veto
-        for veto in (
-            guards.freshness(context),
-            guards.pending(context),
-            guards.window(context, context.policy.scaling.down_window),
-            guards.dwell(context),
-            _turn(context),
-        )
-        if veto is not None
+    vetoes = guards.raised(
+        guards.freshness(context),
+        guards.pending(context),
+        guards.window(context, context.policy.scaling.down_window),
+        guards.dwell(context),
+        _turn(context),
     )
     what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
     message = f"engines are replaced one after the other by {what}"
