@@ -92,6 +92,15 @@ async def test_a_storm_brings_one_cycle_forward_and_then_rests() -> None:
     assert seen.at == bench.now
 
 
+async def test_a_clock_put_back_neither_keeps_an_old_look_nor_ends_the_looking() -> None:
+    bench = Bench(Door(running=30))
+    await bench.beat()
+    await bench.beat(-3600)
+    assert bench.hurries == 2
+    bench.now -= 3600
+    assert bench.pulse.seen(Instant(bench.now)) is None
+
+
 async def test_a_request_at_the_door_of_a_resting_service_brings_one_forward() -> None:
     bench = Bench(Door(held=1), view=resting())
     await bench.beat()

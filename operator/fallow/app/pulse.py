@@ -51,8 +51,8 @@ class Pulse:
         self._told = False
 
     def seen(self, now: Instant) -> Queues | None:
-        """What made the last cycle hurry, while it is young."""
-        return self._seen if self._seen is not None and now - self._seen.at <= REST else None
+        """What made the last cycle hurry, while it is young; it is not where the clock was put back since."""
+        return self._seen if self._seen is not None and abs(now - self._seen.at) <= REST else None
 
     async def run(self) -> None:
         while True:
@@ -65,7 +65,7 @@ class Pulse:
 
     async def beat(self) -> None:
         now = Instant(self._clock())
-        if not self._leads() or now - self._hurried_at < REST:
+        if not self._leads() or abs(now - self._hurried_at) < REST:
             return
         view = self._view()
         engines, waiting = self._targets(view), waiting_metrics(view)
