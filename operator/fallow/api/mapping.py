@@ -25,7 +25,7 @@ from fallow.api.selectors import selector
 from fallow.api.variants import Precision
 from fallow.domain.counterfactual import BaselineKind, BaselineRule
 from fallow.domain.figures import Figure
-from fallow.domain.goals import Budget, BudgetPeriod, Measure, Target
+from fallow.domain.goals import Budget, BudgetPeriod, BurnStep, Measure, Remedy, Target
 from fallow.domain.policies import (
     GuardRules,
     IdleRules,
@@ -265,6 +265,10 @@ def _budget(policy: str, declared: energy_policy.Budget) -> Budget:
         BudgetPeriod(declared.period),
         carbon=amounts.grams(declared.carbon) if declared.carbon else None,
         energy=amounts.joules(declared.energy) if declared.energy else None,
+        on_burn=tuple(
+            BurnStep(step.at, tuple(Remedy(remedy) for remedy in step.do))
+            for step in sorted(declared.on_burn, key=lambda step: step.at)
+        ),
     )
 
 

@@ -1,4 +1,7 @@
-"""Calendar periods by the name that people give them: a month, an ISO week, a quarter; and the days in them."""
+"""Calendar periods by the name that people give them: a month, an ISO week, a quarter; and the days in them.
+
+And those of a budget at a time: the day, week, month, quarter or year that it lies in.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from fallow.domain.goals import BudgetPeriod
 from fallow.domain.units import Instant
 
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
@@ -66,6 +70,34 @@ def period(title: str, zone: ZoneInfo) -> CalendarPeriod:
         year, month = int(found[1]), int(found[2]) * 3 - 2
         return CalendarPeriod(title, date(year, month, 1), _month_after(year, month, 3), zone)
     raise ValueError(f"{title!r} is no period: write a month such as 2026-11, a week 2026-W47 or a quarter 2026-Q4")
+
+
+def first_day(kind: BudgetPeriod, day: date) -> date:
+    """The day that the period begins with in which a day lies; weeks begin on Monday (ISO 8601)."""
+    match kind:
+        case BudgetPeriod.DAY:
+            return day
+        case BudgetPeriod.WEEK:
+            return day - timedelta(days=day.weekday())
+        case BudgetPeriod.MONTH:
+            return day.replace(day=1)
+        case BudgetPeriod.QUARTER:
+            return date(day.year, (day.month - 1) // 3 * 3 + 1, 1)
+        case BudgetPeriod.YEAR:
+            return date(day.year, 1, 1)
+
+
+def bounds(kind: BudgetPeriod, now: Instant, zone: ZoneInfo) -> tuple[Instant, Instant]:
+    """When the period began that a time lies in, and when the next one does."""
+    first = first_day(kind, datetime.fromtimestamp(now, zone).date())
+    # longer than the period itself, and shorter than it and the next one
+    beyond = {BudgetPeriod.DAY: 1, BudgetPeriod.WEEK: 7, BudgetPeriod.MONTH: 31, BudgetPeriod.QUARTER: 92}
+    end = first_day(kind, first + timedelta(days=beyond.get(kind, 366)))
+    return _midnight(first, zone), _midnight(end, zone)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> Instant:
+    return Instant(datetime.combine(day, time(), zone).timestamp())
 
 
 def _month_after(year: int, month: int, count: int) -> date:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fallow.domain.units import Grams, Joules
+from fallow.domain.units import Grams, Joules, Quantity
 
 
 class Measure(StrEnum):
@@ -39,6 +40,30 @@ class Target:
     by: str
 
 
+class Resource(StrEnum):
+    """What a budget limits: operational emissions, location-based, or energy at the facility."""
+
+    CARBON = "carbon"
+    ENERGY = "energy"
+
+
+class Remedy(StrEnum):
+    """What may be done as a budget is used up."""
+
+    PRECISION = "Precision"
+    CAP_REPLICAS = "CapReplicas"
+    THROTTLE = "Throttle"
+    DEFER = "Defer"
+
+
+@dataclass(frozen=True, slots=True)
+class BurnStep:
+    """What to do once a share of a budget is used: 1 is all of it."""
+
+    at: float
+    do: tuple[Remedy, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What may be used in a calendar period; at least one of the two is given. Energy is at the facility."""
@@ -47,3 +72,10 @@ class Budget:
     period: BudgetPeriod
     carbon: Grams | None = None
     energy: Joules | None = None
+    on_burn: tuple[BurnStep, ...] = ()
+
+    @property
+    def limits(self) -> Mapping[Resource, Quantity]:
+        """What is allowed of each resource that is limited."""
+        named = {Resource.CARBON: self.carbon, Resource.ENERGY: self.energy}
+        return {resource: amount for resource, amount in named.items() if amount is not None}

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from fallow.domain.counterfactual import Counterfactual, Saving
 from fallow.domain.figures import Figure
+from fallow.domain.goals import BudgetPeriod, Resource
 from fallow.domain.habits import Habits
 from fallow.domain.learned import Learned, Opening, Placement
 from fallow.domain.readings import HostMeter, PodRef
-from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Watts
+from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
 from fallow.domain.workloads import ServiceKey
 
 
@@ -46,7 +47,8 @@ class LineKey(NamedTuple):
 
 
 _NO_ENERGY = Figure.exact(Joules(0))
-_NO_CARBON = Figure.exact(Grams(0))
+_NO_GRAMS = Grams(0)
+_NO_CARBON = Figure.exact(_NO_GRAMS)
 _NO_WATER = Figure.exact(Litres(0))
 _NO_MONEY = Figure.exact(Money(0))
 
@@ -176,6 +178,34 @@ class Period:
     account: Account = _NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What budgets count, from `start` on: best values of the facility's energy and of operational emissions.
+
+    `unpriced` is the part of `facility` for which no intensity was known.
+    """
+
+    start: Instant
+    facility: Joules = Joules(0)
+    carbon: Grams = _NO_GRAMS
+    unpriced: Joules = Joules(0)
+
+    @classmethod
+    def of(cls, start: Instant, account: Account) -> Spent:
+        return cls(start, account.facility.best, account.carbon.best, account.unpriced)
+
+    def more(self, account: Account) -> Spent:
+        return Spent(
+            self.start,
+            self.facility + account.facility.best,
+            self.carbon + account.carbon.best,
+            self.unpriced + account.unpriced,
+        )
+
+    def amount(self, resource: Resource) -> Quantity:
+        return self.carbon if resource is Resource.CARBON else self.facility
+
+
 class Span(StrEnum):
     """The periods of a book, by the calendar of its time zone. Hour, day and month have a complete one before them."""
 
@@ -197,6 +227,7 @@ class Book:
     """One line's account by calendar period and over its life. `total` never starts anew.
 
     A period that was opened in its middle starts there. After a change of `time_zone` all but the total start anew.
+    Of the longer periods of budgets only what these count is kept; None: as stored by a Fallow that did not keep it.
     """
 
     total: Period
@@ -207,6 +238,23 @@ class Book:
     yesterday: Period = _NEVER
     last_month: Period = _NEVER
     time_zone: str = field(default="UTC", kw_only=True)
+    week: Spent | None = field(default=None, kw_only=True)
+    quarter: Spent | None = field(default=None, kw_only=True)
+    year: Spent | None = field(default=None, kw_only=True)
+
+    def spent(self, period: BudgetPeriod) -> Spent | None:
+        """What budgets of that period count."""
+        match period:
+            case BudgetPeriod.DAY:
+                return Spent.of(self.day.start, self.day.account)
+            case BudgetPeriod.WEEK:
+                return self.week
+            case BudgetPeriod.MONTH:
+                return Spent.of(self.month.start, self.month.account)
+            case BudgetPeriod.QUARTER:
+                return self.quarter
+            case BudgetPeriod.YEAR:
+                return self.year
 
     def period(self, span: Span) -> Period:
         match span:

@@ -12,7 +12,9 @@ from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from fallow.domain.ledger import Account, Book, Period
+from fallow.domain.calendars import first_day
+from fallow.domain.goals import BudgetPeriod
+from fallow.domain.ledger import Account, Book, Period, Spent
 from fallow.domain.policies import UTC
 from fallow.domain.units import Instant
 
@@ -31,10 +33,14 @@ class Calendar:
     yesterday: Instant
     month: Instant
     last_month: Instant
+    week: Instant
+    quarter: Instant
+    year: Instant
 
     @property
     def starts(self) -> frozenset[Instant]:
-        return frozenset((self.hour, self.last_hour, self.day, self.yesterday, self.month, self.last_month))
+        longer = (self.week, self.quarter, self.year)
+        return frozenset((self.hour, self.last_hour, self.day, self.yesterday, self.month, self.last_month, *longer))
 
 
 class Slot(NamedTuple):
@@ -46,6 +52,9 @@ class Slot(NamedTuple):
     yesterday: bool
     month: bool
     last_month: bool
+    week: bool
+    quarter: bool
+    year: bool
 
 
 def calendar(now: Instant, time_zone: str = UTC) -> Calendar:
@@ -63,6 +72,9 @@ def calendar(now: Instant, time_zone: str = UTC) -> Calendar:
         yesterday=_midnight(day - timedelta(days=1), zone),
         month=_midnight(month, zone),
         last_month=_midnight((month - timedelta(days=1)).replace(day=1), zone),
+        week=_midnight(first_day(BudgetPeriod.WEEK, day), zone),
+        quarter=_midnight(first_day(BudgetPeriod.QUARTER, day), zone),
+        year=_midnight(first_day(BudgetPeriod.YEAR, day), zone),
     )
 
 
@@ -86,6 +98,9 @@ def slot_of(start: Instant, present: Calendar) -> Slot:
         yesterday=present.yesterday <= start < present.day,
         month=start >= present.month,
         last_month=present.last_month <= start < present.month,
+        week=start >= present.week,
+        quarter=start >= present.quarter,
+        year=start >= present.year,
     )
 
 
@@ -115,6 +130,9 @@ def opened(start: Instant, present: Calendar) -> Book:
         yesterday=Period(present.yesterday),
         last_month=Period(present.last_month),
         time_zone=present.time_zone,
+        week=Spent(present.week),
+        quarter=Spent(present.quarter),
+        year=Spent(present.year),
     )
 
 
@@ -125,9 +143,9 @@ def rolled(book: Book, present: Calendar, since: Instant) -> Book:
     """
     if book.time_zone != present.time_zone:
         return _begun(book.total, present, since)
-    if present.hour <= book.hour.start <= present.now:
+    if present.hour <= book.hour.start <= present.now and book.year is not None:
         return book
-    return replace(
+    turned = replace(
         book,
         month=_present(book.month, present.month, present),
         last_month=_closed(book.last_month, book.month, present.last_month, present.month),
@@ -135,6 +153,12 @@ def rolled(book: Book, present: Calendar, since: Instant) -> Book:
         yesterday=_closed(book.yesterday, book.day, present.yesterday, present.day),
         hour=_present(book.hour, present.hour, present),
         last_hour=_closed(book.last_hour, book.hour, present.last_hour, present.hour),
+    )
+    return replace(
+        turned,
+        week=_spent(book.week, present.week, turned, present),
+        quarter=_spent(book.quarter, present.quarter, turned, present),
+        year=_spent(book.year, present.year, turned, present),
     )
 
 
@@ -147,12 +171,27 @@ def _begun(total: Period, present: Calendar, since: Instant) -> Book:
         month=Period(max(present.month, kept)),
         day=Period(max(present.day, kept)),
         hour=Period(max(present.hour, kept)),
+        week=Spent(max(present.week, kept)),
+        quarter=Spent(max(present.quarter, kept)),
+        year=Spent(max(present.year, kept)),
     )
 
 
 def _present(period: Period, start: Instant, present: Calendar) -> Period:
     """A period that starts in the future was opened under a wrong clock."""
     return period if start <= period.start <= present.now else Period(start)
+
+
+def _spent(before: Spent | None, start: Instant, book: Book, present: Calendar) -> Spent:
+    """Since the start of a longer period. Where it was not kept, by what of the book began then or later, else as of
+    now.
+    """
+    if before is not None:
+        return before if start <= before.start <= present.now else Spent(start)
+    if book.total.start >= start:
+        return Spent.of(start, book.total.account)
+    whole = next((period for period in (book.month, book.day) if period.start == start), None)
+    return Spent(present.now) if whole is None else Spent.of(start, whole.account)
 
 
 def _closed(closed: Period, present: Period, start: Instant, end: Instant) -> Period:
@@ -171,6 +210,9 @@ def added(book: Book, slot: Slot, account: Account) -> Book:
         yesterday=_more(book.yesterday, account) if slot.yesterday else book.yesterday,
         hour=_more(book.hour, account) if slot.hour else book.hour,
         last_hour=_more(book.last_hour, account) if slot.last_hour else book.last_hour,
+        week=book.week.more(account) if slot.week and book.week else book.week,
+        quarter=book.quarter.more(account) if slot.quarter and book.quarter else book.quarter,
+        year=book.year.more(account) if slot.year and book.year else book.year,
     )
 
 

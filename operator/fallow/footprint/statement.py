@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.goals import Budget, BudgetPeriod, Measure, Target
+from fallow.domain.goals import Budget, BudgetPeriod, Measure, Resource, Target
 from fallow.domain.history import Day, History
-from fallow.domain.ledger import Account, LineKey, LineKind
+from fallow.domain.ledger import Account, LineKey, LineKind, Spent
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Grams, Instant, Joules
+from fallow.domain.units import JOULES_PER_KWH, Grams, Instant, Joules
 from fallow.footprint.sci import intensity_per_unit
 
 # a day of which less was seen is listed as a gap
 WHOLE = 0.99
 MOST_RANKED = 20
+# what budgets are told in, in grams and in joules
+UNITS: Mapping[Resource, tuple[str, float]] = {
+    Resource.CARBON: ("kgCO2e", 1e3),
+    Resource.ENERGY: ("kWh", JOULES_PER_KWH),
+}
 
 
 class By(StrEnum):
@@ -251,15 +256,10 @@ def _of_policy(part: History, policy: str, declared: History) -> Account:
 
 def _burns(budget: Budget, history: History) -> Iterable[Burn]:
     """R5: used / allowed; of a daily budget the worst day. A budget of a longer period is shown by this part of it."""
-    one = [_of_policy(History((day,)), budget.policy, history) for day in history.days]
-    for unit, allowed, used in (
-        ("kgCO2e", budget.carbon.value / 1e3 if budget.carbon else 0.0, [day.carbon.best.value / 1e3 for day in one]),
-        (
-            "kWh",
-            budget.energy.kilowatt_hours if budget.energy else 0.0,
-            [day.facility.best.kilowatt_hours for day in one],
-        ),
-    ):
+    days = [Spent.of(day.start, _of_policy(History((day,)), budget.policy, history)) for day in history.days]
+    for resource, limit in budget.limits.items():
+        unit, size = UNITS[resource]
+        allowed, used = limit.value / size, [day.amount(resource).value / size for day in days]
         if allowed <= 0:
             continue
         if budget.period is BudgetPeriod.DAY:

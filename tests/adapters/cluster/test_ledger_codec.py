@@ -27,6 +27,7 @@ from fallow.domain.ledger import (
     LineKey,
     LineKind,
     Period,
+    Spent,
 )
 from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
@@ -124,6 +125,20 @@ def test_marks_and_totals_return_exactly_and_the_rest_nearly(ledger: Ledger) -> 
             bounds, kept = old.account.carbon, new.account.carbon
             assert kept.low.value == pytest.approx(bounds.low.value, rel=1e-6)
             assert kept.high.value == pytest.approx(bounds.high.value, rel=1e-6)
+        assert read.week is None
+
+
+def test_what_budgets_count_returns_and_may_be_absent() -> None:
+    period, line = Period(NOON), LineKey(LineKind.SERVICE, "llm", "chat", "bf16")
+    week = Spent(NOON, Joules(123_456.7), Grams(89.25), Joules(10.5))
+    book = Book(period, period, period, period, period, week=week, quarter=Spent(NOON), year=Spent(Instant(NOON - 5)))
+    content = encode(Ledger(since=NOON, at=NOON, books={line: book}))
+
+    again = decode(content).books[line]
+    assert (again.week, again.quarter, again.year) == (book.week, book.quarter, book.year)
+    raw = json.loads(gzip.decompress(content))
+    del raw["spent"]
+    assert decode(gzip.compress(json.dumps(raw).encode())).books[line].year is None
 
 
 @settings(max_examples=30, deadline=None)

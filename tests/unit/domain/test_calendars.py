@@ -1,12 +1,14 @@
 """Calendar periods: the days that a name stands for, the period before, and words for what is none."""
 
-from datetime import date
+from datetime import date, datetime
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from fallow.domain.calendars import period
+from fallow.domain.calendars import bounds, period
+from fallow.domain.goals import BudgetPeriod
+from fallow.domain.units import Instant
 
 UTC = ZoneInfo("UTC")
 
@@ -44,3 +46,24 @@ def test_days_begin_at_midnight_of_the_zone_also_when_clocks_change() -> None:
     assert lengths[28] == 23 * 3600
     assert {length for number, length in enumerate(lengths) if number != 28} == {24 * 3600}
     assert period("2026-03", UTC).last_month == "2026-03"
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "end"),
+    [
+        (BudgetPeriod.DAY, "2028-02-29", "2028-03-01"),
+        (BudgetPeriod.WEEK, "2028-02-28", "2028-03-06"),
+        (BudgetPeriod.MONTH, "2028-02-01", "2028-03-01"),
+        (BudgetPeriod.QUARTER, "2028-01-01", "2028-04-01"),
+        (BudgetPeriod.YEAR, "2028-01-01", "2029-01-01"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_a_budget_is_for_the_period_that_a_time_lies_in(kind: BudgetPeriod, first: str, end: str, zone: str) -> None:
+    home = ZoneInfo(zone)
+
+    def at(text: str) -> Instant:
+        return Instant(datetime.fromisoformat(text).replace(tzinfo=home).timestamp())
+
+    for moment in ("2028-02-29T00:00", "2028-02-29T12:34", "2028-02-29T23:59:59"):
+        assert bounds(kind, at(moment), home) == (at(first), at(end))

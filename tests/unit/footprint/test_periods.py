@@ -1,15 +1,19 @@
 """Hours, days and months in UTC: what is booked where, and when a period starts anew."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.ledger import Book, Ledger, Span
+from fallow.domain.calendars import bounds
+from fallow.domain.goals import BudgetPeriod
+from fallow.domain.ledger import Book, Ledger, Span, Spent
 from fallow.domain.units import Instant
 from fallow.footprint.bookkeeping import book
-from fallow.footprint.periods import calendar, cut
+from fallow.footprint.periods import calendar, cut, rolled
 from tests.support.metered import CHAT_LINE, NOON, engine, gpu, opened, pod, snapshot
 
 HOUR, DAY = 3600, 86_400
@@ -113,3 +117,47 @@ def test_the_shares_of_an_interval_add_up(start: float, length: float, now: floa
     shares = [share for _, share in cut(begin, Instant(begin + length), calendar(Instant(NOON + now)).starts)]
     assert sum(shares) == pytest.approx(1, rel=1e-12)
     assert min(shares) >= 0
+
+
+# of a GPU of 100 W in a node without a zone: (100 W + 150 W of host) x PUE 1.2
+FACILITY_WATTS = 300.0
+
+
+def spent(ledger: Ledger, kind: BudgetPeriod) -> Spent:
+    found = ledger.books[CHAT_LINE].spent(kind)
+    assert found is not None
+    return found
+
+
+@given(st.lists(st.floats(1, 2e7), min_size=1, max_size=4).map(sorted), st.sampled_from(BudgetPeriod))
+def test_what_budgets_count_is_what_was_used_since_their_period_began(times: list[float], kind: BudgetPeriod) -> None:
+    ledger = run(0, *times)
+    start, _ = bounds(kind, Instant(NOON + times[-1]), ZoneInfo("UTC"))
+    since = max(start, NOON)
+    assert spent(ledger, kind).start == start
+    assert spent(ledger, kind).facility.value == pytest.approx(
+        FACILITY_WATTS * (NOON + times[-1] - since), rel=1e-6, abs=1e-3
+    )
+    assert spent(ledger, kind).unpriced == spent(ledger, kind).facility
+
+
+@pytest.mark.parametrize("kind", [BudgetPeriod.WEEK, BudgetPeriod.QUARTER, BudgetPeriod.YEAR])
+def test_of_books_that_did_not_count_a_period_is_taken_what_began_with_it_and_else_it_begins_now(
+    kind: BudgetPeriod,
+) -> None:
+    ledger = run(0, 100)
+    now = Instant(NOON + 200)
+    known = replace(ledger.books[CHAT_LINE], week=None, quarter=None, year=None)
+    older = replace(known, total=replace(known.total, start=Instant(0)))
+
+    assert rolled(known, calendar(now), now).spent(kind) == ledger.books[CHAT_LINE].spent(kind)
+    assert rolled(older, calendar(now), now).spent(kind) == Spent(now)
+
+
+def test_a_week_that_began_with_the_day_is_known_from_books_that_did_not_count_it() -> None:
+    to_monday = TO_MIDNIGHT + DAY + 8 * HOUR
+    ledger = run(0, to_monday - HOUR, to_monday)
+    book_of = ledger.books[CHAT_LINE]
+    stored = replace(book_of, week=None, quarter=None, year=None)
+    read = rolled(stored, calendar(Instant(NOON + to_monday)), Instant(NOON + to_monday))
+    assert read.week == book_of.week

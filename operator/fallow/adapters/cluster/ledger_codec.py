@@ -31,6 +31,7 @@ from fallow.domain.ledger import (
     LineKey,
     LineKind,
     Period,
+    Spent,
 )
 from fallow.domain.readings import HostMeter, PodRef
 from fallow.domain.units import Grams, Instant, Joules, Litres, Money, Quantity, Watts
@@ -98,6 +99,7 @@ def encode(ledger: Ledger) -> bytes:
         "gpus": gpus,
         "engines": {uid: _engine_row(mark, index) for uid, mark in ledger.engines.items()},
         "books": [[index[line], *_book_row(book)] for line, book in ledger.books.items()],
+        "spent": [[index[line], *_spent_rows(book)] for line, book in ledger.books.items() if book.year is not None],
         "hosts": {node: _host_row(mark) for node, mark in ledger.hosts.items()},
         "baselines": _baseline_columns([ledger.baselines.get(row[0]) for rows in gpus.values() for row in rows]),
     }
@@ -130,7 +132,7 @@ def _ledger(raw: dict[str, Any]) -> Ledger:
         at=Instant(float(raw["at"])),
         gpus={str(row[0]): _gpu_mark(row, node, lines) for node, rows in raw["gpus"].items() for row in rows},
         engines={str(uid): _engine_mark(row, lines) for uid, row in raw["engines"].items()},
-        books={lines[row[0]]: _book(row[1:]) for row in raw["books"]},
+        books=_books(raw, lines),
         hosts={str(node): _host_mark(row) for node, row in raw.get("hosts", {}).items()},
         baselines=_baselines([str(row[0]) for rows in raw["gpus"].values() for row in rows], raw.get("baselines", [])),
         resets=int(raw["resets"]),
@@ -258,6 +260,34 @@ def _book(rows: list[Any]) -> Book:
     time_zone, *periods = rows
     total, month, day, hour, last_hour, yesterday, last_month = map(_period, periods)
     return Book(total, month, day, hour, last_hour, yesterday, last_month, time_zone=str(time_zone))
+
+
+def _books(raw: dict[str, Any], lines: list[LineKey]) -> dict[LineKey, Book]:
+    """What is spent stands beside the books, where a Fallow that does not know of it leaves it aside."""
+    spent = {row[0]: row[1:] for row in raw.get("spent", [])}
+    books = {row[0]: _book(row[1:]) for row in raw["books"]}
+    for number in spent.keys() & books.keys():
+        week, quarter, year = map(_spent, spent[number])
+        books[number] = replace(books[number], week=week, quarter=quarter, year=year)
+    return {lines[number]: book for number, book in books.items()}
+
+
+def _spent_rows(book: Book) -> list[list[float] | None]:
+    return [None if one is None else _spent_row(one) for one in (book.week, book.quarter, book.year)]
+
+
+def _spent_row(one: Spent) -> list[float]:
+    """The start alone stands for nothing spent."""
+    amounts = [one.facility.value, one.carbon.value, one.unpriced.value]
+    return [one.start, *map(_seven_digits, amounts)] if any(amounts) else [one.start]
+
+
+def _spent(row: list[float] | None) -> Spent | None:
+    if row is None:
+        return None
+    start, *amounts = row
+    facility, carbon, unpriced = amounts or (0.0, 0.0, 0.0)
+    return Spent(Instant(float(start)), Joules(float(facility)), Grams(float(carbon)), Joules(float(unpriced)))
 
 
 def _period_row(period: Period, rounded: Round) -> list[Any]:
