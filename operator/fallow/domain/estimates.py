@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.budgets import BudgetUse
 from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
@@ -51,7 +52,8 @@ class ServiceEstimate:
 class Estimates:
     """`energies` are by service and variant, `phases` by service and period. `rebounds` are the growth of demand since
     each service's baseline, as a share. `unallocated` is what GPUs draw that nobody holds, by zone, where there are
-    any.
+    any. `budgets` are by policy, and `replica_watts` what a replica draws at the facility, of services whose replicas
+    a budget caps.
     """
 
     services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
@@ -61,3 +63,5 @@ class Estimates:
     energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
     phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
     rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)
+    budgets: Mapping[str, tuple[BudgetUse, ...]] = field(default_factory=dict)
+    replica_watts: Mapping[ServiceKey, Watts | Missing] = field(default_factory=dict)

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     IDLE_CLOCKS = "IdleClocks"
     SWITCH_COMPLETE = "SwitchComplete"
     LIMITS = "Limits"
+    BUDGET_BURN = "BudgetBurn"
 
     # why nothing changes
     STEADY = "Steady"
@@ -84,3 +85,9 @@ class Reason(StrEnum):
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"
     REJECTED = "Rejected"
+
+    # how far a budget is used
+    WITHIN_BUDGET = "WithinBudget"
+    BUDGET_SPENT = "BudgetSpent"
+    STEP_REACHED = "StepReached"
+    STEP_ENDED = "StepEnded"

@@ -10,22 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from fallow.domain.budgets import UNITS
 from fallow.domain.figures import Figure, Missing
-from fallow.domain.goals import Budget, BudgetPeriod, Measure, Resource, Target
+from fallow.domain.goals import Budget, BudgetPeriod, Measure, Target
 from fallow.domain.history import Day, History
 from fallow.domain.ledger import Account, LineKey, LineKind, Spent
 from fallow.domain.reasons import Reason
-from fallow.domain.units import JOULES_PER_KWH, Grams, Instant, Joules
+from fallow.domain.units import Grams, Instant, Joules
 from fallow.footprint.sci import intensity_per_unit
 
 # a day of which less was seen is listed as a gap
 WHOLE = 0.99
 MOST_RANKED = 20
-# what budgets are told in, in grams and in joules
-UNITS: Mapping[Resource, tuple[str, float]] = {
-    Resource.CARBON: ("kgCO2e", 1e3),
-    Resource.ENERGY: ("kWh", JOULES_PER_KWH),
-}
 
 
 class By(StrEnum):

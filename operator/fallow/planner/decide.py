@@ -14,6 +14,7 @@ from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.planner.budgets import NOTHING, Asked, asks
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Context, Proposal
@@ -42,19 +43,25 @@ class Verdict:
 
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
     services: dict[ServiceKey, ServicePlan] = {}
-    rolling = snapshot.cluster.rolling
+    rolling, budgets = snapshot.cluster.rolling, asks(snapshot, estimates)
     for key, service in snapshot.cluster.services.items():
-        plan = services[key] = plan_service(snapshot, service, estimates.services[key], rolling)
+        plan = services[key] = plan_service(
+            snapshot, service, estimates.services[key], rolling, budgets.get(key, NOTHING)
+        )
         if plan.decision is not None and not plan.decision.proposal and plan.decision.lever == throttle.NAME:
             rolling |= {key}
     return Plan(at=snapshot.at, services=services)
 
 
 def plan_service(
-    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey] = frozenset()
+    snapshot: Snapshot,
+    service: Service,
+    estimate: ServiceEstimate,
+    rolling: frozenset[ServiceKey] = frozenset(),
+    budgets: Asked = NOTHING,
 ) -> ServicePlan:
     """What one service should run, and why. `rolling`: services whose engines are being replaced."""
-    context = _context(snapshot, service, estimate, rolling)
+    context = _context(snapshot, service, estimate, rolling, budgets)
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
@@ -111,7 +118,7 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
 
 
 def _context(
-    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey]
+    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey], budgets: Asked
 ) -> Context:
     policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
     workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
@@ -160,6 +167,7 @@ def _context(
         throttled=any(workload.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
         rolling=rolling,
+        asked=budgets,
     )
 
 

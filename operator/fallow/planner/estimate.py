@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.budgets import BudgetUse
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
@@ -20,9 +21,11 @@ from fallow.footprint.hardware import idle_ceiling
 from fallow.footprint.savings import rebound
 from fallow.footprint.variants import service_phases, variant_energies
 from fallow.footprint.zones import zone_of
+from fallow.planner.budgets import budget_uses, capping, governed
 from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, serving_pods
 from fallow.planner.latency import merged_difference, quantile
 from fallow.planner.quiet import idle_evidence
+from fallow.planner.replica_watts import replica_watts
 from fallow.planner.selection import policy_for
 
 NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
@@ -62,6 +65,7 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
     """
     draw = draws(snapshot) if told else NOT_DRAWN
     none_yet = None if books.ledger is None else Joules(0)
+    budgets = budget_uses(snapshot, books.ledger)
     return Estimates(
         services={
             key: _service(
@@ -79,7 +83,23 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
         energies=books.energies,
         phases=books.phases,
         rebounds=books.rebounds,
+        budgets=budgets,
+        replica_watts=_capped(snapshot, books.ledger, budgets),
     )
+
+
+def _capped(
+    snapshot: Snapshot, ledger: Ledger | None, budgets: Mapping[str, tuple[BudgetUse, ...]]
+) -> Mapping[ServiceKey, Watts | Missing]:
+    """Of the services whose replicas a budget caps now; nobody else's are asked for."""
+    if ledger is None or not any(capping(used) for used in budgets.values()):
+        return {}
+    return {
+        service.key: replica_watts(snapshot, service, ledger, policy.guards.metrics_max_age)
+        for name, (policy, services) in governed(snapshot.cluster).items()
+        if capping(budgets[name])
+        for service in services
+    }
 
 
 def _service(

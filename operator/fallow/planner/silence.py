@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from fallow.domain.figures import Missing
+from fallow.domain.goals import Remedy
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
 from fallow.planner.levers import throttle
@@ -16,6 +17,7 @@ def silences(context: Context) -> tuple[str, ...]:
         *_rest(context),
         *_throttle(context),
         *_replicas(context),
+        *_budgets(context),
         *_bursts(context),
         *_precision(context),
         *_objectives(context),
@@ -34,7 +36,8 @@ def _rest(context: Context) -> Iterator[str]:
 
 def _throttle(context: Context) -> Iterator[str]:
     rules = context.policy.idle
-    if rules is not None and rules.throttle and (reason := throttle.why_never(context)) is not None:
+    asked = rules is not None and (rules.throttle or Remedy.THROTTLE in _remedies(context))
+    if asked and (reason := throttle.why_never(context)) is not None:
         yield f"its idle engines keep their clocks up: {reason}"
 
 
@@ -44,6 +47,22 @@ def _replicas(context: Context) -> Iterator[str]:
         yield "its replicas follow no load: scaling.enabled of the policy is false"
     elif scaling.min_replicas == scaling.max_replicas:
         yield f"its replicas follow no load: scaling.minReplicas and maxReplicas are both {scaling.max_replicas}"
+
+
+def _budgets(context: Context) -> Iterator[str]:
+    """Remedies that nothing can come of, and budgets whose use is not known."""
+    remedies = _remedies(context)
+    yield from dict.fromkeys(context.asked.unknown.values())
+    if Remedy.PRECISION in remedies and context.policy.precision is None:
+        yield "onBurn Precision never acts: the policy has no precision"
+    if Remedy.CAP_REPLICAS in remedies and not context.policy.scaling.enabled:
+        yield "onBurn CapReplicas never acts: scaling.enabled of the policy is false"
+    if Remedy.DEFER in remedies:
+        yield "onBurn Defer never acts: Fallow has no jobs that could wait"
+
+
+def _remedies(context: Context) -> frozenset[Remedy]:
+    return frozenset(remedy for budget in context.policy.budgets for step in budget.on_burn for remedy in step.do)
 
 
 def _bursts(context: Context) -> Iterator[str]:

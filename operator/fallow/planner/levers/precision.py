@@ -1,4 +1,4 @@
-"""Which variant serves: the policy's carbon tiers allow precisions, measured J/token has the last word.
+"""Which variant serves: the policy's carbon tiers and budgets allow precisions, measured J/token has the last word.
 
 Accuracy comes last: the highest quality that the tier allows, and back promptly. A switch makes the new variant ready
 before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
@@ -7,11 +7,13 @@ before it breaks the old one. A variant's name never counts as evidence; a profi
 from math import ceil
 
 from fallow.domain.figures import Missing
+from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.policies import Mode, PrecisionRules, Tier
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
+from fallow.domain.zones import Intensity
 from fallow.planner import guards
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
@@ -30,22 +32,41 @@ def propose(context: Context) -> Proposal | None:
         return None
     if rules is None:
         return None if context.serving == reference else _begin(context, reference, "no policy asks for it any more")
-    intensity = context.estimate.intensity
-    if isinstance(intensity, Missing):
+    intensity, burns = context.estimate.intensity, context.asked.active.get(Remedy.PRECISION)
+    if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
         return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {intensity}")
+    tier, where = (None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
+    asks = Reason.CARBON_TIER
+    if tier is None or reference.precision.upper() in tier.allow:
+        doubt = context.asked.unknown.get(Remedy.PRECISION)
+        if doubt is not None and context.serving != reference:
+            return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {doubt}")
+        if burns is not None:
+            tier, where, asks = _lesser(rules, reference), burns, Reason.BUDGET_BURN
+    chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
+    if chosen == context.serving:
+        if vetoes:
+            return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)
+        reason = asks if asks is Reason.BUDGET_BURN else Reason.STEADY
+        return Proposal(NAME, reason, f"{chosen.name} stays: {where}")
+    return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
+
+
+def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
+    """The tier that holds, in words too."""
     grams = intensity.grams.best
     tier = _tier(context, rules, grams)
-    chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
-    where = (
-        f"grid at {grams.value:.0f} gCO2e/kWh ({f'tier above {tier.above.value:.0f}' if tier else 'below all tiers'})"
-    )
-    if chosen == context.serving:
-        reason = vetoes[0].reason if vetoes else Reason.STEADY
-        return Proposal(NAME, reason, vetoes[0].message if vetoes else f"{chosen.name} stays: {where}", vetoes=vetoes)
-    return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}")
+    held = f"tier above {tier.above.value:.0f}" if tier else "below all tiers"
+    return tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})"
 
 
-def _begin(context: Context, chosen: Variant, why: str) -> Proposal:
+def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
+    """What a budget asks for, on whatever grid: what any tier allows, but for the precision of the reference."""
+    allowed = frozenset[str]().union(*(tier.allow for tier in rules.tiers))
+    return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
+
+
+def _begin(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
     stops = guards.raised(
         guards.freshness(context), guards.pending(context), guards.dwell(context), _room(context, chosen)
     )
@@ -53,7 +74,7 @@ def _begin(context: Context, chosen: Variant, why: str) -> Proposal:
         return Proposal(NAME, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
     return Proposal(
         NAME,
-        Reason.TIER_ENDED if chosen == context.service.reference else Reason.CARBON_TIER,
+        Reason.TIER_ENDED if chosen == context.service.reference else asks,
         f"{context.serving.name} to {chosen.name}: {why}",
         {**context.current, chosen.name: _replicas_for(context, chosen)},
         saves=_saved(context, chosen),
@@ -130,7 +151,7 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
         else:
             return variant, tuple(vetoes.values())
     if not vetoes:
-        allowed = ", ".join(sorted(tier.allow))
+        allowed = ", ".join(sorted(tier.allow)) or "none but the reference's"
         vetoes["tier"] = Veto("tier", Reason.STEADY, f"no variant has one of the tier's precisions ({allowed})")
     return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
 

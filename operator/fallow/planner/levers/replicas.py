@@ -36,6 +36,9 @@ def propose(context: Context) -> Proposal:
     demand, outside = context.estimate.demand, context.estimate.waiting_outside
     waiting = 0.0 if isinstance(outside, Missing) else outside
     capacity = context.capacity[context.serving.name]
+    over = _over_budget(context)
+    if over is not None:
+        return over
     if isinstance(demand, Missing):
         return _in_doubt(context, demand, waiting, capacity)
     needed, reason, why = need(demand, waiting, capacity)
@@ -51,6 +54,30 @@ def propose(context: Context) -> Proposal:
     if lowest <= left and needed <= left and waiting == 0:
         return _fewer(context, lowest, capacity, crests, stray or context.serving.name)
     return Proposal(NAME, Reason.STEADY, _steady(context, demand, capacity, crests))
+
+
+def _over_budget(context: Context) -> Proposal | None:
+    """One replica fewer where more run than a budget pays for; None where none does.
+
+    By every guard but that of the objectives and the load of the peers: the budget's owner has accepted that requests
+    are late once it is used up. Without fresh signals, a watched window and a rest since the last change nothing goes.
+    """
+    cap, runs = context.asked.cap, context.replicas + sum(context.strays.values())
+    least = max(context.floor, 1)
+    if cap is None or runs <= cap.shrinks_to(least):
+        return None
+    vetoes = guards.raised(
+        guards.freshness(context),
+        guards.pending(context),
+        guards.window(context, context.policy.scaling.down_window),
+        guards.dwell(context),
+    )
+    message = f"{runs} replicas run: {cap.words}"
+    if vetoes:
+        return Proposal(NAME, vetoes[0].reason, f"{message}; {vetoes[0].message}", vetoes=vetoes)
+    goes = min(context.strays, default=context.serving.name)
+    fewer = {**context.current, goes: context.current[goes] - 1}
+    return Proposal(NAME, Reason.BUDGET_BURN, message, fewer, saves=_saved(context))
 
 
 def _in_doubt(context: Context, fault: Missing, waiting: float, capacity: Capacity) -> Proposal:
@@ -110,8 +137,14 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
 
 
 def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
-    current = context.replicas
-    if current >= context.ceiling:
+    current, cap, ceiling = context.replicas, context.asked.cap, context.ceiling
+    if cap is not None and cap.grows_to(max(context.floor, 1)) < ceiling:
+        ceiling = cap.grows_to(max(context.floor, 1))
+        if current >= ceiling:
+            message = f"{needed} replicas are needed ({why}) but {cap.words}"
+            veto = Veto("budget", Reason.BUDGET_BURN, message)
+            return Proposal(NAME, Reason.BUDGET_BURN, message, vetoes=(veto,))
+    if current >= ceiling:
         message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
         veto = Veto("limits", Reason.MAX_REPLICAS, message)
         return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
@@ -122,7 +155,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
     recent = [point.desired for point in context.history if context.now - point.at <= STEP_WINDOW]
     base = max(min(recent, default=current), 1)
     step = max(int(base * context.policy.guards.max_step_per_minute), base + 1)
-    target = min(sustained, context.ceiling, step)
+    target = min(sustained, ceiling, step)
     if target <= current:
         message = f"{needed} replicas are needed ({why}); at most {step} this minute"
         veto = Veto("step", Reason.STEP_LIMIT, message)

@@ -10,6 +10,7 @@ with vLLM on the first two (arXiv 2605.23918, gpu-parking-tax).
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Node
@@ -60,17 +61,26 @@ def propose(context: Context) -> Proposal | None:
     )
     what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
     message = f"engines are replaced one after the other by {what}"
+    burns = None if rules.throttle else context.asked.active.get(Remedy.THROTTLE)
+    if burns is not None:
+        message = f"{message}: {burns}"
     if vetoes:
         return Proposal(NAME, vetoes[0].reason, f"{message}; {vetoes[0].message}", vetoes=vetoes)
-    return Proposal(
-        NAME, Reason.IDLE_CLOCKS, message, context.current, saves=saves if wanted else None, throttled=wanted
-    )
+    reason = Reason.IDLE_CLOCKS if burns is None else Reason.BUDGET_BURN
+    return Proposal(NAME, reason, message, context.current, saves=saves if wanted else None, throttled=wanted)
 
 
 def is_wanted(context: Context) -> bool:
-    """Whether new engines should let their clocks fall."""
+    """Whether new engines should let their clocks fall: by the policy's ladder, or by its budgets.
+
+    While it is not known whether a budget asks for it, it stays as it is.
+    """
     rules = context.policy.idle
-    return rules is not None and rules.throttle and why_never(context) is None
+    if rules is None or why_never(context) is not None:
+        return False
+    if rules.throttle or Remedy.THROTTLE in context.asked.active:
+        return True
+    return context.throttled and Remedy.THROTTLE in context.asked.unknown
 
 
 def why_never(context: Context) -> str | None:

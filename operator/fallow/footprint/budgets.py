@@ -1,0 +1,90 @@
+"""What the books say of a budget: R5 over the present period, for the services of its policy.
+
+What cannot be known in full is Missing: books that do not reach back to the period's start, energy without an
+intensity. The same amounts as those of `fallow report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from zoneinfo import ZoneInfo
+
+from fallow.domain.budgets import BudgetUse
+from fallow.domain.calendars import bounds
+from fallow.domain.figures import Missing
+from fallow.domain.goals import Budget, Resource
+from fallow.domain.ledger import Book, Ledger, Spent
+from fallow.domain.policies import Policy
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Instant
+from fallow.domain.workloads import Service
+
+# Share of a period's energy that may lack an intensity: a source that was away for some minutes. A choice.
+MOST_UNPRICED = 0.01
+# Seconds that two instants may be apart and mean the same midnight.
+SAME = 1.0
+
+
+def uses(policy: Policy, services: Sequence[Service], ledger: Ledger | None, now: Instant) -> Iterator[BudgetUse]:
+    """Each amount of each of the policy's budgets; periods begin at the midnights of the policy's time zone."""
+    for budget in policy.budgets:
+        start, end = bounds(budget.period, now, ZoneInfo(policy.time_zone))
+        spent = _spent(policy, budget, services, ledger, start)
+        for resource, allowed in budget.limits.items():
+            yield BudgetUse(
+                policy=policy.name,
+                period=budget.period,
+                resource=resource,
+                start=start,
+                end=end,
+                allowed=allowed.value,
+                used=spent if isinstance(spent, Missing) else _used(resource, spent),
+                pace=0.0 if ledger is None else _pace(resource, services, ledger),
+                steps=budget.on_burn,
+            )
+
+
+def _used(resource: Resource, spent: Spent) -> float | Missing:
+    if resource is Resource.CARBON and spent.unpriced > spent.facility * MOST_UNPRICED:
+        kilowatt_hours = f"{spent.unpriced.kilowatt_hours:.3g} of {spent.facility.kilowatt_hours:.3g} kWh"
+        return Missing(Reason.NO_INTENSITY, f"{kilowatt_hours} have no carbon intensity")
+    return spent.amount(resource).value
+
+
+def _spent(
+    policy: Policy, budget: Budget, services: Sequence[Service], ledger: Ledger | None, start: Instant
+) -> Spent | Missing:
+    """Over the services' books, of which those that have not come to this period yet hold nothing of it."""
+    if ledger is None:
+        return Missing(Reason.NO_HISTORY, "the books have not been read yet")
+    if ledger.since > start + SAME:
+        older = next((service for service in services if service.created < ledger.since - SAME), None)
+        if older is not None:
+            return Missing(Reason.NO_HISTORY, f"{older.key} is older than the books, which begin within the period")
+    total = Spent(start)
+    for service in services:
+        for book in ledger.service_books(service.key):
+            one = book.spent(budget.period)
+            if one is None or book.time_zone != policy.time_zone or one.start > start + SAME:
+                return Missing(Reason.NO_HISTORY, f"the books of {service.key} begin within the period")
+            if one.start >= start - SAME:
+                total = Spent(
+                    start, total.facility + one.facility, total.carbon + one.carbon, total.unpriced + one.unpriced
+                )
+    return total
+
+
+def _pace(resource: Resource, services: Iterable[Service], ledger: Ledger) -> float:
+    """Over the last complete hour and the present one."""
+    books = [book for service in services for book in ledger.service_books(service.key)]
+    latest = [book for book in books if book.hour.start <= ledger.at <= book.hour.start + 7200]
+    if not latest:
+        return 0.0
+    since = max(min(book.last_hour.start for book in latest), ledger.since)
+    seconds = ledger.booked_until - since
+    return sum(_recent(book, resource) for book in latest) / seconds if seconds > 0 else 0.0
+
+
+def _recent(book: Book, resource: Resource) -> float:
+    periods = (book.last_hour, book.hour)
+    return sum(Spent.of(period.start, period.account).amount(resource).value for period in periods)
