@@ -9,9 +9,9 @@ from pydantic import Field
 
 from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Power
 from fallow.api.baseline import Baseline
-from fallow.api.conditions import Conditions
+from fallow.api.conditions import Conditions, Time
 from fallow.api.durations import Duration, PositiveDuration
-from fallow.api.formats import Distinct, Word
+from fallow.api.formats import Distinct, Line, Word
 from fallow.api.model import ApiModel, Rule, StatusModel
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
 from fallow.api.selectors import LabelSelector
@@ -151,7 +151,10 @@ class Burn(ApiModel):
 
     at: float = Field(gt=0, le=2, description="Share of the budget, such as 0.8.")
     do: Annotated[list[Remedy], Field(min_length=1, max_length=4), Distinct()] = Field(
-        description="Levers to pull from there on."
+        description="What is done from there on until the period ends, in mode Enforce. Precision: a lesser variant "
+        "serves, as if a tier of precision asked for it. CapReplicas: no more replicas than what is left pays for to "
+        "the period's end, at least scaling.minReplicas and one. Throttle: as in idle.ladder. Defer is recorded and "
+        "not acted on in this version."
     )
 
 
@@ -173,7 +176,7 @@ class Budget(ApiModel):
     )
 
     period: Literal["Day", "Week", "Month", "Quarter", "Year"] = Field(
-        description="Calendar period, UTC, in which the budget is used up."
+        description="Calendar period in which it is used up, by the midnights of timeZone; weeks begin on Monday."
     )
     carbon: CarbonMass | None = Field(
         default=None, description="Operational emissions allowed, such as 900kg. Absent: any."
@@ -258,7 +261,8 @@ class EnergyPolicySpec(ApiModel):
     )
     power: PowerPolicy | None = Field(default=None, description=RECORDED + "Power caps. Absent: none.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
-        default=[], description="Amounts that may be used in a period. Shown by fallow report; onBurn is not acted on."
+        default=[],
+        description="Amounts that the matched services may use in a period, and what is done as they are used up.",
     )
     consolidation: Consolidation | None = Field(
         default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
@@ -294,6 +298,27 @@ class PolicySummary(StatusModel):
 
     watts: Word = Field(default="", description="What the matched services draw, such as 4.1 kW.")
     saves: Word = Field(default="", description="What the pending proposals would save, such as 360 W.")
+    budget: Word = Field(default="", description="The budget that is used furthest, such as 81% of Month carbon.")
+
+
+class BudgetUse(StatusModel):
+    """How far one amount of a budget is used in the present period."""
+
+    period: Word = Field(description="Day, Week, Month, Quarter or Year.")
+    resource: Word = Field(description="carbon or energy.")
+    start: Time | None = Field(default=None, description="When the period began.")
+    end: Time | None = Field(default=None, description="When the next one begins.")
+    used_share: float | None = Field(
+        default=None, ge=0, description="What the matched services used of it, 1 is all. Absent: not known."
+    )
+    projected_share: float | None = Field(
+        default=None, ge=0, description="What it comes to at the pace of the last hour or two. Absent: not known."
+    )
+    active: Annotated[list[Word], Field(max_length=4)] = Field(
+        default=[], description="Remedies that onBurn asks for now."
+    )
+    active_since: Time | None = Field(default=None, description="Since when it asks for these.")
+    missing: Line = Field(default="", description="Why it is not known what is used; no remedy acts then.")
 
 
 class EnergyPolicyStatus(StatusModel):
@@ -302,7 +327,10 @@ class EnergyPolicyStatus(StatusModel):
     observed_generation: int | None = Field(
         default=None, ge=0, description="metadata.generation of the spec that Fallow last acted on."
     )
-    conditions: Conditions = Field(default=[], description="Ready: the policy could be read and is in effect.")
+    conditions: Conditions = Field(
+        default=[],
+        description="Ready: the policy could be read and is in effect. WithinBudgets: something is left of each.",
+    )
     matched_services: int = Field(default=0, ge=0, description="Services to which this policy applies.")
     services: StateCounts = Field(default=StateCounts(), description="Those services by state.")
     pending_proposals: int = Field(default=0, ge=0, description="Changes that are recommended and not enforced.")
@@ -311,6 +339,12 @@ class EnergyPolicyStatus(StatusModel):
     )
     proposed_saving_watts: float | None = Field(
         default=None, description="What the pending proposals would save, watts. Absent: not known."
+    )
+    active_remedies: Annotated[list[Word], Field(max_length=128)] = Field(
+        default=[], description="What budgets ask for now, such as: Month carbon 0.8: Precision."
+    )
+    budgets: Annotated[list[BudgetUse], Field(max_length=16)] = Field(
+        default=[], description="How far each budget is used, carbon and energy apart."
     )
     summary: PolicySummary | None = Field(default=None, description="Figures as short texts, for kubectl get.")
 
@@ -346,5 +380,6 @@ ENERGY_POLICY = Kind(
         AGE,
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it is in effect.", wide=True),
         Column("Watts", ".status.summary.watts", "What the matched services draw now.", wide=True),
+        Column("Budget", ".status.summary.budget", "The budget that is used furthest.", wide=True),
     ),
 )

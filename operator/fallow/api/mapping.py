@@ -117,6 +117,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             objective_veto=spec.guards.objective_veto,
         ),
         time_zone=spec.time_zone,
+        uid=declared.metadata.uid,
         targets=tuple(_target(declared.metadata.name, part) for part in spec.targets),
         budgets=tuple(_budget(declared.metadata.name, part) for part in spec.budgets),
         baseline=None if spec.baseline is None else _baseline(spec.baseline),

@@ -128,6 +128,7 @@ class Policy:
     budgets: tuple[Budget, ...] = ()
     baseline: BaselineRule | None = None
     time_zone: str = UTC
+    uid: str = ""
 
     @property
     def scales(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fallow.adapters.cluster.mirror import POLICIES, PROFILES, SERVICES, ZONES, Mirror
+from fallow.domain.budgets import BudgetUse
 from fallow.domain.errors import WriteError
 from fallow.domain.estimates import Estimates, IdleEvidence, ServiceEstimate
 from fallow.domain.figures import Figure, Missing
@@ -109,6 +110,7 @@ def report(
     books: Ledger | None = None,
     outcomes: tuple[Outcome, ...] = (),
     pending: Pending | None = None,
+    budgets: tuple[BudgetUse, ...] = (),
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -147,7 +149,9 @@ def report(
             readings=readings({}, at=at),
             zones={part.name: replace(zone(grams, at), zone=part) for part in view.zones},
         ),
-        estimates=Estimates({CHAT: estimate} if services else {}, books, Watts(1234)),
+        estimates=Estimates(
+            {CHAT: estimate} if services else {}, books, Watts(1234), budgets={"green": budgets} if budgets else {}
+        ),
         plan=Plan(at, {CHAT: plan} if services else {}),
         outcomes=outcomes,
         ledger=books,

@@ -378,7 +378,7 @@ async def test_a_policy_counts_its_services_and_proposals() -> None:
     status = desk.status("energypolicies", "", "green")
 
     assert (status["matchedServices"], status["services"]["idle"], status["pendingProposals"]) == (1, 1, 1)
-    assert status["summary"] == {"watts": "400 W", "saves": "122 W"}
+    assert status["summary"] == {"watts": "400 W", "saves": "122 W", "budget": ""}
 
 
 def _newer(name: str) -> dict[str, Any]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from fallow.domain.budgets import BudgetUse
+from fallow.domain.estimates import Estimates
+from fallow.domain.figures import Missing
+from fallow.domain.goals import BudgetPeriod, BurnStep, Resource
 from fallow.domain.plans import Condition, Decision, Outcome, Plan, ServicePlan
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
@@ -64,6 +68,31 @@ class ConditionWatch:
                 self._last[key, condition.type] = now
                 if before is not None and before != now:
                     yield service, condition
+
+
+@dataclass(slots=True)
+class BudgetWatch:
+    """Tells steps of budgets that were reached, or have ended. What is seen for the first time is no change; a budget
+    whose use is not known is as it was.
+    """
+
+    _last: dict[tuple[str, BudgetPeriod, Resource, BurnStep], bool] = field(default_factory=dict)
+
+    def changed(self, estimates: Estimates) -> Iterator[tuple[BudgetUse, BurnStep, bool]]:
+        """The budget, its step, and whether that is active now."""
+        known = dict(self._last)
+        self._last = {}
+        for use in (one for uses in estimates.budgets.values() for one in uses):
+            for step in use.steps:
+                place = (use.policy, use.period, use.resource, step)
+                before, active = known.get(place), step in use.active
+                if isinstance(use.used, Missing):
+                    active = bool(before)
+                    if before is None:
+                        continue
+                self._last[place] = active
+                if before is not None and before is not active:
+                    yield use, step, active
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from fallow.adapters.reports import standing
+from fallow.adapters.reports import budgets, standing
 from fallow.adapters.reports.texts import significant, watts
 from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
 from fallow.api.model_profile import ModelProfileStatus, ProfileSummary
@@ -29,9 +29,11 @@ def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str
     drawn, saved = _drawn(report, matched), _saved(pending)
     words = f"{policy.mode} for {len(matched)} services"
     told = Condition("Ready", status=True, reason=Reason.AS_ASKED, message=words)
+    used, now = report.estimates.budgets.get(policy.name, ()), report.snapshot.at
+    read = report.estimates.ledger is not None or not used
     return EnergyPolicyStatus(
         observed_generation=policy.generation,
-        conditions=standing.shown((told,), before, policy.generation, report.snapshot.at),
+        conditions=standing.shown((told, *budgets.within(used)), before, policy.generation, now),
         matched_services=len(matched),
         services=StateCounts(
             active=states[IdleState.ACTIVE],
@@ -43,7 +45,13 @@ def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str
         pending_proposals=len(pending),
         watts=None if drawn is None else round(drawn.value, 1),
         proposed_saving_watts=None if saved is None else round(saved.value, 1),
-        summary=PolicySummary(watts="" if drawn is None else watts(drawn), saves="" if saved is None else watts(saved)),
+        active_remedies=budgets.remedies(used) if read else before.get("activeRemedies") or [],
+        budgets=budgets.shown(used, before, now) if read else budgets.remembered(before),
+        summary=PolicySummary(
+            watts="" if drawn is None else watts(drawn),
+            saves="" if saved is None else watts(saved),
+            budget=budgets.summed_up(used),
+        ),
     ).as_json()
 
 

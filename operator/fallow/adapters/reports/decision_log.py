@@ -7,9 +7,14 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch
+from fallow.adapters.reports.budgets import stepped
+from fallow.adapters.reports.changes import BudgetWatch, ConditionWatch, DecisionWatch, FailureWatch
 from fallow.adapters.reports.texts import watts
+from fallow.domain.budgets import BudgetUse
+from fallow.domain.figures import Missing
+from fallow.domain.goals import BurnStep
 from fallow.domain.plans import Condition, Decision, Outcome, RunVariant, ServicePlan, replicas_text
+from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 
 log = logging.getLogger("fallow.decisions")
@@ -26,6 +31,7 @@ class LogReporter:
         self._decisions = DecisionWatch()
         self._conditions = ConditionWatch()
         self._failures = FailureWatch()
+        self._budgets = BudgetWatch()
 
     async def report(self, report: CycleReport) -> None:
         for plan, decision in self._decisions.new(report.plan):
@@ -33,6 +39,8 @@ class LogReporter:
         for plan, condition in self._conditions.changed(report.plan):
             if condition.type in TOLD:
                 self._changed(plan, condition)
+        for use, step, active in self._budgets.changed(report.estimates):
+            self._stepped(use, step, active=active)
         for outcome in self._failures.new(report.outcomes):
             self._failed(outcome)
 
@@ -80,6 +88,22 @@ class LogReporter:
             log.log(level, json.dumps(facts))
             return
         log.log(level, "%s %s is %s (%s): %s", plan.key, condition.type, status, condition.reason, condition.message)
+
+    def _stepped(self, use: BudgetUse, step: BurnStep, *, active: bool) -> None:
+        reason = Reason.STEP_REACHED if active else Reason.STEP_ENDED
+        if self._as_json:
+            facts: dict[str, Any] = {
+                "policy": use.policy,
+                "period": use.period,
+                "resource": use.resource,
+                "step": step.at,
+                "do": step.do,
+                "usedShare": None if isinstance(use.share, Missing) else round(use.share, 4),
+                "reason": str(reason),
+            }
+            log.info(json.dumps(facts))
+            return
+        log.info("policy %s (%s): %s", use.policy, reason, stepped(use, step, active=active))
 
     def _failed(self, outcome: Outcome) -> None:
         change = outcome.change

@@ -1,23 +1,27 @@
-"""Kubernetes Events on decisions, on conditions that changed and on writes that failed; never on a quiet cycle."""
+"""Kubernetes Events on decisions, on conditions that changed, on steps of budgets and on writes that failed; never on
+a quiet cycle.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
-from fallow.adapters.reports.changes import ConditionWatch, DecisionWatch, FailureWatch
+from fallow.adapters.reports.budgets import stepped
+from fallow.adapters.reports.changes import BudgetWatch, ConditionWatch, DecisionWatch, FailureWatch
 from fallow.adapters.reports.objects import Sender
 from fallow.adapters.reports.texts import line, watts
 from fallow.domain.errors import WriteError
 from fallow.domain.plans import Condition, Decision, ServicePlan, replicas_text
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
+from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
-from fallow.domain.workloads import Service, ServiceKey
+from fallow.domain.workloads import ServiceKey
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +33,13 @@ TOLD = frozenset({"Ready", "Converged", "ObjectivesMet", "MetricsFresh", "Policy
 BURST = 10.0
 PER_SECOND = 1 / 60
 LONGEST_NOTE = 1024
+# where Kubernetes keeps Events of objects that have no namespace
+CLUSTER_WIDE = "default"
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One thing worth an Event."""
+    """One thing worth an Event, of a service or, without a namespace, of a policy."""
 
     key: ServiceKey
     action: str
@@ -59,19 +65,20 @@ class EventReporter:
         self._decisions = DecisionWatch()
         self._conditions = ConditionWatch()
         self._failures = FailureWatch()
+        self._budgets = BudgetWatch()
         self._allowances: dict[tuple[ServiceKey, bool], Allowance] = {}
         self._numbers = count()
 
     async def report(self, report: CycleReport) -> None:
         """Send what is new. After the first failure the rest of this cycle is left out: the API server is busy."""
-        now, services = report.snapshot.at, report.snapshot.cluster.services
-        self._allowances = {key: kept for key, kept in self._allowances.items() if key[0] in services}
+        now, uids = report.snapshot.at, _uids(report.snapshot.cluster)
+        self._allowances = {key: kept for key, kept in self._allowances.items() if key[0] in uids}
         for told in list(self._news(report)):
-            service = services.get(told.key)
-            if service is None or not self._is_allowed(told, now):
+            uid = uids.get(told.key)
+            if uid is None or not self._is_allowed(told, now):
                 continue
             try:
-                await self._send(service, told, now)
+                await self._send(uid, told, now)
             except WriteError as error:
                 log.warning("an Event for %s was not sent: %s", told.key, error)
                 return
@@ -84,6 +91,9 @@ class EventReporter:
                 note = f"{condition.type} is {_word(condition.status)}: {condition.message}"
                 warning = condition.status is False and condition.type != "Converged"
                 yield Told(plan.key, condition.type, condition.reason, note, warning=warning)
+        for use, step, active in self._budgets.changed(report.estimates):
+            reason = Reason.STEP_REACHED if active else Reason.STEP_ENDED
+            yield Told(ServiceKey("", use.policy), "Budget", reason, stepped(use, step, active=active))
         for outcome in self._failures.new(report.outcomes):
             yield Told(outcome.change.service.key, "Write", Reason.WRITE_FAILED, outcome.error, warning=True)
 
@@ -96,12 +106,14 @@ class EventReporter:
         kept.left -= 1
         return True
 
-    async def _send(self, service: Service, told: Told, now: Instant) -> None:
-        key = service.key
+    async def _send(self, uid: str, told: Told, now: Instant) -> None:
+        key = told.key
+        namespace, kind = (key.namespace, "InferenceService") if key.namespace else (CLUSTER_WIDE, "EnergyPolicy")
+        within = {"namespace": key.namespace} if key.namespace else {}
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{key.name}.{int(now * 1e6):x}.{next(self._numbers)}", "namespace": key.namespace},
+            "metadata": {"name": f"{key.name}.{int(now * 1e6):x}.{next(self._numbers)}", "namespace": namespace},
             "eventTime": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance[:128],
@@ -109,15 +121,20 @@ class EventReporter:
             "reason": str(told.reason),
             "regarding": {
                 "apiVersion": "fallow.dev/v1alpha1",
-                "kind": "InferenceService",
-                "namespace": key.namespace,
+                "kind": kind,
+                **within,
                 "name": key.name,
-                "uid": service.uid,
+                "uid": uid,
             },
             "note": line(told.note, LONGEST_NOTE),
             "type": "Warning" if told.warning else "Normal",
         }
-        await self._sender.create(f"/apis/events.k8s.io/v1/namespaces/{key.namespace}/events", body)
+        await self._sender.create(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
+
+
+def _uids(view: ClusterView) -> Mapping[ServiceKey, str]:
+    services = {key: service.uid for key, service in view.services.items()}
+    return services | {ServiceKey("", policy.name): policy.uid for policy in view.policies}
 
 
 def _decided(plan: ServicePlan, decision: Decision) -> str:

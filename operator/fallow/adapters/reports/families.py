@@ -9,6 +9,7 @@ from typing import TypeVar
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fallow.adapters.reports.books import book_families
+from fallow.adapters.reports.budgets import budget_families
 from fallow.adapters.reports.declared import declared_families
 from fallow.adapters.reports.learned import learned_families
 from fallow.adapters.reports.periods import period_families
@@ -29,6 +30,7 @@ def families(report: CycleReport) -> Iterator[Metric]:
         yield from book_families(report.ledger)
         yield from period_families(report.ledger)
     yield from declared_families(report)
+    yield from budget_families(report)
     yield from learned_families(report)
     yield from _services(report)
     yield from _replicas(report)

@@ -53,8 +53,9 @@ SERVICE = Grading(
     shown=frozenset({"summary", "footprint.total.energyWh"}),
 )
 POLICY = Grading(
-    settling=frozenset({"services", "pendingProposals"}),
-    figures=frozenset({"watts", "proposedSavingWatts", "summary"}),
+    settling=frozenset({"services", "pendingProposals", "conditions.WithinBudgets"}),
+    figures=frozenset({"watts", "proposedSavingWatts", "summary", "budgets"}),
+    shown=frozenset({"summary", "budgets"}),
 )
 ZONE = Grading(
     settling=frozenset({"intensity", "summary.intensity", "conditions.IntensityFresh", "conditions.ForecastFresh"}),
