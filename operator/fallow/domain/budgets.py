@@ -23,7 +23,7 @@ UNITS: Mapping[Resource, tuple[str, float]] = {
 class BudgetUse:
     """One amount of a policy's budget in the present period, `start` to `end`; best values.
 
-    `pace` is what was used in a second over the last hour or two.
+    The books tell of it `until` then; `pace` is what was used in a second over the last hour or two before.
     """
 
     policy: str
@@ -31,6 +31,7 @@ class BudgetUse:
     resource: Resource
     start: Instant
     end: Instant
+    until: Instant
     allowed: float
     used: float | Missing
     pace: float = 0.0
@@ -56,11 +57,17 @@ class BudgetUse:
         share = self.share
         return () if isinstance(share, Missing) else tuple(step for step in self.steps if share >= step.at)
 
-    def projected(self, now: Instant) -> float | Missing:
+    @property
+    def seconds_left(self) -> Seconds:
+        """From when the books tell of, so that what is left and the time for it belong together."""
+        return Seconds(max(self.end - self.until, 1.0))
+
+    @property
+    def projected(self) -> float | Missing:
         """The share at the end of the period, should the pace stay."""
         if isinstance(self.used, Missing):
             return self.used
-        return (self.used + self.pace * Seconds(max(self.end - now, 0.0))) / self.allowed
+        return (self.used + self.pace * self.seconds_left) / self.allowed
 
     @property
     def words(self) -> str:

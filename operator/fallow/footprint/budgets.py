@@ -37,6 +37,7 @@ def uses(policy: Policy, services: Sequence[Service], ledger: Ledger | None, now
                 resource=resource,
                 start=start,
                 end=end,
+                until=start if ledger is None else max(min(ledger.booked_until, now), start),
                 allowed=allowed.value,
                 used=spent if isinstance(spent, Missing) else _used(resource, spent),
                 pace=0.0 if ledger is None else _pace(resource, services, ledger),

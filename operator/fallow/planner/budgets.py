@@ -142,7 +142,7 @@ def _paid(
     drawn = sum(replicas[key] * rate for key, rate in each.items())
     if drawn <= 0:
         return {}
-    allowed = use.left / max(use.end - snapshot.at, 1.0)
+    allowed = use.left / use.seconds_left
     return {
         key: Cap(
             (paid := replicas[key] * allowed / drawn),

@@ -29,7 +29,7 @@ UNKNOWN = Missing(Reason.NO_HISTORY, "llm/chat is older than the books")
 def use(share: float | Missing, *, start: Instant = START, pace: float = 0.1) -> BudgetUse:
     """Of 900 kg a month."""
     used = share if isinstance(share, Missing) else share * 900_000
-    return BudgetUse("green", BudgetPeriod.MONTH, Resource.CARBON, start, END, 900_000, used, pace, STEPS)
+    return BudgetUse("green", BudgetPeriod.MONTH, Resource.CARBON, start, END, NOW, 900_000, used, pace, STEPS)
 
 
 class Desk:

@@ -26,10 +26,10 @@ LAB = ServiceKey("llm", "lab")
 JANUARY, FEBRUARY = Instant(1_798_761_600), Instant(1_801_440_000)
 
 
-def use(ledger: Ledger | None, *, resource: Resource = Resource.ENERGY, **more: Any) -> BudgetUse:
+def use(ledger: Ledger | None, *, resource: Resource = Resource.ENERGY, now: Instant = NOW, **more: Any) -> BudgetUse:
     """Of a budget of 100 kWh or 100 kg a period."""
     policy = budgeted(budget(step(0.5, Remedy.PRECISION), energy=100, carbon=100_000, **more))
-    found = uses(policy, [service(), service(key=LAB)], ledger, NOW)
+    found = uses(policy, [service(), service(key=LAB)], ledger, now)
     return next(one for one in found if one.resource is resource)
 
 
@@ -54,9 +54,15 @@ def test_books_that_have_not_come_to_the_period_yet_hold_nothing_of_it() -> None
 def test_it_is_told_by_the_pace_of_the_last_hours_what_it_comes_to() -> None:
     hour = Instant(NOW // 3600 * 3600)
     ledger = replace(books(account(30)), at=Instant(hour + 1800))
-    used = use(ledger)
+    used = use(ledger, now=Instant(hour + 1800))
     assert used.pace == pytest.approx(30 * 3.6e6 / 5400)
-    assert used.projected(Instant(FEBRUARY - 5400)) == pytest.approx(0.6)
+    assert used.projected == pytest.approx(0.3 + 0.3 * (FEBRUARY - hour - 1800) / 5400)
+
+
+def test_the_time_that_is_left_is_counted_from_when_the_books_tell_of() -> None:
+    later = Instant(NOW + 600)
+    assert use(books(account(30)), now=later).seconds_left == FEBRUARY - NOW
+    assert use(books(account(30), now=Instant(JANUARY - 60))).seconds_left == FEBRUARY - JANUARY
 
 
 @pytest.mark.parametrize(
@@ -76,7 +82,7 @@ def test_what_is_not_known_in_full_is_missing_with_its_reason(
     assert isinstance(found.used, Missing)
     assert found.used.reason is reason
     assert words in found.used.detail
-    assert (found.active, found.share, found.projected(NOW)) == ((), found.used, found.used)
+    assert (found.active, found.share, found.projected) == ((), found.used, found.used)
 
 
 def test_of_a_service_that_is_younger_than_the_books_all_is_known() -> None:

@@ -91,7 +91,7 @@ def summed_up(uses: Sequence[BudgetUse]) -> str:
 
 def _shown(use: BudgetUse, before: Shown | None, now: Instant) -> Shown:
     asked = sorted({remedy.value for step in use.active for remedy in step.do})
-    share, comes_to = use.share, use.projected(now)
+    share, comes_to = use.share, use.projected
     goes_on = before is not None and before.active == asked and before.start == moment(use.start)
     since = before.active_since if goes_on and before is not None and before.active_since else moment(now)
     return Shown(

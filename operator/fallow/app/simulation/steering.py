@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.cycle import Cycle, Sources
 from fallow.domain.ledger import Ledger
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.units import Seconds
+from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.demand import Demand
 from fallow.twin.simulation.grid import Grid
@@ -23,22 +24,23 @@ from fallow.twin.simulation.setup import Setup
 # The operator's own defaults (app/settings.py).
 CYCLE = 15
 WINDOW = Seconds(120)
-# Nothing is decided by the books, and counters lose nothing in between: they are kept up once an hour.
-BOOKED_EVERY = Seconds(3600)
+# Counters lose nothing in between: the books are kept up once an hour, and more often where budgets decide by them.
+BOOKED_EVERY, BOOKED_FOR_BUDGETS = Seconds(3600), Seconds(300)
 
 
-class HourlyBooks(Bookkeeper):
-    """Books at each turn of the hour, up to which every cycle has the books of the turn before."""
+class SeldomBooks(Bookkeeper):
+    """Books at each turn of `every`, up to which every cycle has the books of the turn before."""
 
-    def __init__(self) -> None:
-        super().__init__(Books(), BOOKED_EVERY)
-        self._hour: float | None = None
+    def __init__(self, every: Seconds) -> None:
+        super().__init__(Books(), every)
+        self._every = every
+        self._turn: float | None = None
 
     async def book(self, snapshot: Snapshot) -> Ledger | None:
-        hour = snapshot.at // BOOKED_EVERY
-        if hour == self._hour:
+        turn = snapshot.at // self._every
+        if turn == self._turn:
             return self.ledger
-        self._hour = hour
+        self._turn = turn
         return await super().book(snapshot)
 
 
@@ -48,9 +50,11 @@ class Steering:
     def __init__(self, simulation: Simulation, declared: Declared, *, every: int = CYCLE) -> None:
         self.simulation = simulation
         self._every = every
-        self._cluster = FleetCluster(simulation, declared)
         began = simulation.run.began
-        self._bookkeeper = HourlyBooks()
+        declared = _new(declared, began)
+        self._cluster = FleetCluster(simulation, declared)
+        acts = any(budget.on_burn for policy in declared.policies for budget in policy.budgets)
+        self._bookkeeper = SeldomBooks(BOOKED_FOR_BUDGETS if acts else BOOKED_EVERY)
         self._cycle = Cycle(
             Sources(
                 cluster=self._cluster,
@@ -65,7 +69,7 @@ class Steering:
 
     @property
     def books(self) -> Ledger | None:
-        """As of the last full hour."""
+        """As of the last turn."""
         return self._bookkeeper.ledger
 
     async def drive(self, progress: Progress | None = None) -> None:
@@ -102,6 +106,12 @@ class Steering:
                     message=why.message,
                 )
             )
+
+
+def _new(declared: Declared, began: Instant) -> Declared:
+    """Services as old as the simulation: what they used before nobody knows, and budgets begin with it."""
+    services = [replace(service, created=began) for service in declared.services.values()]
+    return Declared(services, declared.policies, declared.zones, declared.profiles)
 
 
 def steered(
