@@ -9,12 +9,14 @@ import pytest
 
 from fallow.app.simulation.assembling import Assembled
 from fallow.app.simulation.parting import parted
-from fallow.app.simulation.running import FALLOW, How, all_run
+from fallow.app.simulation.running import FALLOW, How, all_run, levers_of
 from fallow.app.simulation.scenario import ScenarioError
+from fallow.domain.goals import Remedy
 from fallow.domain.units import Instant
 from fallow.domain.zones import IntensitySource, Zone
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.sizing import survey
+from tests.support.budgets import budget, budgeted, step
 from tests.support.builders import policy
 from tests.support.builders import service as built
 from tests.support.fleets import GRID, Written, poisson, setup
@@ -53,6 +55,15 @@ def test_every_service_is_in_one_part_with_its_own_demand() -> None:
     np.testing.assert_array_equal(
         np.array([rows[key] for key in one.demand.services]), one.demand.block(0, 600).arrivals
     )
+
+
+def test_services_that_share_a_budget_are_not_parted() -> None:
+    one = assembled()
+    rules = budgeted(budget(step(0.8, Remedy.CAP_REPLICAS), energy=10))
+    shared = Declared(list(one.declared.services.values()), [rules], one.declared.zones)
+    with pytest.raises(ScenarioError, match="budgets are of all services of a policy together"):
+        parted(replace(one, declared=shared), 2)
+    assert levers_of(shared) == ("replicas", "rest", "budgets")
 
 
 @pytest.mark.parametrize("name", [FALLOW, "hpa"])

@@ -7,6 +7,8 @@ import pytest
 
 from fallow.app.watch import KEPT_READINGS, Watch
 from fallow.domain.figures import Missing
+from fallow.domain.goals import Remedy
+from fallow.domain.lateness import Lateness
 from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Plan
 from fallow.domain.policies import Mode, ScalingRules
@@ -16,7 +18,8 @@ from fallow.domain.snapshots import Flow, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceMemory
 from fallow.planner.decide import decide
-from fallow.planner.estimate import Concluded, estimate
+from fallow.planner.estimate import Concluded, conclude, estimate
+from tests.support.budgets import account, books, budget, budgeted, step
 from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings, service
 
 WINDOW = Seconds(120)
@@ -208,3 +211,22 @@ def test_few_late_requests_are_to_the_credit_of_whoever_decides(
         kept = watch.remember(snapshot, replace(found, services={CHAT: known}))
     assert (kept.habits[CHAT].lateness.lenience > 0.5) == learns
     assert kept.habits[CHAT].lateness.most == 5
+
+
+def test_who_is_late_because_a_budget_caps_replicas_teaches_nothing_about_crests() -> None:
+    rules = budgeted(budget(step(0.1, Remedy.CAP_REPLICAS), energy=100))
+    learned = {}
+    for used in (5, 20):
+        watch = Watch(WINDOW)
+        for seconds in every(15, 600):
+            scene = Scene(policy=rules, variants={"bf16": Running(3, running=20)}, now=Instant(NOW + seconds))
+            snapshot = scene.snapshot()
+            found = estimate(snapshot, conclude(books(account(used))))
+            demand = found.services[CHAT].demand
+            assert not isinstance(demand, Missing)
+            late = replace(found.services[CHAT], demand=replace(demand, flow=Flow(5, 5, 5, 5, 5), late=4.0))
+            kept = watch.remember(snapshot, replace(found, services={CHAT: late}))
+        learned[used] = kept.habits[CHAT]
+    assert learned[5].lateness != Lateness()
+    assert learned[20].lateness == Lateness()
+    assert learned[20].arrivals == learned[5].arrivals

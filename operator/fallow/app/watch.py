@@ -14,6 +14,7 @@ from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.arrivals import noted
+from fallow.planner.budgets import capping
 from fallow.planner.lateness import learned
 from fallow.planner.levers.replicas import STEP_WINDOW
 from fallow.planner.selection import policy_for
@@ -74,6 +75,7 @@ class Watch:
         stored = {} if estimates.ledger is None else estimates.ledger.habits
         self._keep(snapshot.readings)
         horizon = self._horizon(snapshot.cluster.policies)
+        capped = frozenset(name for name, used in estimates.budgets.items() if capping(used))
         for key in [key for key in self._history if key not in snapshot.cluster.services]:
             del self._history[key]
             self._habits.pop(key, None)
@@ -86,20 +88,27 @@ class Watch:
             if not isinstance(estimate.demand, Missing):
                 seen = estimate.demand
                 if points:
-                    self._habits[key] = self._learned(snapshot, key, seen, snapshot.at - points[-1].at)
+                    self._habits[key] = self._learned(snapshot, key, seen, snapshot.at - points[-1].at, capped)
                 points.append(seen if seen.at == snapshot.at else replace(seen, at=snapshot.at))
             while points and snapshot.at - points[0].at > horizon:
                 points.popleft()
         return replace(snapshot, history=self.history, habits=self.habits)
 
-    def _learned(self, snapshot: Snapshot, key: ServiceKey, seen: DemandPoint, seconds: float) -> Habits:
-        """Crests decide where a policy that is enforced scales, above the fewest replicas that are declared."""
+    def _learned(
+        self, snapshot: Snapshot, key: ServiceKey, seen: DemandPoint, seconds: float, capped: frozenset[str]
+    ) -> Habits:
+        """Crests decide where a policy that is enforced scales, above the fewest replicas that are declared.
+
+        Who is late because a budget caps replicas says nothing about crests.
+        """
         service = snapshot.cluster.services[key]
         policy = policy_for(service, snapshot.cluster.policies)
         decides = (
             policy is not None and policy.scales and not service.paused and seen.desired > service.scaling.min_replicas
         )
         before, allowed = self._habits.get(key, Habits()), 1.0 - service.objectives.attainment
+        if policy is not None and policy.name in capped:
+            return replace(before, arrivals=noted(before.arrivals, seen, seconds))
         return Habits(
             arrivals=noted(before.arrivals, seen, seconds),
             lateness=learned(before.lateness, seen, allowed, seconds, decides=decides),

@@ -51,6 +51,8 @@ def parted(one: Assembled, parts: int) -> list[Assembled]:
     """Every `parts`-th service each. Raises ScenarioError where the nodes are too few for all at their most."""
     if one.setup.faults and parts > 1:
         raise ScenarioError(f"--parts {parts}: faults befall the nodes of all services; run them in one part")
+    if parts > 1 and any(budget.on_burn for policy in one.declared.policies for budget in policy.budgets):
+        raise ScenarioError(f"--parts {parts}: budgets are of all services of a policy together; run them in one part")
     count = len(one.setup.services)
     dealt = [list(range(first, count, parts)) for first in range(min(parts, count))]
     nodes = [_nodes(one, rows) for rows in dealt]
