@@ -13,9 +13,11 @@ from dataclasses import replace
 from fallow.app.scope import targets_of, waiting_metrics
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Queues, Readings
+from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
-from fallow.planner.hurry import hurried, may_need_more
+from fallow.domain.workloads import ServiceKey
+from fallow.planner.hurry import at_their_cap, hurried, may_need_more
 from fallow.ports import EngineTarget, MetricSource, QueueSource, ReadScope
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,11 @@ class Pulse:
         self._seen: Queues | None = None
         self._hurried_at = -REST
         self._told = False
+        self._capped: frozenset[ServiceKey] = frozenset()
+
+    async def report(self, report: CycleReport) -> None:
+        """Who has all that a budget pays for is not looked at until the next cycle: no hurry could follow."""
+        self._capped = at_their_cap(report.snapshot, report.estimates)
 
     def seen(self, now: Instant) -> Queues | None:
         """What made the last cycle hurry, while it is young; it is not where the clock was put back since."""
@@ -72,14 +79,14 @@ class Pulse:
         if not engines and not waiting:
             return
         queues = await self._source.queues(now, engines, waiting)
-        why = hurried(view, queues)
+        why = hurried(view, queues, self._capped)
         if why is not None:
             log.info("the next cycle is brought forward: %s", why)
             self._seen, self._hurried_at = queues, now
             self._hurry()
 
     def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:
-        engines = targets_of(may_need_more(view))
+        engines = targets_of(may_need_more(view, self._capped))
         if len(engines) > MOST_ENGINES and not self._told:
             log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(engines))
             self._told = True

@@ -171,6 +171,7 @@ async def build(settings: Settings) -> Operator:
                 LogReporter(),
                 EventReporter(api),
                 StatusReporter(api, mirror, refresh=Seconds(settings.status_interval)),
+                pulse,
             ),
             window=Seconds(settings.estimation_window),
             writes=settings.max_concurrent_writes,

@@ -6,14 +6,14 @@ intensity. The same amounts as those of `fallow report`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.calendars import bounds
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Budget, Resource
-from fallow.domain.ledger import Book, Ledger, Spent
+from fallow.domain.ledger import Ledger, Spent
 from fallow.domain.policies import Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
@@ -23,10 +23,12 @@ from fallow.domain.workloads import Service
 MOST_UNPRICED = 0.01
 # Seconds that two instants may be apart and mean the same midnight.
 SAME = 1.0
+TWO_HOURS = 7200.0
 
 
 def uses(policy: Policy, services: Sequence[Service], ledger: Ledger | None, now: Instant) -> Iterator[BudgetUse]:
     """Each amount of each of the policy's budgets; periods begin at the midnights of the policy's time zone."""
+    paces = _paces(services, ledger)
     for budget in policy.budgets:
         start, end = bounds(budget.period, now, ZoneInfo(policy.time_zone))
         spent = _spent(policy, budget, services, ledger, start)
@@ -40,7 +42,7 @@ def uses(policy: Policy, services: Sequence[Service], ledger: Ledger | None, now
                 until=start if ledger is None else max(min(ledger.booked_until, now), start),
                 allowed=allowed.value,
                 used=spent if isinstance(spent, Missing) else _used(resource, spent),
-                pace=0.0 if ledger is None else _pace(resource, services, ledger),
+                pace=paces[resource],
                 steps=budget.on_burn,
             )
 
@@ -75,17 +77,22 @@ def _spent(
     return total
 
 
-def _pace(resource: Resource, services: Iterable[Service], ledger: Ledger) -> float:
+def _paces(services: Iterable[Service], ledger: Ledger | None) -> Mapping[Resource, float]:
     """Over the last complete hour and the present one."""
-    books = [book for service in services for book in ledger.service_books(service.key)]
-    latest = [book for book in books if book.hour.start <= ledger.at <= book.hour.start + 7200]
-    if not latest:
-        return 0.0
-    since = max(min(book.last_hour.start for book in latest), ledger.since)
-    seconds = ledger.booked_until - since
-    return sum(_recent(book, resource) for book in latest) / seconds if seconds > 0 else 0.0
-
-
-def _recent(book: Book, resource: Resource) -> float:
-    periods = (book.last_hour, book.hour)
-    return sum(Spent.of(period.start, period.account).amount(resource).value for period in periods)
+    nothing = dict.fromkeys(Resource, 0.0)
+    if ledger is None:
+        return nothing
+    carbon = energy = 0.0
+    since: Instant | None = None
+    for service in services:
+        for book in ledger.service_books(service.key):
+            if not book.hour.start <= ledger.at <= book.hour.start + TWO_HOURS:
+                continue
+            since = book.last_hour.start if since is None else min(since, book.last_hour.start)
+            for account in (book.last_hour.account, book.hour.account):
+                carbon += account.carbon.best.value
+                energy += account.facility.best.value
+    seconds = 0.0 if since is None else ledger.booked_until - max(since, ledger.since)
+    if seconds <= 0:
+        return nothing
+    return {Resource.CARBON: carbon / seconds, Resource.ENERGY: energy / seconds}

@@ -5,33 +5,50 @@ A service that rests while requests wait for it, and one of which so much is wan
 
 from math import ceil
 
+from fallow.domain.estimates import Estimates
 from fallow.domain.policies import Policy
 from fallow.domain.readings import Queues
-from fallow.domain.snapshots import ClusterView, Pod
+from fallow.domain.snapshots import ClusterView, Pod, Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.planner.budgets import asks
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.demand import held_back
 from fallow.planner.levers.replicas import PANIC
 from fallow.planner.selection import policy_for, product_of, serving_of
 
+NOBODY: frozenset[ServiceKey] = frozenset()
 
-def may_need_more(cluster: ClusterView) -> tuple[Pod, ...]:
+
+def may_need_more(cluster: ClusterView, capped: frozenset[ServiceKey] = NOBODY) -> tuple[Pod, ...]:
     """The ready pods of services whose replicas may grow by Fallow's own doing."""
     return tuple(
         pod
         for key, service in cluster.services.items()
-        if _growing_by(cluster, service) is not None
+        if key not in capped and _growing_by(cluster, service) is not None
         for pod in cluster.serving.get(key, ())
     )
 
 
-def hurried(cluster: ClusterView, queues: Queues) -> str | None:
+def at_their_cap(snapshot: Snapshot, estimates: Estimates) -> frozenset[ServiceKey]:
+    """Services that have all the replicas that their budget pays for."""
+    services = snapshot.cluster.services
+    return frozenset(
+        key
+        for key, asked in asks(snapshot, estimates).items()
+        if asked.cap is not None
+        and _asked(snapshot.cluster, key) >= asked.cap.grows_to(max(services[key].scaling.min_replicas, 1))
+    )
+
+
+def hurried(cluster: ClusterView, queues: Queues, capped: frozenset[ServiceKey] = NOBODY) -> str | None:
     """Who cannot wait for the next cycle, and why; None for nobody."""
     for key, service in cluster.services.items():
         if service.paused or service.requested == 0:
             continue
         memory = cluster.memories.get(key, ServiceMemory())
-        why = _wakes(service, memory, queues) or _overrun(cluster, service, memory, queues)
+        why = _wakes(service, memory, queues)
+        if why is None and key not in capped:
+            why = _overrun(cluster, service, memory, queues)
         if why is not None:
             return f"{key}: {why}"
     return None

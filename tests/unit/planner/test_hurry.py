@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.figures import Missing
+from fallow.domain.goals import Remedy
 from fallow.domain.policies import Mode, ScalingRules
 from fallow.domain.readings import Queue, Queues
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceMemory
 from fallow.planner.demand import outside_waiting
-from fallow.planner.hurry import hurried, may_need_more
+from fallow.planner.estimate import conclude, estimate
+from fallow.planner.hurry import at_their_cap, hurried, may_need_more
+from tests.support.budgets import account, books, budget, budgeted, step
 from tests.support.builders import (
     CHAT,
     NOW,
@@ -52,6 +55,17 @@ def test_twice_of_what_runs_cannot_wait() -> None:
     )
     # the one that answers is enough to know it
     assert hurried(scene().cluster(), queues(31)) is not None
+
+
+def test_who_has_all_that_a_budget_pays_for_is_neither_looked_at_nor_hurried() -> None:
+    rules = budgeted(budget(step(0.5, Remedy.CAP_REPLICAS), energy=100))
+    found = {}
+    for used in (40, 100):
+        snapshot = scene(policy=rules).snapshot()
+        held = at_their_cap(snapshot, estimate(snapshot, conclude(books(account(used)))))
+        cluster = snapshot.cluster
+        found[used] = (held, len(may_need_more(cluster, held)), hurried(cluster, queues(50, 50), held) is not None)
+    assert found == {40: (frozenset(), 2, True), 100: (frozenset({CHAT}), 0, False)}
 
 
 @pytest.mark.parametrize(
