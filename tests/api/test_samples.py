@@ -7,6 +7,7 @@ import pytest
 from fallow.api import amounts, mapping, reading
 from fallow.api.kinds import KINDS
 from fallow.api.model import ApiModel
+from fallow.domain.goals import BurnStep, Remedy
 from fallow.domain.policies import Mode, Objective
 from fallow.domain.units import Grams, GramsPerKWh, Instant, LitresPerKWh, Seconds, Watts
 from fallow.domain.zones import IntensityKind
@@ -255,6 +256,14 @@ def test_amounts_of_a_complete_policy_have_units() -> None:
     assert amounts.watts(spec.power.cap_watts) == Watts(120_000)
     assert spec.budgets[0].carbon is not None
     assert amounts.grams(spec.budgets[0].carbon) == Grams(900_000)
+
+
+def test_what_is_done_as_a_budget_is_used_up_is_in_the_order_of_its_shares() -> None:
+    raw = sample("energypolicy-complete")
+    raw["spec"]["budgets"][0]["onBurn"].reverse()
+    policy = mapping.policy(reading.energy_policy(raw))
+
+    assert policy.budgets[0].on_burn == (BurnStep(0.8, (Remedy.PRECISION,)), BurnStep(1.0, (Remedy.CAP_REPLICAS,)))
 
 
 @pytest.mark.parametrize(

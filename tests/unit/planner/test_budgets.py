@@ -269,6 +269,15 @@ def test_what_just_goes_is_not_allowed_to_come_back(pays: float, least: int) -> 
     assert least <= cap.grows_to(least) <= cap.shrinks_to(least) <= cap.grows_to(least) + 1
 
 
+@given(st.integers(1, 8), st.floats(0, 120), st.floats(0, 10))
+def test_a_load_that_stays_ends_with_replicas_that_stay(count: int, load: float, pays: float) -> None:
+    seen = [count]
+    for _ in range(20):
+        seen.append(run(pays, seen[-1], load).replicas["bf16"])
+    assert len(set(seen[10:])) == 1
+    assert seen[-1] <= Cap(pays, "").shrinks_to(1)
+
+
 @given(st.integers(1, 8), st.floats(0, 120), st.floats(0, 20))
 def test_no_budget_without_knowledge_changes_a_plan(count: int, running: float, pays: float) -> None:
     rules, _ = paying(pays)
