@@ -29,7 +29,7 @@ _EDGE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
+class Ceiling:
     """The replicas that a budget pays for, and the words for it."""
 
     replicas: float
@@ -52,7 +52,7 @@ class Asked:
 
     active: Mapping[Remedy, str] = field(default_factory=dict)
     unknown: Mapping[Remedy, str] = field(default_factory=dict)
-    cap: Cap | None = None
+    ceiling: Ceiling | None = None
 
 
 NOTHING = Asked()
@@ -98,9 +98,9 @@ def asks(snapshot: Snapshot, estimates: Estimates) -> Mapping[ServiceKey, Asked]
             for remedy in step.do
         )
         if active or unknown:
-            caps = _caps(snapshot, estimates, capping(used), services)
+            ceilings = _ceilings(snapshot, estimates, capping(used), services)
             doubtful = {remedy: words for remedy, words in unknown.items() if remedy not in active}
-            found |= {service.key: Asked(active, doubtful, caps.get(service.key)) for service in services}
+            found |= {service.key: Asked(active, doubtful, ceilings.get(service.key)) for service in services}
     return found
 
 
@@ -111,28 +111,28 @@ def _first(pairs: Iterable[tuple[Remedy, str]]) -> Mapping[Remedy, str]:
     return found
 
 
-def _caps(
+def _ceilings(
     snapshot: Snapshot, estimates: Estimates, used: Iterable[BudgetUse], services: Sequence[Service]
-) -> Mapping[ServiceKey, Cap]:
+) -> Mapping[ServiceKey, Ceiling]:
     """The tightest of each service."""
-    found: dict[ServiceKey, Cap] = {}
+    found: dict[ServiceKey, Ceiling] = {}
     for use in used:
-        for key, cap in _paid(snapshot, estimates, use, services).items():
-            if key not in found or cap.replicas < found[key].replicas:
-                found[key] = cap
+        for key, ceiling in _paid(snapshot, estimates, use, services).items():
+            if key not in found or ceiling.replicas < found[key].replicas:
+                found[key] = ceiling
     return found
 
 
 def _paid(
     snapshot: Snapshot, estimates: Estimates, use: BudgetUse, services: Sequence[Service]
-) -> Mapping[ServiceKey, Cap]:
+) -> Mapping[ServiceKey, Ceiling]:
     """R7: what is left, over the time that is left, shared by what each draws now, over what a replica draws.
 
     n replicas at w watts have n w / sum(n w) of what is allowed, which pays for n times allowed / drawn. Services of
     which it is not known what they draw are left out, and not capped; those at zero draw nothing.
     """
     if use.left <= 0:
-        return {service.key: Cap(0.0, use.words) for service in services}
+        return {service.key: Ceiling(0.0, use.words) for service in services}
     replicas = {service.key: _drawing(snapshot, service.key) for service in services}
     each = {
         key: rate
@@ -144,7 +144,7 @@ def _paid(
         return {}
     allowed = use.left / use.seconds_left
     return {
-        key: Cap(
+        key: Ceiling(
             (paid := replicas[key] * allowed / drawn),
             f"{use.words}; what is left pays for {paid:.3g} replicas at {_watts(estimates, key):.0f} W each to its end",
         )

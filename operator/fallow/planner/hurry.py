@@ -35,8 +35,8 @@ def at_their_cap(snapshot: Snapshot, estimates: Estimates) -> frozenset[ServiceK
     return frozenset(
         key
         for key, asked in asks(snapshot, estimates).items()
-        if asked.cap is not None
-        and _asked(snapshot.cluster, key) >= asked.cap.grows_to(max(services[key].scaling.min_replicas, 1))
+        if asked.ceiling is not None
+        and _asked(snapshot.cluster, key) >= asked.ceiling.grows_to(max(services[key].scaling.min_replicas, 1))
     )
 
 

@@ -20,7 +20,7 @@ from fallow.domain.snapshots import ClusterView, Snapshot
 from fallow.domain.units import GramsPerKWh, Instant, Seconds
 from fallow.domain.workloads import Objectives, ServiceKey, ServiceMemory
 from fallow.domain.zones import IntensityKind
-from fallow.planner.budgets import Cap, asks
+from fallow.planner.budgets import Ceiling, asks
 from fallow.planner.decide import decide
 from fallow.planner.estimate import conclude, estimate
 from tests.support.budgets import FACTOR, account, books, budget, budgeted, step
@@ -221,7 +221,7 @@ def two(chat: int, lab: int, rules: Policy) -> Snapshot:
 
 def caps_of(snapshot: Snapshot, ledger: Ledger) -> dict[ServiceKey, float | None]:
     asked = asks(snapshot, estimate(snapshot, conclude(ledger)))
-    return {key: one.cap.replicas if one.cap else None for key, one in asked.items()}
+    return {key: one.ceiling.replicas if one.ceiling else None for key, one in asked.items()}
 
 
 def test_the_services_of_a_policy_share_what_is_left_by_what_they_draw() -> None:
@@ -259,13 +259,13 @@ def test_a_larger_budget_never_pays_for_fewer_replicas(one: float, more: float, 
         low, high = smaller[key], larger[key]
         assert low is not None
         assert high is not None
-        assert Cap(low, "").grows_to(least) <= Cap(high, "").grows_to(least)
-        assert Cap(low, "").shrinks_to(least) <= Cap(high, "").shrinks_to(least)
+        assert Ceiling(low, "").grows_to(least) <= Ceiling(high, "").grows_to(least)
+        assert Ceiling(low, "").shrinks_to(least) <= Ceiling(high, "").shrinks_to(least)
 
 
 @given(st.floats(0, 40), st.integers(1, 8))
 def test_what_just_goes_is_not_allowed_to_come_back(pays: float, least: int) -> None:
-    cap = Cap(pays, "")
+    cap = Ceiling(pays, "")
     assert least <= cap.grows_to(least) <= cap.shrinks_to(least) <= cap.grows_to(least) + 1
 
 
@@ -275,7 +275,7 @@ def test_a_load_that_stays_ends_with_replicas_that_stay(count: int, load: float,
     for _ in range(20):
         seen.append(run(pays, seen[-1], load).replicas["bf16"])
     assert len(set(seen[10:])) == 1
-    assert seen[-1] <= Cap(pays, "").shrinks_to(1)
+    assert seen[-1] <= Ceiling(pays, "").shrinks_to(1)
 
 
 @given(st.integers(1, 8), st.floats(0, 120), st.floats(0, 20))

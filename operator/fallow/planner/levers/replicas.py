@@ -62,9 +62,9 @@ def _over_budget(context: Context) -> Proposal | None:
     By every guard but that of the objectives and the load of the peers: the budget's owner has accepted that requests
     are late once it is used up. Without fresh signals, a watched window and a rest since the last change nothing goes.
     """
-    cap, runs = context.asked.cap, context.replicas + sum(context.strays.values())
+    budget, runs = context.asked.ceiling, context.replicas + sum(context.strays.values())
     least = max(context.floor, 1)
-    if cap is None or runs <= cap.shrinks_to(least):
+    if budget is None or runs <= budget.shrinks_to(least):
         return None
     vetoes = guards.raised(
         guards.freshness(context),
@@ -72,7 +72,7 @@ def _over_budget(context: Context) -> Proposal | None:
         guards.window(context, context.policy.scaling.down_window),
         guards.dwell(context),
     )
-    message = f"{runs} replicas run: {cap.words}"
+    message = f"{runs} replicas run: {budget.words}"
     if vetoes:
         return Proposal(NAME, vetoes[0].reason, f"{message}; {vetoes[0].message}", vetoes=vetoes)
     goes = min(context.strays, default=context.serving.name)
@@ -137,17 +137,18 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
 
 
 def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
-    current, cap, ceiling = context.replicas, context.asked.cap, context.ceiling
-    if cap is not None and cap.grows_to(max(context.floor, 1)) < ceiling:
-        ceiling = cap.grows_to(max(context.floor, 1))
-        if current >= ceiling:
-            message = f"{needed} replicas are needed ({why}) but {cap.words}"
-            veto = Veto("budget", Reason.BUDGET_BURN, message)
-            return Proposal(NAME, Reason.BUDGET_BURN, message, vetoes=(veto,))
-    if current >= ceiling:
+    current = context.replicas
+    if current >= context.ceiling:
         message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
         veto = Veto("limits", Reason.MAX_REPLICAS, message)
         return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
+    budget, most = context.asked.ceiling, context.ceiling
+    if budget is not None:
+        most = min(budget.grows_to(max(context.floor, 1)), most)
+        if most <= current:
+            message = f"{needed} replicas are needed ({why}) but {budget.words}"
+            veto = Veto("budget", Reason.BUDGET_BURN, message)
+            return Proposal(NAME, Reason.BUDGET_BURN, message, vetoes=(veto,))
     if sustained <= current:
         message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
         veto = Veto("window", Reason.WINDOW_NOT_FULL, message)
@@ -155,7 +156,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
     recent = [point.desired for point in context.history if context.now - point.at <= STEP_WINDOW]
     base = max(min(recent, default=current), 1)
     step = max(int(base * context.policy.guards.max_step_per_minute), base + 1)
-    target = min(sustained, ceiling, step)
+    target = min(sustained, most, step)
     if target <= current:
         message = f"{needed} replicas are needed ({why}); at most {step} this minute"
         veto = Veto("step", Reason.STEP_LIMIT, message)
