@@ -115,6 +115,12 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
         veto = Veto("limits", Reason.MAX_REPLICAS, message)
         return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
+    cap = context.cap
+    paid = context.ceiling if cap is None or cap.replicas is None else min(cap.replicas, context.ceiling)
+    if cap is not None and paid <= current:
+        message = f"{needed} replicas are needed ({why}) but the power cap of {cap.policy} pays for {paid}"
+        veto = Veto("power", Reason.POWER_CAP, message)
+        return Proposal(NAME, Reason.POWER_CAP, message, vetoes=(veto,))
     if sustained <= current:
         message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
         veto = Veto("window", Reason.WINDOW_NOT_FULL, message)
@@ -122,7 +128,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
     recent = [point.desired for point in context.history if context.now - point.at <= STEP_WINDOW]
     base = max(min(recent, default=current), 1)
     step = max(int(base * context.policy.guards.max_step_per_minute), base + 1)
-    target = min(sustained, context.ceiling, step)
+    target = min(sustained, paid, step)
     if target <= current:
         message = f"{needed} replicas are needed ({why}); at most {step} this minute"
         veto = Veto("step", Reason.STEP_LIMIT, message)
