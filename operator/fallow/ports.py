@@ -13,7 +13,7 @@ from fallow.domain.readings import PodRef, Queues, Readings
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tenure import Tenure
-from fallow.domain.units import Instant
+from fallow.domain.units import Instant, Watts
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Ratio
 
 
@@ -84,12 +84,16 @@ class PueSource(Protocol):
 class Cluster(Protocol):
     """Reads come from watches; each write is sent only where it makes a difference.
 
-    `apply` never raises for a failed write: the outcome carries the error.
+    `apply` never raises for a failed write: the outcome carries the error; nor does `limit`, which gives the errors.
     """
 
     def view(self) -> ClusterView: ...
 
     async def apply(self, change: Change) -> Outcome: ...
+
+    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
+        """Power limits by node and GPU; a node's other GPUs are limited no more, other nodes stay as they are."""
+        ...
 
 
 class LedgerStore(Protocol):

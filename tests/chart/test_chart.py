@@ -358,7 +358,7 @@ def test_the_node_agent_runs_where_it_is_asked_for(plain: Objects) -> None:
     ]
     (container,) = pod["containers"]
 
-    assert container["command"] == ["fallow", "agent", "--port=9500", "--meters"]
+    assert container["command"] == ["fallow", "agent", "--port=9500", "--meters", "--no-power-limits"]
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod["runtimeClassName"] == "nvidia"
     assert pod["hostPID"]
@@ -381,6 +381,22 @@ def test_the_node_agent_has_no_rights_and_changes_nothing() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
+
+
+def test_an_agent_that_limits_power_may_do_that_and_hear_its_orders_and_nothing_else() -> None:
+    objects = render("agent.enabled=true", "agent.powerLimits=true")
+    pod = objects.one("DaemonSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert container["command"][-1] == "--power-limits"
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN"]}
+    assert objects.one("Role", "fallow-agent")["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}
+    ]
+    (subject,) = objects.one("RoleBinding", "fallow-agent")["subjects"]
+    assert (subject["name"], subject["namespace"]) == (pod["serviceAccountName"], "fallow-system")
+    patching = [rule for rule in objects.one("Role", "fallow-ledger")["rules"] if "patch" in rule["verbs"]]
+    assert patching == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]}]
 
 
 def test_the_agent_s_options_are_those_of_the_command() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fallow.domain.errors import Refused, WriteError
 from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
 from fallow.domain.snapshots import ClusterView, Workload
+from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Service, ServiceKey
 
 
@@ -17,6 +19,7 @@ class FakeCluster:
         self._view = view or ClusterView()
         self.fault: WriteError | None = None
         self.changes: list[Change] = []
+        self.limits: Mapping[str, Mapping[str, Watts]] = {}
 
     def view(self) -> ClusterView:
         return self._view
@@ -33,6 +36,10 @@ class FakeCluster:
         if wrote:
             self.changes.append(change)
         return Outcome(change, wrote=wrote)
+
+    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
+        self.limits = limits
+        return ()
 
     def _run(self, change: RunVariant) -> bool:
         key = change.service.key

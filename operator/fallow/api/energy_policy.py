@@ -131,7 +131,10 @@ class PerGpu(ApiModel):
     """Limits of a single GPU."""
 
     min: float = Field(
-        default=0.5, gt=0, le=1, description="Lowest cap as a share of the GPU's maximum power, above 0 to 1."
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Lowest power limit of a GPU, as a share of the highest that it can be set to, above 0 to 1.",
     )
 
 
@@ -140,10 +143,11 @@ class PowerPolicy(ApiModel):
 
     cap_watts: Power | None = Field(
         default=None,
-        description=RECORDED + "Most watts that the GPUs of all matched services may draw together, such as 120k. "
-        "Absent: no cap.",
+        description="Most watts that the GPUs of all matched services may draw together, such as 120k. It is held by "
+        "power limits of single GPUs, low priority first, where the node agent sets them, and by fewer replicas where "
+        "that is not enough. Absent: no cap.",
     )
-    per_gpu: PerGpu = Field(default=PerGpu(), description=RECORDED + "Limits of a single GPU.")
+    per_gpu: PerGpu = Field(default=PerGpu(), description="Limits of a single GPU.")
 
 
 class Burn(ApiModel):
@@ -259,7 +263,7 @@ class EnergyPolicySpec(ApiModel):
     precision: PrecisionPolicy | None = Field(
         default=None, description="When a quantised variant may serve. Absent: never."
     )
-    power: PowerPolicy | None = Field(default=None, description=RECORDED + "Power caps. Absent: none.")
+    power: PowerPolicy | None = Field(default=None, description="Power caps. Absent: none.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
         default=[],
         description="Amounts that the matched services may use in a period, and what is done as they are used up.",

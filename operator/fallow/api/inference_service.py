@@ -206,6 +206,13 @@ class InferenceServiceSpec(ApiModel):
         "scales. Fallow removes the field when it rests the service, so that the next kubectl scale is a change. "
         "A HorizontalPodAutoscaler needs the field present.",
     )
+    priority: int = Field(
+        default=0,
+        ge=-1000000,
+        le=1000000,
+        description="Of services under one power cap those of higher priority keep their power, and their replicas, "
+        "longer.",
+    )
     paused: bool = Field(default=False, description="Fallow goes on reporting on this service and changes nothing.")
 
     @property

@@ -192,6 +192,10 @@ class InferenceServiceStatus(StatusModel):
     transition: Transition | None = Field(
         default=None, description="A switch between variants on its way. Absent: none."
     )
+    power_limit_watts: float | None = Field(
+        default=None,
+        description="Power limit of each of its GPUs under the power cap of its policy, watts. Absent: none.",
+    )
     standing: Standing | None = Field(
         default=None, description="Why it runs what it runs. fallow explain NAMESPACE/NAME tells it with the rest."
     )

@@ -32,6 +32,7 @@ from fallow.domain.policies import (
     Mode,
     Objective,
     Policy,
+    PowerRules,
     PrecisionRules,
     ScalingRules,
     Tier,
@@ -83,6 +84,7 @@ def service(declared: InferenceService, namespace_labels: Mapping[str, str]) -> 
         wake_annotation=metadata.annotations.get(WAKE_ANNOTATION, ""),
         approved=metadata.annotations.get(APPROVE_ANNOTATION, ""),
         rejected=metadata.annotations.get(REJECT_ANNOTATION, ""),
+        priority=spec.priority,
         overhead=_overhead(spec.overhead) if spec.overhead else None,
     )
 
@@ -110,6 +112,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             headroom=spec.scaling.headroom,
         ),
         precision=_precision(spec.precision),
+        power=_power(spec.power),
         guards=GuardRules(
             dwell=seconds(spec.guards.dwell),
             max_step_per_minute=amounts.factor(spec.guards.max_step_per_minute),
@@ -122,6 +125,12 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
         budgets=tuple(_budget(declared.metadata.name, part) for part in spec.budgets),
         baseline=None if spec.baseline is None else _baseline(spec.baseline),
     )
+
+
+def _power(declared: energy_policy.PowerPolicy | None) -> PowerRules | None:
+    if declared is None or declared.cap_watts is None:
+        return None
+    return PowerRules(amounts.watts(declared.cap_watts), declared.per_gpu.min)
 
 
 def _baseline(declared: baseline.Baseline) -> BaselineRule:

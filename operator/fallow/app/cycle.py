@@ -24,6 +24,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, conclude, estimate
+from fallow.planner.limiting import power_limits
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.targets import concurrency_targets
 from fallow.ports import CarbonSource, Cluster, MetricSource, PueSource, Reporter
@@ -102,6 +103,8 @@ class Cycle:
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
         changes = [change for service in plan.services.values() for change in _changes(snapshot, service)]
+        for error in await self._sources.cluster.limit(power_limits(snapshot, plan), self._now()):
+            log.warning("%s", error)
         return tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in changes)))
 
     async def report(

@@ -38,6 +38,8 @@ def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -
         for veto in standing.vetoes[:VETOES]:
             yield "held back", f"{veto.guard}: {veto.message}"
     yield from _proposed(status)
+    if status.power_limit_watts is not None:
+        yield "power", f"each of its GPUs is limited to {status.power_limit_watts:.0f} W by the cap of {status.policy}"
     for silence in standing.silences[:SILENCES] if standing is not None else ():
         yield "never", silence
     yield "objectives", _objectives(spec, _condition(status, "ObjectivesMet"))

@@ -160,7 +160,7 @@ async def build(settings: Settings) -> Operator:
         bookkeeper = Bookkeeper(store, Seconds(settings.ledger_interval), catch_up)
         cycle = Cycle(
             Sources(
-                cluster=KubernetesCluster(api, mirror, dry_run=settings.dry_run),
+                cluster=KubernetesCluster(api, mirror, namespace=settings.namespace, dry_run=settings.dry_run),
                 metrics=WithQueues(metrics, pulse),
                 carbon=carbon,
                 pue=pue,

@@ -67,7 +67,8 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
-    `throttled`: with engines whose clocks fall while they have nothing to do.
+    `throttled`: with engines whose clocks fall while they have nothing to do. `power_limit` of each of its GPUs: None
+    for none.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
     """
 
@@ -86,6 +87,7 @@ class ServicePlan:
     pending: Pending | None = None
     silences: tuple[str, ...] = ()
     throttled: bool = False
+    power_limit: Watts | None = None
 
     @property
     def mode(self) -> Mode:

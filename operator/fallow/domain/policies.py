@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from fallow.domain.counterfactual import BaselineRule
 from fallow.domain.goals import Budget, Target
-from fallow.domain.units import GramsPerKWh, Seconds
+from fallow.domain.units import GramsPerKWh, Seconds, Watts
 
 UTC = "UTC"
 
@@ -102,6 +102,16 @@ class PrecisionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerRules:
+    """`cap`: most that the GPUs of all matched services draw together. `lowest`: no GPU is limited to less than this
+    share of the most that it can be set to.
+    """
+
+    cap: Watts
+    lowest: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class GuardRules:
     dwell: Seconds = Seconds(300)
     max_step_per_minute: float = 2.0
@@ -123,6 +133,7 @@ class Policy:
     idle: IdleRules | None = None
     scaling: ScalingRules = field(default_factory=ScalingRules)
     precision: PrecisionRules | None = None
+    power: PowerRules | None = None
     guards: GuardRules = field(default_factory=GuardRules)
     targets: tuple[Target, ...] = ()
     budgets: tuple[Budget, ...] = ()

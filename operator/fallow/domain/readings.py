@@ -71,6 +71,16 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerLimit:
+    """What a GPU's own controller lets it draw `now`, and between what this can be set; only where an agent sets it."""
+
+    now: Watts
+    lowest: Watts
+    highest: Watts
+    at: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class EnergyCounter:
     """Energy since the driver was loaded; falls back to zero when the driver reloads."""
 
@@ -145,7 +155,8 @@ class HostReading:
 class GpuReading:
     """One physical GPU, by UUID. `holder` is the one pod that the meters name for it, None for none or several.
 
-    `shares` are its parts where it is handed out in parts, empty for a whole GPU.
+    `shares` are its parts where it is handed out in parts, empty for a whole GPU. `limit` is None where no node agent
+    sets its power limit.
     """
 
     uuid: str
@@ -156,6 +167,7 @@ class GpuReading:
     activity: Activity | Missing
     holder: PodRef | None
     shares: tuple[Share, ...] = ()
+    limit: PowerLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)

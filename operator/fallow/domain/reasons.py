@@ -80,6 +80,7 @@ class Reason(StrEnum):
     WAKE_TOO_LONG = "WakeTooLong"
     OBJECTIVE_VETO = "ObjectiveVeto"
     SWITCHING = "Switching"
+    POWER_CAP = "PowerCap"
     ROLLING_ELSEWHERE = "RollingElsewhere"
     LEVER_OFF = "LeverOff"
     WRITE_FAILED = "WriteFailed"

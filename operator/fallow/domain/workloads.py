@@ -102,7 +102,7 @@ class Service:
     """An InferenceService as declared. `target` names an adopted Deployment (None: Fallow creates its own).
 
     `requested` is what the /scale subresource holds: None lets Fallow decide, 0 stops, n asks for at least n.
-    `approved` and `rejected` name a proposal.
+    `approved` and `rejected` name a proposal. Under a power cap the higher `priority` keeps its power.
     """
 
     key: ServiceKey
@@ -124,6 +124,7 @@ class Service:
     wake_annotation: str = ""
     approved: str = ""
     rejected: str = ""
+    priority: int = 0
     overhead: Overhead | None = None
 
     @property

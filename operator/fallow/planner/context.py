@@ -16,6 +16,7 @@ from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
+from fallow.planner.caps import Cap
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
 STARTING_LIMIT = Seconds(1800)
@@ -26,7 +27,7 @@ class Context:
     """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included.
 
     `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods; `rolling` services have
-    engines that are being replaced. `asked` is what budgets ask of it.
+    engines that are being replaced. `cap`: what a power cap leaves to it. `asked`: what budgets ask of it.
     """
 
     now: Instant
@@ -48,6 +49,7 @@ class Context:
     throttled: bool = False
     nodes: tuple[Node, ...] = ()
     rolling: frozenset[ServiceKey] = frozenset()
+    cap: Cap | None = None
     asked: Asked = NOTHING
 
     @property

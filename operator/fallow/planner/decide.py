@@ -1,7 +1,8 @@
 """The decide step: one plan for the cluster, each service's part explained, nothing done without a reason.
 
 The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
-word, rest and wake, the switch under way, variant, replicas, the clocks of idle engines.
+word, rest and wake, a power cap, the switch under way, variant, replicas, the clocks of idle engines. What a power cap
+leaves to each service follows from what all of them want.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner.budgets import NOTHING, Asked, asks
 from fallow.planner.capacity import profile_for, replica_capacity
+from fallow.planner.caps import Cap, caps
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Context, Proposal
-from fallow.planner.levers import precision, replicas, rest, throttle
+from fallow.planner.levers import power, precision, replicas, rest, throttle
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
@@ -50,6 +52,13 @@ def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
         )
         if plan.decision is not None and not plan.decision.proposal and plan.decision.lever == throttle.NAME:
             rolling |= {key}
+    for key, cap in caps(snapshot, estimates, services).items():
+        plan = services[key]
+        if cap.replicas is not None and plan.total > cap.replicas:
+            service, others = snapshot.cluster.services[key], rolling - {key}
+            asked = budgets.get(key, NOTHING)
+            plan = plan_service(snapshot, service, estimates.services[key], others, asked, cap)
+        services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
     return Plan(at=snapshot.at, services=services)
 
 
@@ -59,9 +68,12 @@ def plan_service(
     estimate: ServiceEstimate,
     rolling: frozenset[ServiceKey] = frozenset(),
     budgets: Asked = NOTHING,
+    cap: Cap | None = None,
 ) -> ServicePlan:
     """What one service should run, and why. `rolling`: services whose engines are being replaced."""
-    context = _context(snapshot, service, estimate, rolling, budgets)
+    context = _context(snapshot, service, estimate, rolling)
+    if cap is not None or budgets is not NOTHING:
+        context = replace(context, cap=cap, asked=budgets)
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
@@ -118,7 +130,7 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
 
 
 def _context(
-    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey], budgets: Asked
+    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey]
 ) -> Context:
     policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
     workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
@@ -167,7 +179,6 @@ def _context(
         throttled=any(workload.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
         rolling=rolling,
-        asked=budgets,
     )
 
 
@@ -196,7 +207,7 @@ def _consult(context: Context) -> Verdict:
     switch = precision.propose(context)
     if switch is not None and switch.replicas is not None:
         return _switch_verdict(switch)
-    scaling = replicas.propose(context)
+    scaling = power.propose(context) or replicas.propose(context)
     if scaling.replicas is not None:
         grows = sum(scaling.replicas.values()) > sum(context.current.values())
         if grows or context.memory.switching_to is None:

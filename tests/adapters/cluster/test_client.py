@@ -209,3 +209,14 @@ async def test_a_creation_is_never_sent_twice(server: Server, api: KubernetesApi
     with pytest.raises(Unreachable):
         await api.create("/apis/events.k8s.io/v1/namespaces/llm/events", {"kind": "Event"})
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("items", [None, []])
+async def test_a_list_of_nothing_is_empty(server: Server, api: KubernetesApi, items: list[str] | None) -> None:
+    """Asked for metadata alone, the API server writes null where there is nothing."""
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.json_response({"kind": "PartialObjectMetadataList", "items": items})
+
+    server.answer = nothing
+    assert await api.uids("/api/v1/pods") == frozenset()

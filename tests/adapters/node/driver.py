@@ -27,6 +27,8 @@ class Gpu:
     percent: int | None = 40
     samples: list[Sample] | None = field(default_factory=list)
     instances: dict[str, int] = field(default_factory=dict)
+    limit: int | None = 700_000
+    bounds: tuple[int, int] = (200_000, 700_000)
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Driver:
 
     gpus: list[Gpu]
     loaded: bool = True
+    root: bool = True
     NVMLError: Any = pynvml.NVMLError
     NVMLError_NotSupported: Any = pynvml.NVMLError_NotSupported
     NVMLError_NotFound: Any = pynvml.NVMLError_NotFound
@@ -88,6 +91,25 @@ class Driver:
 
     def nvmlDeviceGetGpuInstanceId(self, instance: str) -> int:
         return next(gpu.instances[instance] for gpu in self.gpus if instance in gpu.instances)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Gpu:
+        return next(gpu for gpu in self.gpus if gpu.uuid == uuid)
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: Gpu) -> Any:
+        return _known(handle.limit)
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: Gpu) -> int:
+        return handle.bounds[1]
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: Gpu) -> list[int]:
+        return list(handle.bounds)
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: Gpu, milliwatts: int) -> None:
+        if not self.root:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+        if not handle.bounds[0] <= milliwatts <= handle.bounds[1]:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
+        handle.limit = milliwatts
 
 
 def _known(value: Any) -> Any:

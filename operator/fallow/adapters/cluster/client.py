@@ -64,7 +64,8 @@ class KubernetesApi:
         """The metadata of all objects of a kind, or of those with these labels."""
         query = [("labelSelector", labels)] if labels else []
         status, answer = await self._send("GET", path, accept=METADATA_LIST, query=query)
-        items = _checked(status, answer, f"list {path}").get("items")
+        # of an empty list of metadata the API server writes null
+        items = _checked(status, answer, f"list {path}").get("items", "none at all") or []
         if not isinstance(items, list):
             raise Unreachable(f"list {path}: the answer holds no items")
         return [item["metadata"] for item in items]

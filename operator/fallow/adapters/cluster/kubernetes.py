@@ -18,9 +18,11 @@ from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.covering import covers
 from fallow.adapters.cluster.labels import SERVICE
 from fallow.adapters.cluster.mirror import DEPLOYMENTS, SERVICES, Mirror
+from fallow.adapters.cluster.power_orders import PowerOrders
 from fallow.domain.errors import Refused, WriteError
 from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
 from fallow.domain.snapshots import ClusterView
+from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Service, ServiceKey
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,9 @@ class Applied:
 
 
 class KubernetesCluster:
-    """Implements ports.Cluster. In a dry run everything is compared and nothing is sent."""
+    """Implements ports.Cluster; `namespace` is the operator's own. In a dry run everything is compared and nothing is
+    sent.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class KubernetesCluster:
         mirror: Mirror,
         field_manager: str = manifests.MANAGER,
         *,
+        namespace: str = "fallow-system",
         dry_run: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +62,7 @@ class KubernetesCluster:
         self._field_manager = field_manager
         self._dry_run = dry_run
         self._clock = clock
+        self._orders = PowerOrders(api, namespace, field_manager, dry_run=dry_run)
         self._applied: dict[str, Applied] = {}
         self._locks: WeakValueDictionary[ServiceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -76,6 +82,9 @@ class KubernetesCluster:
             except WriteError as error:
                 return Outcome(change, wrote=False, error=str(error))
         return Outcome(change, wrote=wrote)
+
+    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
+        return await self._orders.give(limits, now)
 
     async def _run(self, change: RunVariant) -> bool:
         service, variant = change.service, change.service.variant(change.variant)

@@ -96,7 +96,8 @@ def read_gpus(
     readings: dict[str, GpuReading] = {}
     for uuid, found in sorted(by_uuid.items()):
         chosen = _one_exporter(found)
-        holder, shares = holder_and_shares(chosen, told.get(uuid, NOTHING), pod_of)
+        by_agent = told.get(uuid, NOTHING)
+        holder, shares = holder_and_shares(chosen, by_agent, pod_of)
         last = max(chosen, key=lambda sample: sample.at)
         readings[uuid] = GpuReading(
             uuid=uuid,
@@ -107,6 +108,7 @@ def read_gpus(
             activity=_activity(chosen),
             holder=holder,
             shares=shares,
+            limit=by_agent.limit,
         )
     return readings
 

@@ -24,7 +24,8 @@ DCGM_METRICS = (POWER, ENERGY, ENGINE_ACTIVE, SM_ACTIVE, GPU_UTIL)
 AGENT_HOLDER = MetricSpec("fallow_agent_gpu_holder", "gauge", _HOLDER | {"container"})
 AGENT_SM = MetricSpec(ActivitySource.PROCESS_SM.value, "gauge", _HOLDER)
 AGENT_UP = MetricSpec("fallow_agent_up", "gauge", frozenset({"source"}))
-AGENT_METRICS = (AGENT_HOLDER, AGENT_SM, AGENT_UP)
+AGENT_LIMIT = MetricSpec("fallow_agent_power_limit_watts", "gauge", frozenset({"UUID", "kind"}))
+AGENT_METRICS = (AGENT_HOLDER, AGENT_SM, AGENT_UP, AGENT_LIMIT)
 
 # DCGM's "blank" values (dcgm_structs.h), printed by very old exporters for what the GPU does not report.
 _BLANK_DOUBLE = 140737488355328.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from fallow.adapters.metrics.gpu_series import (
     AGENT_HOLDER,
+    AGENT_LIMIT,
     AGENT_SM,
     ENGINE_ACTIVE,
     GPU_UTIL,
@@ -21,9 +22,9 @@ from fallow.adapters.metrics.gpu_series import (
 )
 from fallow.adapters.metrics.samples import Sample
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, PodRef, Share, Sharing, compute_slices
+from fallow.domain.readings import Activity, ActivitySource, PodRef, PowerLimit, Share, Sharing, compute_slices
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Instant
+from fallow.domain.units import Instant, Watts
 
 INSTANCE, PROFILE = "GPU_I_ID", "GPU_I_PROFILE"
 
@@ -32,10 +33,13 @@ PodOf = Callable[[Mapping[str, str]], PodRef | None]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the agent says of one GPU: its holders, with the MIG instance each holds, and pods' shares of its time."""
+    """What the agent says of one GPU: its holders, with the MIG instance each holds, pods' shares of its time, and its
+    power limit where the agent sets it.
+    """
 
     holders: tuple[tuple[str, PodRef], ...] = ()
     activities: Mapping[PodRef, Activity] = field(default_factory=dict)
+    limit: PowerLimit | None = None
 
     def at(self, instance: str) -> list[PodRef]:
         """Those of one MIG instance, or of the GPU where the instance is empty."""
@@ -54,10 +58,13 @@ def told_by_agents(
         by_agent[sample.labels.get("instance", "")].append(sample)
     holders: defaultdict[str, list[tuple[str, PodRef]]] = defaultdict(list)
     activities: defaultdict[str, dict[PodRef, Activity]] = defaultdict(dict)
+    bounds: defaultdict[str, dict[str, Sample]] = defaultdict(dict)
     for found in by_agent.values():
         at = max(sample.at for sample in found)
         for sample in found:
             uuid, pod = uuid_of(sample.labels), pod_of(sample.labels)
+            if sample.at >= at and uuid and sample.name == AGENT_LIMIT.sample:
+                bounds[uuid][sample.labels.get("kind", "")] = sample
             if sample.at < at or pod is None or not uuid:
                 continue
             if sample.name == AGENT_HOLDER.sample and sample.value > 0:
@@ -66,8 +73,21 @@ def told_by_agents(
             if ratio is not None and not isinstance(ratio, Missing):
                 activities[uuid][pod] = Activity(min(ratio, 1.0), ActivitySource.PROCESS_SM, sample.at)
     return {
-        uuid: Told(tuple(sorted(holders.get(uuid, ()))), activities.get(uuid, {})) for uuid in {*holders, *activities}
+        uuid: Told(tuple(sorted(holders.get(uuid, ()))), activities.get(uuid, {}), _limit(bounds.get(uuid, {})))
+        for uuid in {*holders, *activities, *bounds}
     }
+
+
+def _limit(bounds: Mapping[str, Sample]) -> PowerLimit | None:
+    """None where a bound is missing or no number."""
+    watts: dict[str, Watts] = {}
+    for kind, sample in bounds.items():
+        found = value(sample, AGENT_LIMIT)
+        if not isinstance(found, Missing):
+            watts[kind] = Watts(found)
+    if not {"now", "lowest", "highest"} <= watts.keys():
+        return None
+    return PowerLimit(watts["now"], watts["lowest"], watts["highest"], bounds["now"].at)
 
 
 def holder_and_shares(samples: Sequence[Sample], told: Told, pod_of: PodOf) -> tuple[PodRef | None, tuple[Share, ...]]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fallow.adapters.node.nvml import Device, GpuMeter, NvmlUnavailable
+from fallow.adapters.node.nvml import Device, GpuMeter, LimitBounds, NvmlUnavailable
 from fallow.adapters.node.podresources import Held, KubeletUnavailable
 from fallow.domain.readings import PodRef
 
@@ -24,11 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class NodeSources:
-    """What the agent reads. `held` raises KubeletUnavailable; `pods_of` finds the pods of processes."""
+    """What the agent reads. `held` raises KubeletUnavailable; `pods_of` finds the pods of processes.
+
+    `limits` are power limits that the agent may set, None where it may not.
+    """
 
     gpus: GpuMeter
     held: Callable[[], tuple[Held, ...]]
     pods_of: Callable[[Iterable[int]], Mapping[int, PodRef]]
+    limits: Callable[[], Mapping[str, LimitBounds]] | None = None
 
 
 class NodeCollector(Collector):
@@ -53,6 +57,8 @@ class NodeCollector(Collector):
             yield self._shares(devices, held or ())
         if held is not None:
             yield _holders(held, devices or ())
+        if self._sources.limits is not None:
+            yield _limits(self._asked("limits", self._sources.limits) or {})
 
     def _metered(self, devices: tuple[Device, ...]) -> Iterator[Metric]:
         labels = ("gpu", "UUID", "device", "modelName", "Hostname")
@@ -117,4 +123,16 @@ def _holders(held: tuple[Held, ...], devices: tuple[Device, ...]) -> Metric:
     for one in sorted(set(held), key=lambda one: (one.device, one.pod, one.container)):
         uuid, number = instances.get(one.device, (one.device, ""))
         family.add_metric((uuid, number, one.pod.namespace, one.pod.name, one.container), 1)
+    return family
+
+
+def _limits(limits: Mapping[str, LimitBounds]) -> Metric:
+    family = GaugeMetricFamily(
+        "fallow_agent_power_limit_watts",
+        "Power limit of the GPU: as it is (now), and the lowest and highest that the agent may set.",
+        labels=("UUID", "kind"),
+    )
+    for uuid, one in sorted(limits.items()):
+        for kind, watts in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
+            family.add_metric((uuid, kind), watts.value)
     return family

@@ -43,6 +43,16 @@ class Device:
     instances: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LimitBounds:
+    """A GPU's power limit: as it is, as the driver sets it, and between what it can be set."""
+
+    now: Watts
+    default: Watts
+    lowest: Watts
+    highest: Watts
+
+
 class GpuMeter(Protocol):
     """What reads the GPUs of this node; raises NvmlUnavailable."""
 
@@ -50,24 +60,52 @@ class GpuMeter(Protocol):
 
 
 class Nvml:
-    """Implements GpuMeter. `library` is pynvml, or what stands in for it in tests."""
+    """Implements GpuMeter and limiter.PowerControl. `library` is pynvml, or what stands in for it in tests."""
 
     def __init__(self, library: Any = pynvml) -> None:
         self._library = library
         self._running = False
 
     def devices(self) -> tuple[Device, ...]:
+        return self._asked(lambda: tuple(self._device(index) for index in range(self._library.nvmlDeviceGetCount())))
+
+    def limits(self) -> Mapping[str, LimitBounds]:
+        """By UUID, of the GPUs that tell them."""
+        return self._asked(lambda: dict(self._limits()))
+
+    def limit(self, uuid: str, watts: Watts) -> None:
+        """Set a power limit; raises NvmlUnavailable also where that is not allowed."""
+        nvml = self._library
+        try:
+            nvml.nvmlDeviceSetPowerManagementLimit(nvml.nvmlDeviceGetHandleByUUID(uuid), round(watts.value * 1e3))
+        except nvml.NVMLError as error:
+            raise NvmlUnavailable(
+                f"NVML: the power limit of {uuid} cannot be set: {error}; it takes root and the capability SYS_ADMIN"
+            ) from error
+
+    def _asked(self, question: Callable[[], T]) -> T:
         try:
             if not self._running:
                 self._library.nvmlInit()
                 self._running = True
-            return tuple(self._device(index) for index in range(self._library.nvmlDeviceGetCount()))
+            return question()
         except self._library.NVMLError as error:
             # a driver that was loaded anew needs a new start
             self._running = False
             raise NvmlUnavailable(
                 f"NVML: {error}; the agent needs NVIDIA's driver: run it with runtimeClassName nvidia on GPU nodes"
             ) from error
+
+    def _limits(self) -> Iterator[tuple[str, LimitBounds]]:
+        nvml = self._library
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            bounds = self._maybe(partial(nvml.nvmlDeviceGetPowerManagementLimitConstraints, handle))
+            now = self._maybe(partial(nvml.nvmlDeviceGetPowerManagementLimit, handle))
+            default = self._maybe(partial(nvml.nvmlDeviceGetPowerManagementDefaultLimit, handle))
+            if bounds is not None and now is not None and default is not None:
+                found = (Watts(milliwatts / 1e3) for milliwatts in (now, default, *bounds))
+                yield nvml.nvmlDeviceGetUUID(handle), LimitBounds(*found)
 
     def close(self) -> None:
         if self._running:

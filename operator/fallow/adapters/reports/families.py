@@ -66,6 +66,13 @@ def _services(report: CycleReport) -> Iterator[Metric]:
             status = "Unknown" if condition.status is None else str(condition.status)
             conditions.add_metric((*labels, condition.type, status, str(condition.reason)), 1)
     yield from (state, conditions)
+    limit = GaugeMetricFamily(
+        "fallow_service_power_limit_watts", "Power limit of each GPU of the service under a cap.", labels=SERVICE
+    )
+    for key, plan in sorted(report.plan.services.items()):
+        if plan.power_limit is not None:
+            limit.add_metric((key.namespace, key.name), plan.power_limit.value)
+    yield limit
 
 
 def _replicas(report: CycleReport) -> Iterator[Metric]:

@@ -63,6 +63,7 @@ def service_status(
         active_variants=_active(service, plan, pods),
         policy=plan.policy.name if plan.policy else "",
         mode=plan.mode.value,
+        power_limit_watts=None if plan.power_limit is None else plan.power_limit.value,
         standing=_standing(plan),
         proposal=None if plan.pending is None else _proposal(report, plan, plan.pending),
         decision=_decisions(before, news),

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+# Seconds: how soon an order that has ended is undone, and one that failed is tried again.
+KEPT_EVERY = 1.0
+
 
 def agent(
     *,
@@ -15,6 +18,13 @@ def agent(
     meters: Annotated[
         bool, typer.Option("--meters/--no-meters", help="Serve power and energy too: for nodes without dcgm-exporter.")
     ] = False,
+    power_limits: Annotated[
+        bool,
+        typer.Option("--power-limits/--no-power-limits", help="Limit the power of GPUs as the operator orders."),
+    ] = False,
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the operator's orders.", envvar="FALLOW_NAMESPACE")
+    ] = "fallow-system",
     pod_resources: Annotated[Path, typer.Option(help="Socket of the kubelet's PodResources API.")] = Path(
         "/var/lib/kubelet/pod-resources/kubelet.sock"
     ),
@@ -23,26 +33,41 @@ def agent(
         "/var/log/pods"
     ),
 ) -> None:
-    """Serve who holds this node's GPUs, and each pod's share of them, as Prometheus metrics."""
+    """Serve who holds this node's GPUs, and each pod's share of them, as Prometheus metrics; limit their power."""
     import logging
 
     from prometheus_client import CollectorRegistry, start_http_server
 
     from fallow.adapters.node.exporter import NodeCollector, NodeSources
+    from fallow.adapters.node.limiter import Limiter
     from fallow.adapters.node.nvml import Nvml
+    from fallow.adapters.node.orders import Orders, in_cluster
     from fallow.adapters.node.podresources import PodResources
     from fallow.adapters.node.processes import pods_of
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     kubelet, nvml = PodResources(pod_resources), Nvml()
     registry = CollectorRegistry(auto_describe=False)
-    sources = NodeSources(nvml, kubelet.held, lambda pids: pods_of(pids, logs=pod_logs, proc=proc))
+    limiter = Limiter(nvml)
+    sources = NodeSources(
+        nvml,
+        kubelet.held,
+        lambda pids: pods_of(pids, logs=pod_logs, proc=proc),
+        limiter.limits if power_limits else None,
+    )
     registry.register(NodeCollector(sources, node, meters=meters))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server, thread = start_http_server(port, registry=registry)
     logging.getLogger(__name__).info("the agent of %s serves :%d/metrics", node, port)
+    if power_limits:
+        orders = Orders(in_cluster(), namespace, node, limiter.ask)
+        threading.Thread(target=orders.run, name="orders", daemon=True).start()
+        while not stop.wait(KEPT_EVERY):
+            limiter.keep()
+        orders.stop.set()
+        limiter.release()
     stop.wait()
     server.shutdown()
     thread.join()

@@ -189,7 +189,15 @@ def _kind(nodes: Nodes) -> NodeKind:
             gpu = gpu_named(nodes.product.removeprefix("NVIDIA-").split("-")[0])
         except UnknownGpu as error:
             raise ScenarioError(f"nodes.product: {error}") from error
-    return NodeKind(nodes.product, f"NVIDIA {gpu.name}", bare_watts(gpu), nodes.gpus, nodes.count, nodes.zone or "home")
+    return NodeKind(
+        nodes.product,
+        f"NVIDIA {gpu.name}",
+        bare_watts(gpu),
+        nodes.gpus,
+        nodes.count,
+        nodes.zone or "home",
+        design=gpu.design,
+    )
 
 
 def _table(service: Service, variant: Variant, kind: NodeKind) -> tuple[EngineTable, Query]:

@@ -142,13 +142,19 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
         veto = Veto("limits", Reason.MAX_REPLICAS, message)
         return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
-    budget, most = context.asked.ceiling, context.ceiling
+    budget, cap, most = context.asked.ceiling, context.cap, context.ceiling
     if budget is not None:
         most = min(budget.grows_to(max(context.floor, 1)), most)
         if most <= current:
             message = f"{needed} replicas are needed ({why}) but {budget.words}"
             veto = Veto("budget", Reason.BUDGET_BURN, message)
             return Proposal(NAME, Reason.BUDGET_BURN, message, vetoes=(veto,))
+    if cap is not None and cap.replicas is not None:
+        most = min(cap.replicas, most)
+        if most <= current:
+            message = f"{needed} replicas are needed ({why}) but the power cap of {cap.policy} pays for {most}"
+            veto = Veto("power", Reason.POWER_CAP, message)
+            return Proposal(NAME, Reason.POWER_CAP, message, vetoes=(veto,))
     if sustained <= current:
         message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
         veto = Veto("window", Reason.WINDOW_NOT_FULL, message)

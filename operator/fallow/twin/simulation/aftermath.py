@@ -18,6 +18,7 @@ from fallow.twin.simulation.steady import mixed
 
 if TYPE_CHECKING:
     from fallow.twin.simulation.engines import Pools
+    from fallow.twin.simulation.table import EngineTable
 
 # Requests that stand for all, with their weights: fine where a hundredth of them counts. Where an exponential wait of
 # theirs lies, in means, and a gap of theirs, in deviations.
@@ -120,6 +121,13 @@ class Aftermath:
     def throttle(self, pool: int, *, on: bool) -> None:
         """Whether the clocks of the pool's replicas fall while they have nothing to do."""
         self._throttled[[pool, pool + self._pools]] = on
+
+    def become(self, pool: int, table: EngineTable) -> None:
+        width = len(self._even) // self._pools
+        some = slice(pool * width, (pool + 1) * width)
+        self._even[some] = _padded(table.watts, width)
+        self._spread[some] = _padded(mixed(table.watts) - table.watts, width)
+        self._prefill_watts[[pool, pool + self._pools]] = table.prefill_watts
 
     def blend(self, into: int, out_of: int, share: float) -> None:
         for values in (self.prompt, self.kept, self.mean_itl, self._flow):

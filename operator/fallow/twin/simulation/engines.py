@@ -111,6 +111,13 @@ class Engines:
             summed = summed + np.add.reduceat(values[..., self.pools :], self._starts, axis=-1)
         return np.asarray(summed)
 
+    def become(self, pool: int, table: EngineTable) -> None:
+        """From now on the pool's replicas are as this table says, which has as many slots as before."""
+        width = len(self._step) // self.pools
+        self._step[pool * width : (pool + 1) * width] = _fine(table.step, width)
+        self._prefill_rate[[pool, pool + self.pools]] = table.prefill_rate
+        self.after.become(pool, table)
+
     def join(self, pool: int) -> None:
         """A replica is ready."""
         self.ready[pool] += 1.0

@@ -145,6 +145,8 @@ class Fleet:
         self.sums = Sums(np.zeros(services), np.zeros(services), np.zeros(services, dtype=np.int64))
         # services and variants whose engines let their clocks fall
         self.throttled: set[tuple[int, int]] = set()
+        # W of each GPU by pool, where they are limited
+        self.limits: dict[int, float] = {}
         # pods with a node, by service and variant
         self.placed = np.zeros((services, max(len(one.variants) for one in setup.services)))
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
@@ -214,6 +216,17 @@ class Fleet:
                 self.sums.loading[service] += joules
                 self.sums.starts[service] += 1
         return True
+
+    def limit(self, pool: int, watts: float | None) -> None:
+        """The power limit of the GPUs of all replicas of a pool, also of those to come; None for none."""
+        if self.limits.get(pool) == watts:
+            return
+        table = self._table_of(pool)
+        if watts is None:
+            del self.limits[pool]
+        else:
+            self.limits[pool] = watts
+        self.engines.become(pool, table if watts is None else table.under_cap(watts))
 
     def settle(self, now: float) -> None:
         """Everything that is due happens now: engines have moved up to now, and no joule falls between two times."""
@@ -440,7 +453,10 @@ class Fleet:
         pod.column = -1
 
     def _table(self, pod: Pod) -> EngineTable:
-        place = self.places[pod.pool]
+        return self._table_of(pod.pool)
+
+    def _table_of(self, pool: int) -> EngineTable:
+        place = self.places[pool]
         return self.setup.services[place.service].variants[place.variant].tables[self.setup.nodes[place.kind].product]
 
     def _see_free(self, now: float) -> None:

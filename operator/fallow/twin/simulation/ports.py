@@ -21,6 +21,7 @@ from fallow.domain.readings import (
     Histogram,
     PodRef,
     Power,
+    PowerLimit,
     Readings,
     WaitingSeries,
 )
@@ -92,6 +93,23 @@ class FleetCluster:
         self.asked.append((change.service.key, change.variant, before, change.replicas))
         fleet.ask(number, variant, change.replicas, float(self._simulation.now))
         return Outcome(change, wrote=True)
+
+    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
+        """At once, and for all replicas of a pool alike."""
+        fleet = self._simulation.fleet
+        wanted: dict[int, float] = {}
+        if not fleet.limits and not any(limits.values()):
+            return ()
+        for replica in fleet.all_pods():
+            if replica.node is None or replica.life in {Life.PULLING, Life.LOADING}:
+                continue
+            of_node = limits.get(replica.node.name, {})
+            for gpu in replica.gpus:
+                if (watts := of_node.get(uuid_of(replica.node, gpu))) is not None:
+                    wanted[replica.pool] = min(wanted.get(replica.pool, watts.value), watts.value)
+        for pool in {*wanted, *fleet.limits}:
+            fleet.limit(pool, wanted.get(pool))
+        return ()
 
     def _look(self) -> ClusterView:
         fleet, declared = self._simulation.fleet, self._declared
@@ -237,11 +255,16 @@ class FleetMetrics:
         answers: dict[str, GpuReading] = {}
         before: dict[tuple[str, int], tuple[float, float]] = {}
 
-        def read(node: Node, gpu: int, joules: float, bare: float, holder: PodRef | None, ratio: float) -> None:
+        def read(node: Node, gpu: int, joules: float, pool: int | None, holder: PodRef | None, ratio: float) -> None:
+            bare, design = node.kind.bare, node.kind.design
+            limit = None
+            if design is not None:
+                limited = design if pool is None else fleet.limits.get(pool, design)
+                limit = PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
             known = self._before.get((node.name, gpu))
             watts = (joules - known[0]) / seconds if known is not None and seconds > 0 else bare
             before[node.name, gpu] = (joules, watts)
-            uuid = f"GPU-{node.name}-{gpu}"
+            uuid = uuid_of(node, gpu)
             answers[uuid] = GpuReading(
                 uuid=uuid,
                 node=node.name,
@@ -250,6 +273,7 @@ class FleetMetrics:
                 counter=EnergyCounter(Joules(joules), at),
                 activity=Activity(ratio, ActivitySource.ENGINE_ACTIVE, at),
                 holder=holder,
+                limit=limit,
             )
 
         for replica in fleet.all_pods():
@@ -258,12 +282,12 @@ class FleetMetrics:
                 continue
             each, ratio = fleet.joules(replica, now) / len(replica.gpus), busy.get(replica.number, 0.0)
             for gpu in replica.gpus:
-                read(node, gpu, node.closed[gpu] + each, node.kind.bare, replica.ref, ratio)
+                read(node, gpu, node.closed[gpu] + each, replica.pool, replica.ref, ratio)
         for node in fleet.nodes:
             if node.power is NodePower.ON:
                 for gpu in node.free:
-                    bare = node.kind.bare
-                    read(node, gpu, node.closed[gpu] + bare * (now - node.since[gpu]), bare, None, 0.0)
+                    joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
+                    read(node, gpu, joules, None, None, 0.0)
         self._before = before
         return answers
 
@@ -309,6 +333,10 @@ class Books:
         """There is no other writer."""
         self._kept = ledger
         return ledger
+
+
+def uuid_of(node: Node, gpu: int) -> str:
+    return f"GPU-{node.name}-{gpu}"
 
 
 def _node(node: Node) -> ClusterNode:

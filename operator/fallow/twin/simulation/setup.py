@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.table import EngineTable
 
+# Of the design power: 200 of 700 W on H100, 100 of 400 on A100, 100 of 350 on L40S (nvidia-smi -q -d POWER).
+LOWEST_LIMIT = 0.29
+
 
 class SetupError(ValueError):
     """A fleet that cannot run its services; the message says what to write instead."""
@@ -15,7 +18,10 @@ class SetupError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class NodeKind:
-    """`count` nodes alike: `product` as nvidia.com/gpu.product names their GPUs, `bare` W of each GPU without a pod."""
+    """`count` nodes alike: `product` as nvidia.com/gpu.product names their GPUs, `bare` W of each GPU without a pod.
+
+    `design` W of a GPU, where the nodes have an agent that limits their power; None where they have none.
+    """
 
     product: str
     model_name: str
@@ -23,6 +29,12 @@ class NodeKind:
     gpus: int
     count: int
     zone: str = ""
+    design: float | None = None
+
+    @property
+    def lowest(self) -> float:
+        """W that a GPU can be limited to."""
+        return LOWEST_LIMIT * (self.design or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.twin.physics.calibrated import Apart
-from fallow.twin.physics.constants import RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
+from fallow.twin.physics.constants import LOWEST_CLOCK, RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
 
@@ -59,6 +59,35 @@ class EngineTable:
             prefill_rate=self.prefill_rate * share,
             prefill_watts=self.context + (self.prefill_watts - self.context) * drawn,
         )
+
+    def under_cap(self, watts: float) -> EngineTable:
+        """With the power of each GPU capped: at every batch the highest clock that keeps to it.
+
+        Where the lowest clock draws more than the cap, the GPU stands still for part of the time (power brake).
+        Raises ValueError for a cap that an idle engine exceeds.
+        """
+        above = watts * self.gpus - self.context
+        if above <= 0:
+            raise ValueError(f"a cap of {watts:g} W is not above the {self.context / self.gpus:g} W of an idle engine")
+        alone = self.step[0]
+        share = _clock(self.watts - self.context, above)
+        slower = alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (self.step - alone) / share
+        drawn = (self.watts - self.context) * (STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2)
+        prompts = float(_clock(np.array([self.prefill_watts - self.context]), above)[0])
+        prompting = (self.prefill_watts - self.context) * (STEADY_SHARE + (1.0 - STEADY_SHARE) * prompts**2)
+        return replace(
+            self,
+            step=slower * np.maximum(drawn / above, 1.0),
+            watts=self.context + np.minimum(drawn, above),
+            prefill_rate=self.prefill_rate * prompts / max(prompting / above, 1.0),
+            prefill_watts=self.context + min(prompting, above),
+        )
+
+
+def _clock(drawn: Array, above: float) -> Array:
+    """As a share of the highest: what keeps W above the context to `above`, as far as clocks can."""
+    allowed = above / np.maximum(drawn, above)
+    return np.asarray(np.sqrt(np.maximum((allowed - STEADY_SHARE) / (1.0 - STEADY_SHARE), LOWEST_CLOCK**2)))
 
 
 def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | None = None) -> EngineTable:

@@ -1,0 +1,138 @@
+"""`python -m bench.powercap`: demand grows by half within a second while two services share a power cap.
+
+One service is of high priority and one of low; both run steadily under the cap before. The cap is a share of what they
+come to draw without one. Watts are of each second, over all GPUs that the services hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
+import numpy as np
+
+from bench.scoreboard.work import ITL, MONDAY, TTFT, assembled
+from fallow.app.simulation.assembling import Assembled
+from fallow.app.simulation.steering import steered
+from fallow.domain.policies import PowerRules
+from fallow.domain.units import Watts
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.simulation.demand import Array, Load, Spread
+from fallow.twin.simulation.ports import Declared
+from fallow.twin.simulation.record import Run
+from fallow.twin.simulation.result import Outcome
+
+HIGH, LOW = ServiceKey("front", "high"), ServiceKey("batch", "low")
+# Requests a second of each before the step, tokens of a prompt and of an answer.
+RATE, PROMPT, OUTPUT = 24.0, 1000.0, 250.0
+STEP, BEFORE, AFTER = 1.5, 1800, 1800
+SHARES = (1.0, 0.9, 0.8, 0.7)
+
+
+class Stepped:
+    """Poisson arrivals that grow by half at once."""
+
+    def __init__(self, seed: int) -> None:
+        self.services = (HIGH, LOW)
+        self.seconds = BEFORE + AFTER
+        self.spread = Spread(np.full(2, 0.6), np.full(2, 0.6), np.zeros(2))
+        rate = np.where(np.arange(self.seconds) < BEFORE, RATE, RATE * STEP)
+        self._arrivals = np.random.default_rng(seed).poisson(rate, (2, self.seconds)).astype(np.float64)
+
+    def block(self, start: int, stop: int) -> Load:
+        arrivals = self._arrivals[:, start:stop]
+        return Load(start, arrivals, np.full(arrivals.shape, PROMPT), np.full(arrivals.shape, OUTPUT))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`over`: longest time on end above the cap after the step, s; `peak`: the most, of the cap. Tokens of high and
+    low, of those of the same run without a cap; requests in time.
+    """
+
+    seed: int
+    cap: float
+    over: int
+    peak: float
+    high: float
+    low: float
+    high_in_time: float
+    low_in_time: float
+
+
+def capped(seed: int, cap: float | None) -> Assembled:
+    one = assembled(Stepped(seed))
+    services = [replace(service, priority=100 if key == HIGH else 0) for key, service in one.declared.services.items()]
+    policies = [
+        replace(policy, power=None if cap is None else PowerRules(Watts(cap))) for policy in one.declared.policies
+    ]
+    kinds = tuple(replace(kind, design=700.0) for kind in one.setup.nodes)
+    return replace(
+        one,
+        setup=replace(one.setup, nodes=kinds),
+        declared=Declared(services, policies, one.declared.zones, one.declared.profiles),
+    )
+
+
+def ran(seed: int, cap: float | None) -> Outcome:
+    one = capped(seed, cap)
+    told = Run("fallow", seed, MONDAY, sample=1)
+    return steered(one.setup, one.demand, one.grid, one.declared, told=told)
+
+
+def rows(seed: int) -> list[Row]:
+    free = ran(seed, None)
+    plain = free.series.watts.sum(axis=1)
+    settled = float(plain[-AFTER // 2 :].mean())
+    found = []
+    for share in SHARES:
+        cap = share * settled
+        held = ran(seed, cap)
+        watts = held.series.watts.sum(axis=1)[BEFORE:]
+        tokens = [_tokens(held, number) / _tokens(free, number) for number in (0, 1)]
+        found.append(
+            Row(
+                seed,
+                cap,
+                _longest(watts > cap),
+                float(watts.max()) / cap,
+                *tokens,
+                *(one.attainment for one in held.services),
+            )
+        )
+    return found
+
+
+def _tokens(one: Outcome, number: int) -> float:
+    return one.services[number].generated_tokens
+
+
+def _longest(over: Array) -> int:
+    """Seconds of the longest run of them."""
+    longest = run = 0
+    for one in over:
+        run = run + 1 if one else 0
+        longest = max(longest, run)
+    return longest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="bench.powercap", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="how many runs of chance")
+    asked = parser.parse_args(arguments)
+    with get_context("fork").Pool() as pool:
+        found = pool.map(rows, range(1, asked.seeds + 1))
+    print(f"objectives {TTFT:g} s and {ITL * 1e3:g} ms; demand of both grows by half at once")
+    print("| seed | cap, kW | longest over, s | peak, of the cap | tokens high | low | in time high | low |")
+    print("|---|---|---|---|---|---|---|---|")
+    for row in (row for seed in found for row in seed):
+        print(
+            f"| {row.seed} | {row.cap / 1e3:.2f} | {row.over} | {row.peak:.1%} | {row.high:.2%} | {row.low:.2%}"
+            f" | {row.high_in_time:.2%} | {row.low_in_time:.2%} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

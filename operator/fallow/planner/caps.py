@@ -1,0 +1,245 @@
+"""A policy's power cap, shared out among the services that it governs.
+
+The GPU's own power controller keeps to a limit within milliseconds, so limits that together stay below the cap hold it
+whatever the load does next: a cycle only moves what is free to where it is needed. Each GPU is left its lowest; then by
+priority what a step in demand would take; then by priority the rest. Where even the lowest limits of all replicas
+exceed the cap, services of low priority get fewer replicas. As in POLCA (ASPLOS'24): first slower, low priority first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from fallow.domain.estimates import Estimates
+from fallow.domain.figures import Missing
+from fallow.domain.plans import ServicePlan
+from fallow.domain.policies import Mode, Policy, PowerRules
+from fallow.domain.readings import GpuReading
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Watts
+from fallow.domain.workloads import ServiceKey
+from fallow.footprint.hardware import hardware_of
+
+# Controllers keep a limit in the mean over some ten milliseconds, not to the watt. A choice.
+KEPT = 0.98
+# What a GPU may come to draw before the next cycle, of what it draws now: requests in flight half as many again.
+ROOM = 1.5
+# A GPU that draws this much of its limit could use more, and gets it where that is more by a twentieth. Choices.
+PRESSED, WORTH = 0.95, 1.05
+# Limits are whole multiples of it, so that a watt more or less changes none.
+STEP_WATTS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """What is left to one service: the `limit` of each of its GPUs (None: as high as they go) and its most `replicas`
+    (None: as many as it needs). `unlimited`: some of what it draws no limit reaches.
+    """
+
+    policy: str
+    total: Watts
+    limit: Watts | None
+    replicas: int | None = None
+    unlimited: bool = False
+
+    @property
+    def silences(self) -> tuple[str, ...]:
+        if not self.unlimited:
+            return ()
+        told = f"the power cap of {self.policy} holds it by replicas alone, since no agent limits the power of its GPUs"
+        return (f"{told}: set agent.powerLimits in the chart",)
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One service under a cap. Of its `gpus` that can be limited each draws `watts`, is limited to `now`, and can be
+    limited to `lowest` up to `highest`; `loose` W are drawn by GPUs that cannot, `coming` GPUs are not seen yet.
+
+    Of `wanted` replicas at least `floor` are to run; `current` are asked for. One takes `claim` W at its lowest.
+    """
+
+    key: ServiceKey
+    priority: int
+    gpus: int
+    watts: float
+    now: float
+    lowest: float
+    highest: float
+    loose: float = 0.0
+    coming: int = 0
+    current: int = 0
+    wanted: int = 0
+    floor: int = 1
+    claim: float = 0.0
+
+    @property
+    def fixed(self) -> float:
+        """W that no limit takes away."""
+        return self.loose + self.coming * self.lowest
+
+    @property
+    def need(self) -> float:
+        """What one draws, of its lowest; where the limit may be what holds it, as much as it can."""
+        if not self.gpus:
+            return 1.0
+        pressed = self.watts >= PRESSED * self.now
+        return max((self.highest if pressed else self.watts) / self.lowest, 1.0)
+
+    @property
+    def expected(self) -> float:
+        """W of one GPU after a step in demand."""
+        return min(max(self.watts * ROOM, self.lowest), self.highest)
+
+
+def caps(snapshot: Snapshot, estimates: Estimates, plans: Mapping[ServiceKey, ServicePlan]) -> Mapping[ServiceKey, Cap]:
+    """Of each service under an enforced cap. What is not known takes nothing away."""
+    found: dict[ServiceKey, Cap] = {}
+    governed: dict[str, tuple[Policy, PowerRules, list[Draw]]] = {}
+    for plan in plans.values():
+        policy = plan.policy
+        if policy is not None and policy.power is not None and policy.mode is Mode.ENFORCE:
+            _, _, draws = governed.setdefault(policy.name, (policy, policy.power, []))
+            draws.append(_draw(snapshot, estimates, plan, policy.power))
+    for name, (_, rules, draws) in governed.items():
+        most, allowed = rules.cap.value * KEPT, limits(rules.cap.value * KEPT, draws)
+        replicas = ceilings(most, draws)
+        found |= {
+            one.key: Cap(name, rules.cap, _watts(allowed.get(one.key)), replicas.get(one.key), one.loose > 0)
+            for one in draws
+        }
+    return found
+
+
+def limits(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
+    """W of each GPU by service, together at most `most` but for what is fixed and the lowest; empty where none binds.
+
+    Those that stand stay as long as they hold and nobody who could use more would get it.
+    """
+    limited = [one for one in draws if one.gpus]
+    left = most - sum(one.fixed for one in draws)
+    if sum(one.gpus * one.highest for one in limited) <= left:
+        return {}
+    better = {key: watts // STEP_WATTS * STEP_WATTS for key, watts in _shared(left, limited).items()}
+    better = {one.key: max(better[one.key], one.lowest) for one in limited}
+    stands = sum(one.gpus * one.now for one in limited) <= left and all(one.now >= one.lowest for one in limited)
+    if stands and not any(one.watts >= PRESSED * one.now and better[one.key] > WORTH * one.now for one in limited):
+        return {one.key: one.now for one in limited}
+    return better
+
+
+def ceilings(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
+    """The most replicas of each service that is to have fewer than it wants."""
+    found = dealt(most, draws)
+    room = _room(most, draws)
+    least = {one.key: min(found[one.key], max(one.current + room[one.key], one.floor)) for one in draws}
+    return {one.key: least[one.key] for one in draws if least[one.key] < one.wanted}
+
+
+def dealt(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
+    """The replicas that a cap pays for: everybody's floor at its lowest, then by priority all at what they need.
+
+    Where that is too much, as many as it pays for at their lowest, since a watt does most there; of those of lower
+    priority none beyond the floor.
+    """
+    counts = {one.key: min(one.wanted, one.floor) for one in draws}
+    left = most - sum(counts[one.key] * one.claim for one in draws)
+    for group in _by_priority(draws):
+        needed = sum(one.wanted * one.claim * one.need - counts[one.key] * one.claim for one in group)
+        if needed <= left:
+            counts |= {one.key: one.wanted for one in group}
+            left -= needed
+            continue
+        asked = sum((one.wanted - counts[one.key]) * one.claim for one in group)
+        share = _share(left, asked)
+        for one in group:
+            counts[one.key] += int((one.wanted - counts[one.key]) * share + 1e-9)
+        left = 0.0
+    return counts
+
+
+def _room(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
+    """How many replicas of each may come now: those that go draw on, and those of higher priority keep their room."""
+    free = most - sum(one.fixed + one.gpus * one.lowest for one in draws)
+    found: dict[ServiceKey, int] = {}
+    for group in _by_priority(draws):
+        for one in group:
+            more = max(one.wanted - one.current, 0)
+            fits = one.claim == 0 or more * one.claim <= free
+            found[one.key] = more if fits else max(int(free / one.claim), 0)
+            free -= found[one.key] * one.claim
+        free -= sum(one.gpus * (one.expected - one.lowest) for one in group)
+    return found
+
+
+def _shared(left: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
+    found = {one.key: one.lowest for one in draws}
+    left -= sum(one.gpus * one.lowest for one in draws)
+    stages: tuple[Callable[[Draw], float], ...] = (lambda one: one.expected, lambda one: one.highest)
+    for upto in stages:
+        for group in _by_priority(draws):
+            asked = sum(one.gpus * (upto(one) - found[one.key]) for one in group)
+            share = _share(left, asked)
+            for one in group:
+                found[one.key] += share * (upto(one) - found[one.key])
+            left -= share * asked
+    return found
+
+
+def _share(left: float, asked: float) -> float:
+    """Of what is asked, 0..1."""
+    return min(max(left, 0.0) / asked, 1.0) if asked > 0 else 1.0
+
+
+def _by_priority(draws: Iterable[Draw]) -> Iterator[list[Draw]]:
+    """The highest first."""
+    ordered = sorted(draws, key=lambda one: (-one.priority, one.key))
+    return (list(group) for _, group in groupby(ordered, key=lambda one: one.priority))
+
+
+def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: PowerRules) -> Draw:
+    service, pods = snapshot.cluster.services[plan.key], snapshot.pods_of(plan.key)
+    held = [gpu for pod in pods for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ())]
+    limited = [gpu for gpu in held if gpu.limit is not None]
+    bounds = [one.limit for one in limited if one.limit is not None]
+    highest = min((one.highest.value for one in bounds), default=0.0)
+    lowest = max([highest * rules.lowest, *(one.lowest.value for one in bounds)])
+    each = sum(_drawn(gpu) for gpu in limited) / len(limited) if limited else 0.0
+    loose = _loose(estimates.services[plan.key].watts, held, limited)
+    seen = len(held) + sum(1 for pod in pods if pod.ref in snapshot.readings.shares_by_holder)
+    running = sum(1 for pod in pods if not pod.deleting)
+    gpus = max((pod.gpus for pod in pods), default=service.reference.gpus)
+    return Draw(
+        key=plan.key,
+        priority=service.priority,
+        gpus=len(limited),
+        watts=each,
+        now=max((one.now.value for one in bounds), default=0.0),
+        lowest=lowest,
+        highest=highest,
+        loose=loose,
+        coming=max(sum(pod.gpus for pod in pods if pod.scheduled) - seen, 0),
+        current=sum(workload.replicas for workload in snapshot.workloads_of(plan.key)),
+        wanted=plan.total,
+        floor=max(service.scaling.min_replicas, service.requested or 0, 1),
+        claim=gpus * lowest if limited else loose / max(running, 1),
+    )
+
+
+def _loose(watts: Watts | Missing, held: Sequence[GpuReading], limited: Sequence[GpuReading]) -> float:
+    """What the service draws beside its limited GPUs: by its share of others, as far as that is known."""
+    if isinstance(watts, Missing):
+        return sum(_drawn(gpu) for gpu in held if gpu.limit is None)
+    return max(watts.value - sum(_drawn(gpu) for gpu in limited), 0.0)
+
+
+def _drawn(gpu: GpuReading) -> float:
+    """W; where it is not told, as much as it may."""
+    if not isinstance(gpu.power, Missing):
+        return gpu.power.watts.value
+    return hardware_of(gpu.model_name).design.value if gpu.limit is None else gpu.limit.now.value
+
+
+def _watts(value: float | None) -> Watts | None:
+    return None if value is None else Watts(value)
