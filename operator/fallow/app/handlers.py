@@ -20,6 +20,7 @@ WATCHED: tuple[tuple[str, str, str], ...] = (
     ("", "v1", "pods"),
     ("", "v1", "nodes"),
     ("", "v1", "namespaces"),
+    ("autoscaling", "v2", "horizontalpodautoscalers"),
 )
 # Declared objects whose new generation or annotation is worth a cycle of its own.
 DECLARED = ("inferenceservices", "energypolicies", "gridzones", "modelprofiles")

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     OBJECTIVES_MISSED = "ObjectivesMissed"
     NO_OBJECTIVES = "NoObjectives"
     RECOMMENDED = "Recommended"
+    TWO_OWNERS = "TwoOwners"
 
     # why capacity changes
     FIRST_START = "FirstStart"
@@ -61,6 +62,7 @@ class Reason(StrEnum):
     IDLE_CLOCKS = "IdleClocks"
     SWITCH_COMPLETE = "SwitchComplete"
     LIMITS = "Limits"
+    HANDED_BACK = "HandedBack"
 
     # why nothing changes
     STEADY = "Steady"
@@ -85,3 +87,5 @@ class Reason(StrEnum):
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"
     REJECTED = "Rejected"
+    LEFT_TO_AUTOSCALER = "LeftToAutoscaler"
+    OVERRULED = "Overruled"

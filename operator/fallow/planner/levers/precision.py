@@ -23,6 +23,8 @@ CLEAR_ADVANTAGE = 0.022
 
 def propose(context: Context) -> Proposal | None:
     """Start a switch, finish one, give one up, or say why the serving variant stays; None where no tiers are set."""
+    if context.scalers:
+        return _kept(context)
     if context.memory.switching_to is not None:
         return _continue(context, context.memory.switching_to)
     rules, reference = context.policy.precision, context.service.reference
@@ -43,6 +45,15 @@ def propose(context: Context) -> Proposal | None:
         reason = vetoes[0].reason if vetoes else Reason.STEADY
         return Proposal(NAME, reason, vetoes[0].message if vetoes else f"{chosen.name} stays: {where}", vetoes=vetoes)
     return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}")
+
+
+def _kept(context: Context) -> Proposal | None:
+    """An autoscaler of others looks at one Deployment: a switch would take its load away from under it."""
+    if context.memory.switching_to is None:
+        return None
+    scaler = next(iter(context.scalers.values()))
+    message = f"the switch to {context.memory.switching_to} waits: {scaler} owns the replicas of one variant; delete it"
+    return Proposal(NAME, Reason.LEFT_TO_AUTOSCALER, message)
 
 
 def _begin(context: Context, chosen: Variant, why: str) -> Proposal:

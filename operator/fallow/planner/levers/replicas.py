@@ -13,7 +13,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Seconds, Watts
 from fallow.footprint.hardware import hardware_of
-from fallow.planner import guards
+from fallow.planner import autoscaled, guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.crests import Crests, trailing
@@ -33,6 +33,9 @@ def propose(context: Context) -> Proposal:
     """More or fewer replicas of the serving variant, or the reason why neither."""
     if not context.policy.scaling.enabled:
         return Proposal(NAME, Reason.LEVER_OFF, "replica scaling is off in the policy")
+    fixed = autoscaled.fixed(context.scaler)
+    if fixed is not None:
+        return Proposal(NAME, fixed.reason, fixed.message, vetoes=(fixed,))
     demand, outside = context.estimate.demand, context.estimate.waiting_outside
     waiting = 0.0 if isinstance(outside, Missing) else outside
     capacity = context.capacity[context.serving.name]
