@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fallow.adapters.cluster.mirror import POLICIES, PROFILES, SERVICES, ZONES, Mirror
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import WriteError
 from fallow.domain.estimates import Estimates, IdleEvidence, ServiceEstimate
 from fallow.domain.figures import Figure, Missing
@@ -109,6 +110,8 @@ def report(
     books: Ledger | None = None,
     outcomes: tuple[Outcome, ...] = (),
     pending: Pending | None = None,
+    scalers: Mapping[str, Autoscaler] | None = None,
+    above: Mapping[str, int] | None = None,
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -127,6 +130,8 @@ def report(
         policy=Policy("green", mode),
         conditions=conditions,
         pending=pending,
+        scalers=scalers or {},
+        above=above or {},
     )
     estimate = ServiceEstimate(
         key=CHAT,
