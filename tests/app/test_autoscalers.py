@@ -131,7 +131,7 @@ async def test_a_minimum_that_nobody_claims_any_more_goes_back_to_its_owner(capl
     shared.plant.cluster.fault = Unreachable("no answer")
     with caplog.at_level(logging.INFO):
         await shared.plant.pass_time(3)
-        assert caplog.text.count("was not put back: no answer") == 1
+        assert caplog.text.count("HorizontalPodAutoscaler load in llm scales: no answer") == 1
         shared.plant.cluster.fault = None
         await shared.plant.pass_time(3)
     assert caplog.text.count("its minimum is its owner's own again, 1") == 1

@@ -63,7 +63,7 @@ class Cycle:
         self._spells = Spells()
         self._concluded = Concluded()
         self._writes = asyncio.Semaphore(writes)
-        self._complaints: dict[str, str] = {}
+        self._tidied: dict[str, str] = {}
         self._clock = clock
 
     async def run(self) -> CycleReport:
@@ -107,7 +107,7 @@ class Cycle:
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
         due = [change for service in plan.services.values() for change in changes(snapshot, service)]
         outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in due)))
-        await asyncio.gather(*(self._hand_back(scaler) for scaler in snapshot.cluster.leftovers))
+        await self._tidy(snapshot.cluster.leftovers)
         for error in await self._sources.cluster.limit(power_limits(snapshot, plan), self._now()):
             log.warning("%s", error)
         return outcomes
@@ -141,17 +141,21 @@ class Cycle:
                 return Outcome(change, wrote=False, error=refusal)
             return await self._sources.cluster.apply(change)
 
-    async def _hand_back(self, scaler: Autoscaler) -> None:
+    async def _tidy(self, leftovers: Sequence[Autoscaler]) -> None:
+        """What no service claims goes back to its owner; what became of it is told when it is new."""
+        told = await asyncio.gather(*(self._hand_back(scaler) for scaler in leftovers))
+        now = {f"{scaler} in {scaler.namespace}": words for scaler, words in zip(leftovers, told, strict=True)}
+        for name, words in now.items():
+            if self._tidied.get(name) != words:
+                log.info("no service claims what %s scales: %s", name, words)
+        self._tidied = now
+
+    async def _hand_back(self, scaler: Autoscaler) -> str:
         async with self._writes:
             if scaler not in self._sources.cluster.view().leftovers:
-                return
+                return "its owner was quicker"
             error = await self._sources.cluster.hand_back(scaler)
-        where = f"{scaler} in {scaler.namespace}"
-        if not error:
-            log.info("no service claims what %s scales: its minimum is its owner's own again, %d", where, scaler.owners)
-        elif self._complaints.get(where) != error:
-            log.warning("the minimum of %s was not put back: %s", where, error)
-        self._complaints[where] = error
+        return error or f"its minimum is its owner's own again, {scaler.owners}"
 
     def _recheck(self, snapshot: Snapshot, change: Change) -> str:
         """Look once more just before writing: the object as decided on, and young readings where less is asked."""

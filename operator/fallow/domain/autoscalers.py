@@ -16,8 +16,8 @@ class Autoscaler:
     """An HPA, or a KEDA ScaledObject with the HPA that it makes.
 
     `declared` is the minimum of its owner where Fallow set another one; `overruled`: somebody put it back since.
-    `maker` names the controller that made it and would undo a change; `seen` is False where only the HPA of a
-    ScaledObject is known.
+    `maker` names the controller that made it and would undo a change; `paused`: it does nothing for now; `seen` is
+    False where only the HPA of a ScaledObject is known.
     """
 
     kind: AutoscalerKind
@@ -28,6 +28,7 @@ class Autoscaler:
     declared: int | None = None
     overruled: bool = False
     maker: str = ""
+    paused: bool = False
     seen: bool = True
 
     def __str__(self) -> str:

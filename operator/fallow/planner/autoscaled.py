@@ -54,6 +54,8 @@ def fixed(scaler: Autoscaler | None) -> Veto | None:
     if scaler.maker:
         message = f"{scaler} is made by {scaler.maker}, which would undo a change; its minimum stays"
         return Veto("autoscaler", Reason.LEFT_TO_AUTOSCALER, message)
+    if scaler.paused:
+        return Veto("autoscaler", Reason.PAUSED, f"{scaler} is paused and would not act on its minimum, which stays")
     if scaler.overruled:
         message = (
             f"the minimum of {scaler} was put back to {scaler.minimum} by somebody else and stays; to let Fallow set "

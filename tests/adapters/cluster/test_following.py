@@ -27,7 +27,7 @@ class Keda:
 
     def __init__(self) -> None:
         self.installed: dict[str, dict[str, Any]] | None = None
-        self.refuses = False
+        self.refuses = 0
         self.refused = 0
         self.events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.lists = 0
@@ -36,7 +36,7 @@ class Keda:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.refuses:
             self.refused += 1
-            return web.json_response({"message": "forbidden"}, status=403)
+            return web.json_response({"message": "no"}, status=self.refuses)
         if self.installed is None:
             return web.json_response({"message": "not found"}, status=404)
         if "watch" not in request.query:
@@ -116,11 +116,12 @@ async def test_a_cluster_without_keda_keeps_nobody_waiting(running: Rig) -> None
     assert running.seen == set()
 
 
-async def test_a_right_that_is_missing_keeps_nobody_waiting_and_is_told_once(
-    running: Rig, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("status", [403, 500], ids=["a right is missing", "it does not work"])
+async def test_what_cannot_be_listed_keeps_nobody_waiting_and_is_told_once(
+    running: Rig, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
-    running.keda.refuses = True
-    await until(lambda: running.keda.refused > 2)
+    running.keda.refuses = status
+    await until(lambda: running.keda.refused > 3)
     assert running.follows.looked.is_set()
     assert caplog.text.count("scaledobjects are not seen") == 1
 

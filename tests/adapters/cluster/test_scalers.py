@@ -112,6 +112,25 @@ def test_a_controller_that_made_an_hpa_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("notes", "paused"),
+    [
+        ({}, False),
+        ({"autoscaling.keda.sh/paused": "true"}, True),
+        ({"autoscaling.keda.sh/paused": "false"}, False),
+        ({"autoscaling.keda.sh/paused-replicas": "0"}, True),
+    ],
+    ids=["nothing said", "paused", "no longer", "at a number"],
+)
+def test_a_scaled_object_may_be_paused(notes: dict[str, str], paused: bool) -> None:
+    body = raw.scaled_object()
+    body["metadata"]["annotations"] = notes
+    scaler = only(mirror_of((SCALED_OBJECTS, body)).view()).scaler
+
+    assert scaler is not None
+    assert scaler.paused is paused
+
+
+@pytest.mark.parametrize(
     ("body", "declared", "overruled"),
     [
         (raw.hpa(minimum=4), None, False),

@@ -224,8 +224,9 @@ def test_what_fallow_put_to_rest_wakes_although_two_own_it() -> None:
         (scaler(2, declared=2, overruled=True), Reason.OVERRULED, "remove its annotation fallow.dev/declared-minimum"),
         (scaler(2, maker="InferenceService legacy"), Reason.LEFT_TO_AUTOSCALER, "made by InferenceService legacy"),
         (scaler(2, kind=KEDA, seen=False), Reason.DATA_MISSING, "not seen itself yet"),
+        (scaler(2, kind=KEDA, paused=True), Reason.PAUSED, "would not act on its minimum"),
     ],
-    ids=["put back by somebody", "made by a controller", "not seen yet"],
+    ids=["put back by somebody", "made by a controller", "not seen yet", "paused"],
 )
 def test_a_minimum_that_is_not_fallows_to_change_stays(one: Autoscaler, reason: Reason, words: str) -> None:
     plan = planned(scene(one, runs=Running(2, running=90)))

@@ -15,10 +15,14 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.5
+MOST_FAILURES = 3
 
 
 class Following:
-    """`looked` is set once the objects were listed, or cannot be; after `absence` seconds it is tried again."""
+    """`looked` is set once the objects were listed, or cannot be; after `absence` seconds it is tried again.
+
+    Who waits for that is not kept waiting by a server that answers everything but this.
+    """
 
     def __init__(self, api: KubernetesApi, mirror: Mirror, plural: str, path: str, *, absence: float = 60.0) -> None:
         self._api = api
@@ -27,6 +31,7 @@ class Following:
         self._path = path
         self._absence = absence
         self._complaint = ""
+        self._failed = 0
         self.looked = asyncio.Event()
 
     async def run(self) -> None:
@@ -80,7 +85,8 @@ class Following:
             self._mirror.put(self._plural, body)
 
     def _complain(self, error: WriteError) -> None:
-        if not isinstance(error, Unreachable):
+        self._failed += 1
+        if not isinstance(error, Unreachable) or self._failed >= MOST_FAILURES:
             self.looked.set()
         if str(error) != self._complaint:
             log.warning("%s are not seen: %s", self._plural, error)

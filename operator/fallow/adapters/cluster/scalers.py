@@ -19,6 +19,8 @@ JSON = Mapping[str, Any]
 KEDA = "keda.sh"
 # KEDA's own defaults, where a ScaledObject does not say
 KEDA_MINIMUM, KEDA_MAXIMUM = 0, 100
+# annotations of a ScaledObject that takes its HPA away for a while
+PAUSED, PAUSED_AT = "autoscaling.keda.sh/paused", "autoscaling.keda.sh/paused-replicas"
 MINIMUM = {AutoscalerKind.HPA: "minReplicas", AutoscalerKind.SCALED_OBJECT: "minReplicaCount"}
 PATHS = {
     AutoscalerKind.HPA: "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers/{}",
@@ -63,7 +65,8 @@ def _read(body: JSON, kind: AutoscalerKind, minimum: int, maximum: int) -> Scale
     target |= (body.get("spec") or {}).get("scaleTargetRef") or {}
     owner: JSON = next((one for one in metadata.get("ownerReferences") or () if one.get("controller")), {})
     by_keda = owner.get("kind") == AutoscalerKind.SCALED_OBJECT and _group(owner) == KEDA
-    declared, overruled = _declared(metadata.get("annotations") or {}, minimum)
+    annotations = metadata.get("annotations") or {}
+    declared, overruled = _declared(annotations, minimum)
     return Scaler(
         Autoscaler(
             kind=kind,
@@ -74,6 +77,7 @@ def _read(body: JSON, kind: AutoscalerKind, minimum: int, maximum: int) -> Scale
             declared=declared,
             overruled=overruled,
             maker=f"{owner['kind']} {owner['name']}" if owner and not by_keda else "",
+            paused=annotations.get(PAUSED, "").lower() == "true" or PAUSED_AT in annotations,
         ),
         Target(_group(target), target["kind"], metadata["namespace"], target["name"]),
         made_by=str(owner["name"]) if by_keda else "",

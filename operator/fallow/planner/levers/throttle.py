@@ -109,7 +109,7 @@ def _saved(context: Context) -> Watts | None:
     length = context.policy.scaling.down_window
     points = [point for point in context.history if context.now - point.at <= length]
     hardware = hardware_of(context.product)
-    gpus = context.replicas * context.serving.gpus
+    gpus = context.asked(context.serving.name) * context.serving.gpus
     return (hardware.context - hardware.bare) * (gpus * idle_share(points))
 
 
@@ -119,7 +119,7 @@ def _pays(context: Context, saves: Watts | None) -> bool:
         return False
     profile = profile_for(context.serving, context.profiles, context.product)
     seconds = (profile.load_seconds if profile else None) or START
-    gpus = context.replicas * context.serving.gpus
+    gpus = context.asked(context.serving.name) * context.serving.gpus
     return saves.value * PAID_BACK > hardware_of(context.product).context.value * gpus * seconds * TWICE
 
 
