@@ -91,9 +91,9 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             stack.traffic(namespace, "busy" if namespace == ENFORCED else "crowded", MUCH)
         stack.traffic(ENFORCED, "chat", steady(3))
         stack.traffic(ENFORCED, "scaled", steady(3))
-        stack.traffic(ENFORCED, "shared", steady(20))
+        stack.traffic(ENFORCED, "shared", steady(4))
         scene.until_running(ENFORCED, "legacy", 2)
-        scene.put(adopting("legacy", RESTS), adopting("shared", GROWS))
+        scene.put(adopting("legacy", RESTS), adopting("shared", {**GROWS, "targetConcurrency": 1}))
         yield scene
 
 
