@@ -25,7 +25,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.changes import changes, takes_away
 from fallow.planner.decide import decide
-from fallow.planner.estimate import Concluded, conclude, estimate
+from fallow.planner.estimate import Concluded, conclude, estimate, teach
 from fallow.planner.limiting import power_limits
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.targets import concurrency_targets
@@ -99,8 +99,10 @@ class Cycle:
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
         ledger = await self._bookkeeper.book(snapshot)
         told = self._bookkeeper.told
-        if ledger is not self._concluded.ledger or told is not self._concluded.told:
-            self._concluded = conclude(ledger, told)
+        known = self._concluded
+        taught = teach(ledger, snapshot.cluster, known.taught)
+        if ledger is not known.ledger or told is not known.told or taught is not known.taught:
+            self._concluded = conclude(ledger, told, taught)
         estimates = estimate(snapshot, self._concluded, told=bool(self._reporters))
         return self._watch.remember(snapshot, estimates), estimates
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
+from fallow.domain.profiles import Difference, LearnedProfile, ProfileKey
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, ServiceKey
@@ -31,6 +32,7 @@ class ServiceEstimate:
 
     `booked` is the energy on its books since they were opened; None before the ledger was read.
     `at_least` is the load of the pods that could be read, while `demand` is Missing for those that could not.
+    `energies` are what was learned of its variants, `profiles` of all services together.
     """
 
     key: ServiceKey
@@ -45,13 +47,16 @@ class ServiceEstimate:
     waiting_outside: float | Missing = 0.0
     booked: Joules | None = None
     at_least: DemandPoint | None = None
+    energies: Mapping[str, VariantEnergy] = field(default_factory=dict)
+    profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """`energies` are by service and variant, `phases` by service and period. `rebounds` are the growth of demand since
     each service's baseline, as a share. `unallocated` is what GPUs draw that nobody holds, by zone, where there are
-    any.
+    any. `profiles` are what was learned by what profiles are of, `differences` where declared ones are contradicted, by
+    name.
     """
 
     services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
@@ -61,3 +66,5 @@ class Estimates:
     energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
     phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
     rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)
+    profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
+    differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)

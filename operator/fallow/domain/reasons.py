@@ -43,6 +43,8 @@ class Reason(StrEnum):
     NO_OBJECTIVES = "NoObjectives"
     RECOMMENDED = "Recommended"
     TWO_OWNERS = "TwoOwners"
+    POINTS_AGREE = "PointsAgree"
+    POINTS_DIFFER = "PointsDiffer"
 
     # why capacity changes
     FIRST_START = "FirstStart"

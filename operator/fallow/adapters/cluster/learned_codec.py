@@ -46,7 +46,7 @@ def learned(rows: Sequence[list[Any]]) -> dict[Placement, Learned]:
             idle_watts=float(idle_watts),
             idle_windows=float(idle_windows),
             steps=None if steps is None else _moments(steps),
-            bins={int(index): LoadBin(*map(float, sums)) for index, *sums in bins},
+            bins={int(index): _bin(sums, Instant(float(at))) for index, *sums in bins},
         )
     return found
 
@@ -172,7 +172,15 @@ def _moments(row: Sequence[Any]) -> StepMoments:
 
 def _bin_row(part: LoadBin) -> list[float]:
     work = (part.prompt_tokens, part.generated_tokens, part.iterations, part.requests)
-    return [_short(value, 6) for value in (part.windows, part.energy, part.seconds, *work)]
+    numbers = (part.windows, part.energy, part.seconds, *work, part.scatter)
+    return [*(_short(value, 6) for value in numbers), int(part.at)]
+
+
+def _bin(row: Sequence[float], at: Instant) -> LoadBin:
+    """A row from before the scatter of a bin was kept has a tenth of J/token, and the time of the whole placement."""
+    windows, energy, seconds, prompts, tokens, iterations, requests, *more = map(float, row)
+    scatter, newest = more or ((0.1 * energy) ** 2 / max(tokens, 1.0), at)
+    return LoadBin(windows, energy, seconds, prompts, tokens, iterations, requests, scatter, Instant(newest))
 
 
 def _short(value: float, digits: int = DIGITS) -> float:
