@@ -13,12 +13,10 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.planner import guards
-from fallow.planner.capacity import profile_for
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+from fallow.planner.pricing import Prices, prices
 
 NAME = "Precision"
-# A variant comes for no less than this share of J/token: profiles are met between their points to 2.2 %.
-CLEAR_ADVANTAGE = 0.022
 
 
 def propose(context: Context) -> Proposal | None:
@@ -160,16 +158,10 @@ def _level(context: Context, variant: Variant) -> float:
     return max(1.0, load / min(needed, max(context.ceiling, 1)))
 
 
-def _energies(context: Context, variant: Variant) -> tuple[float, float] | None:
-    """J/token of the reference and of the variant at the load at hand, both from profiles; None without both."""
-    pair = []
-    for candidate in (context.service.reference, variant):
-        profile = profile_for(candidate, context.profiles, context.product)
-        energy = profile.joules_per_token(_level(context, candidate)) if profile else None
-        if energy is None:
-            return None
-        pair.append(energy)
-    return pair[0], pair[1]
+def _prices(context: Context, variant: Variant) -> Prices | Missing:
+    """J/token of the reference and of the variant at the load at hand."""
+    levels = (_level(context, context.service.reference), _level(context, variant))
+    return prices(context, variant, levels)
 
 
 def _other(context: Context, variant: Variant) -> Variant:
@@ -179,22 +171,22 @@ def _other(context: Context, variant: Variant) -> Variant:
 
 def _is_greener(context: Context, variant: Variant) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    energies = _energies(context, variant)
+    known = _prices(context, variant)
     if variant == context.serving:
-        return energies is None or energies[1] < energies[0]
-    return energies is not None and energies[1] < energies[0] * (1 - CLEAR_ADVANTAGE)
+        return isinstance(known, Missing) or known.is_less
+    return not isinstance(known, Missing) and known.is_clear
 
 
 def _advantage(context: Context, variant: Variant) -> str:
     reference, other = context.service.reference, _other(context, variant)
-    energies = _energies(context, other)
-    if energies is None:
-        pair = f"{reference.name} and {other.name}"
-        return f"no ModelProfile tells the J/token of both {pair} on {context.product or '?'}"
-    return (
-        f"{energies[0]:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
-        f"{energies[1]:.3f} as {other.name} at {_level(context, other):.0f}"
+    known = _prices(context, other)
+    if isinstance(known, Missing):
+        return known.detail
+    words = (
+        f"{known.reference:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
+        f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
     )
+    return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 
 
 def _needed(context: Context, variant: Variant) -> int:
@@ -219,9 +211,9 @@ def _room(context: Context, variant: Variant) -> Veto | None:
 
 def _saved(context: Context, variant: Variant) -> Watts | None:
     """Negative on the way back: quality is what that buys."""
-    energies, demand = _energies(context, _other(context, variant)), context.estimate.demand
-    if energies is None or isinstance(demand, Missing) or demand.tokens_per_second is None:
+    known, demand = _prices(context, _other(context, variant)), context.estimate.demand
+    if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
         return None
-    serving = energies[0] if context.serving.name == context.service.reference.name else energies[1]
-    after = energies[1] if variant.name != context.service.reference.name else energies[0]
+    serving = known.reference if context.serving.name == context.service.reference.name else known.other
+    after = known.other if variant.name != context.service.reference.name else known.reference
     return Watts((serving - after) * demand.tokens_per_second)
