@@ -165,7 +165,7 @@ class LearnedLoad(StatusModel):
 
     seconds: float = Field(gt=0, description="Time until the replica was ready, seconds.")
     joules: float | None = Field(
-        default=None, ge=0, description="Energy at its GPUs in that time, joules. Absent: not known."
+        default=None, ge=0, description="Energy at its GPUs until then, joules. Absent: not known."
     )
 
 

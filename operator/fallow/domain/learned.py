@@ -61,6 +61,20 @@ class StepMoments:
 
 
 @dataclass(frozen=True, slots=True)
+class Starts:
+    """Sums over the starts of a replica, older ones forgotten: seconds to ready, and the joules of `metered` of them.
+
+    `pending` are the joules of starts under way.
+    """
+
+    number: float = 0.0
+    seconds: float = 0.0
+    metered: float = 0.0
+    joules: float = 0.0
+    pending: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """One placement. `gpus` of a replica; `idle_watts` of a replica, loaded and without work, over `idle_windows`.
 
@@ -74,6 +88,7 @@ class Learned:
     idle_windows: float = 0.0
     steps: StepMoments | None = None
     bins: Mapping[int, LoadBin] = field(default_factory=dict)
+    starts: Starts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from fallow.domain.workloads import ServiceKey
 from fallow.footprint.measured import Window, observed
 from fallow.footprint.periods import added, calendar, cut, slot_of
 from fallow.footprint.savings import Situation, compared
+from fallow.footprint.starts import with_starts
 from fallow.footprint.steps import learned_from
 
 # what was learned of a service that is gone, in case it comes back
@@ -26,7 +27,8 @@ KEEP_GONE = Seconds(7 * 86_400)
 def appraised(before: Ledger, after: Ledger, snapshot: Snapshot, situations: Mapping[ServiceKey, Situation]) -> Ledger:
     """`after` with what the time since `before` taught and avoided. Services without a situation are not compared."""
     windows, openings = observed(after.openings, snapshot)
-    known = replace(after, learned=_taught(after, snapshot, windows), openings=openings)
+    learned = with_starts(_taught(after, snapshot, windows), before, after, snapshot)
+    known = replace(after, learned=learned, openings=openings)
     followers, saved = compared(before, known, situations, snapshot.zones)
     books = dict(known.books)
     for line, account in saved.items():

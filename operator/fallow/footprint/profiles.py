@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import hypot
 
-from fallow.domain.learned import Learned, LoadBin, Placement
-from fallow.domain.profiles import Difference, LearnedProfile, Profile, ProfileKey
-from fallow.domain.units import Instant, Joules
+from fallow.domain.learned import Learned, LoadBin, Placement, Starts
+from fallow.domain.profiles import Difference, LearnedProfile, Profile, ProfileKey, Start
+from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.footprint.above_idle import BETWEEN, above_idle, declared_above_idle
 from fallow.footprint.bins import ENOUGH, load_points, together
@@ -60,4 +60,13 @@ def _together(key: ProfileKey, parts: Sequence[Learned]) -> LearnedProfile:
         idle=idle_draw(idle, key.gpu_product, key.gpus),
         idle_seen=windows >= LEAST_IDLE_WINDOWS,
         services=len(parts),
+        start=_start([one.starts for one in parts if one.starts is not None]),
     )
+
+
+def _start(parts: Sequence[Starts]) -> Start | None:
+    number, metered = sum(one.number for one in parts), sum(one.metered for one in parts)
+    if number <= 0:
+        return None
+    joules = Joules(sum(one.joules for one in parts) / metered) if metered > 0 else None
+    return Start(Seconds(sum(one.seconds for one in parts) / number), joules)

@@ -23,7 +23,7 @@ from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfact
 from fallow.domain.figures import Figure
 from fallow.domain.habits import Habits
 from fallow.domain.lateness import Lateness
-from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
+from fallow.domain.learned import Learned, LoadBin, Placement, Starts, StepMoments
 from fallow.domain.ledger import Ledger
 from fallow.domain.units import Instant, Joules
 from fallow.domain.workloads import ServiceKey
@@ -116,10 +116,10 @@ def load_bin(noise: Callable[[float], float], number: int) -> LoadBin:
     return LoadBin(windows, energy, seconds, prompts, tokens, iterations, requests, scatter, at)
 
 
-def test_a_bin_comes_back_with_its_scatter_and_its_time() -> None:
-    known = Learned(1, NOON, bins={3: LoadBin(40, 9e5, 2400, 1e6, 3e5, 3e4, 900, 123.456, Instant(NOON - 60))})
-    again = learned(json.loads(json.dumps(learned_rows(Ledger(NOON, NOON, learned={PLACEMENT: known})))))
-    assert again == {PLACEMENT: known}
+def test_a_bin_comes_back_with_its_scatter_and_its_time_and_starts_do() -> None:
+    bins = {3: LoadBin(40, 9e5, 2400, 1e6, 3e5, 3e4, 900, 123.456, Instant(NOON - 60))}
+    known = Learned(1, NOON, bins=bins, starts=Starts(3, 180, 2, 40_000, 1500))
+    assert decode(encode(Ledger(NOON, NOON, learned={PLACEMENT: known}))).learned == {PLACEMENT: known}
 
 
 def test_a_bin_from_before_scatter_was_kept_is_uncertain_to_a_tenth_and_as_old_as_its_placement() -> None:
