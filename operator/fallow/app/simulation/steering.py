@@ -23,7 +23,8 @@ from fallow.twin.simulation.setup import Setup
 # The operator's own defaults (app/settings.py).
 CYCLE = 15
 WINDOW = Seconds(120)
-# Nothing is decided by the books, and counters lose nothing in between: they are kept up once an hour.
+# Of the books only what minutes taught decides anything, which the twin's profiles tell as well, and counters lose
+# nothing in between: they are kept up once an hour, too seldom to learn from.
 BOOKED_EVERY = Seconds(3600)
 
 
