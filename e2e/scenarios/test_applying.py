@@ -20,6 +20,9 @@ from fallow.adapters.cluster.mirror import DEPLOYMENTS, POLICIES, PROFILES, SERV
 from fallow.adapters.cluster.resync import PATHS
 from fallow.adapters.reports.events import EventReporter
 from fallow.adapters.reports.status import StatusReporter
+from fallow.app.exporting import as_yaml, exported
+from fallow.domain.learned import Learned, LoadBin, Placement, Starts
+from fallow.domain.ledger import Ledger
 from fallow.domain.plans import ClearRequest, Outcome, RunVariant
 from fallow.domain.readings import Readings
 from fallow.domain.reports import CycleReport
@@ -28,7 +31,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.domain.zones import ZoneReading
 from fallow.planner.decide import decide
-from fallow.planner.estimate import Concluded, estimate
+from fallow.planner.estimate import Concluded, Taught, conclude, estimate, teach
 from tests.support.builders import intensity
 
 pytestmark = pytest.mark.cluster
@@ -209,6 +212,43 @@ async def test_a_status_is_accepted_whole_and_written_once(bench: Bench) -> None
     assert {part["type"] for part in status["conditions"]} >= {"Ready", "Serving", "Converged", "MetricsFresh"}
     assert status["selector"] == "fallow.dev/service=chat"
     assert first["gz"][0]["status"]["intensity"]["gramsPerKWh"]["best"] == 300
+
+
+async def test_what_was_learned_is_accepted_and_what_is_exported_of_it_too(bench: Bench) -> None:
+    bench.cluster.apply(SAMPLES / "modelprofile-llama-3.1-8b-bf16-h100.yaml")
+    await bench.see()
+    (profile,) = bench.mirror.view().profiles
+    bins = {level: _minutes(2.5 * 2**level) for level in (1, 3)}
+    learned = Learned(1, NOW, idle_watts=121, idle_windows=9, bins=bins, starts=Starts(2, 150, 2, 40_000))
+    placement = Placement(bench.service.key, bench.service.reference.name, profile.gpu_product)
+    books = Ledger(NOW, NOW, learned={placement: learned})
+
+    def report(now: Instant) -> CycleReport:
+        plain = bench.report(now)
+        known = conclude(books, None, teach(books, plain.snapshot.cluster, Taught()))
+        return replace(plain, estimates=estimate(plain.snapshot, known))
+
+    reporter = StatusReporter(bench.api, bench.mirror)
+    for cycle in range(2):
+        await reporter.report(report(Instant(NOW + 15 * cycle)))
+    first = bench.cluster.get("mprof", profile.name)
+    await reporter.report(report(Instant(NOW + 30)))
+
+    assert bench.cluster.get("mprof", profile.name) == first
+    status = first["status"]
+    assert [point["concurrency"] for point in status["points"]] == [5, 20]
+    assert {part["type"] for part in status["conditions"]} == {"Ready", "PointsAgree"}
+    assert (status["contextWatts"], status["load"]) == (121, {"seconds": 75, "joules": 20_000})
+
+    bench.cluster.apply(as_yaml(exported([first], [], "test", "2027-01-15")))
+    spec = bench.cluster.get("mprof", profile.name)["spec"]
+    assert [point["concurrency"] for point in spec["points"] if point["source"] == "Learned"] == [5, 20]
+
+
+def _minutes(batch: float) -> LoadBin:
+    """Half an hour at so many requests at once, at 0.4 J/token."""
+    tokens = 30 * 60 * 80 * batch
+    return LoadBin(30, 0.4 * tokens, 1800, tokens, tokens, tokens / batch, tokens / 200, at=NOW)
 
 
 async def test_a_status_survives_a_restart_without_a_write(bench: Bench) -> None:

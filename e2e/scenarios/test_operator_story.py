@@ -76,6 +76,8 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             service(THROTTLED, "warm", scaling={"minReplicas": 2, "maxReplicas": 3}),
             autoscaler("scaled"),
             existing_deployment("legacy", replicas=2),
+            existing_deployment("shared", replicas=1),
+            autoscaler("shared", reference("vllm-shared")),
         )
         wake = {"metric": "gateway_requests_waiting", "selector": {"namespace": ENFORCED, "service": "by-request"}}
         scene.put(
@@ -89,8 +91,9 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             stack.traffic(namespace, "busy" if namespace == ENFORCED else "crowded", MUCH)
         stack.traffic(ENFORCED, "chat", steady(3))
         stack.traffic(ENFORCED, "scaled", steady(3))
+        stack.traffic(ENFORCED, "shared", steady(4))
         scene.until_running(ENFORCED, "legacy", 2)
-        scene.put(adopting("legacy"))
+        scene.put(adopting("legacy", RESTS), adopting("shared", {**GROWS, "targetConcurrency": 1}))
         yield scene
 
 
@@ -98,18 +101,18 @@ def climbing(*rungs: str) -> JSON:
     return {"after": f"{IDLE_AFTER}s", "ladder": list(rungs)}
 
 
-def adopting(name: str) -> JSON:
-    adopted = service(ENFORCED, name, scaling=RESTS, targetRef=reference(f"vllm-{name}"))
+def adopting(name: str, scaling: JSON) -> JSON:
+    adopted = service(ENFORCED, name, scaling=scaling, targetRef=reference(f"vllm-{name}"))
     del adopted["spec"]["template"]
     return adopted
 
 
-def autoscaler(name: str) -> JSON:
-    """It reads /scale; a source of CPU figures is not there, so it never changes anything."""
+def autoscaler(name: str, target: JSON | None = None) -> JSON:
+    """It reads /scale; a source of CPU figures is not there, so it holds its bounds and changes nothing else."""
     cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
-    target = {"apiVersion": API, "kind": "InferenceService", "name": name}
+    on_service = {"apiVersion": API, "kind": "InferenceService", "name": name}
     spec = {
-        "scaleTargetRef": target,
+        "scaleTargetRef": {part: text for part, text in (target or on_service).items() if part != "port"},
         "minReplicas": 1,
         "maxReplicas": 3,
         "metrics": [{"type": "Resource", "resource": cpu}],
@@ -424,6 +427,20 @@ def test_an_autoscaler_reads_replicas_and_selector_through_scale(scene: Scene) -
     assert conditions["ScalingActive"]["reason"] == "FailedGetResourceMetric"
     scene.scale(ENFORCED, "scaled", 2)
     scene.until_running(ENFORCED, "scaled", 2)
+
+
+def test_beside_an_autoscaler_its_minimum_follows_the_load_and_no_replicas_are_written(scene: Scene) -> None:
+    def minimum() -> int:
+        return int(scene.cluster.get("hpa", "shared", "-n", ENFORCED)["spec"]["minReplicas"])
+
+    scene.until(lambda: minimum() == 3, "the minimum to follow the load")
+    scene.until_running(ENFORCED, "shared", 3)
+    kept = scene.cluster.get("hpa", "shared", "-n", ENFORCED)["metadata"]["annotations"]
+    assert kept["fallow.dev/declared-minimum"] == "1"
+    first = scene.until(lambda: told(scene, ENFORCED, "shared", "ScaleUp"), "the decision in the status")[0]
+    assert first["message"].startswith("minimum of HorizontalPodAutoscaler shared: 1 -> ")
+    writers = {e.user for e in scene.cluster.audit_events() if e.is_write and e.name == "vllm-shared"}
+    assert OPERATOR not in writers
 
 
 def test_a_service_without_a_policy_stays_as_it_was_declared(scene: Scene) -> None:

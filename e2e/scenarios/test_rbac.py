@@ -16,6 +16,7 @@ from e2e.harness.stack import OPERATOR_NAMESPACE, RELEASE, Stack
 pytestmark = pytest.mark.cluster
 
 NAMESPACE = "rights"
+DECLARED = "fallow.dev/declared-minimum"
 # so small a part makes the ledger of a few GPUs continue in further ConfigMaps
 SETTINGS = {
     "leader_election": True,
@@ -53,16 +54,20 @@ def calls(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def live(scene: Scene) -> None:
     """A service starts, works, rests and loses its request; another one is adopted and brought within its limits."""
     scene.namespace(NAMESPACE)
-    scene.put(zone("rights", 300), profile("rights-bf16", "BF16", 0.2), existing("legacy", replicas=2))
-    adopting = service(NAMESPACE, "adopting", scaling={"maxReplicas": 1}, targetRef={"name": "legacy"})
-    del adopting["spec"]["template"]
+    scene.put(zone("rights", 300), profile("rights-bf16", "BF16", 0.2), scaled_objects())
+    scene.cluster.kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh")
+    scene.put(*(existing(name, replicas=2) for name in ("legacy", "by-hpa", "by-keda")))
     scene.put(
         service(NAMESPACE, "chat", scaling={"minReplicas": 0, "maxReplicas": 2}, replicas=1),
-        adopting,
+        *(adopting(name) for name in ("legacy", "by-hpa", "by-keda")),
+        owner("autoscaling/v2", "HorizontalPodAutoscaler", "by-hpa", minReplicas=2, maxReplicas=3),
+        owner("keda.sh/v1alpha1", "ScaledObject", "by-keda", minReplicaCount=2, maxReplicaCount=3),
     )
     scene.until_running(NAMESPACE, "chat", 1)
     scene.stack.traffic(NAMESPACE, "chat", burst(3, 4))
     scene.until(lambda: scene.replicas(NAMESPACE, "legacy") == 1, "the adopted Deployment within its limits")
+    for sort, name in (("hpa", "by-hpa"), ("scaledobject", "by-keda")):
+        scene.until(lambda sort=sort, name=name: DECLARED in notes(scene, sort, name), f"a new minimum of {name}")  # type: ignore[misc]
     scene.until(lambda: scene.status(NAMESPACE, "chat").get("idle", {}).get("resting"), "the service to rest")
     scene.until(
         lambda: "replicas" not in (scene.services.get(NAMESPACE, "chat") or {"spec": {"replicas": 1}})["spec"],
@@ -71,6 +76,37 @@ def live(scene: Scene) -> None:
     scene.until(lambda: scene.events(NAMESPACE, "chat"), "Events about it")
     scene.put(keyed_zone())
     scene.until(lambda: zone_says(scene, "SourceUnreachable"), "the zone to have used its key")
+
+
+def adopting(name: str) -> dict[str, Any]:
+    body = service(NAMESPACE, f"adopting-{name}", scaling={"maxReplicas": 1}, targetRef={"name": name})
+    del body["spec"]["template"]
+    return body
+
+
+def owner(api_version: str, kind: str, name: str, **bounds: int) -> dict[str, Any]:
+    """An autoscaler of somebody else over the Deployment of that name."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    metadata = {"name": name, "namespace": NAMESPACE}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": {"scaleTargetRef": target, **bounds}}
+
+
+def scaled_objects() -> dict[str, Any]:
+    """KEDA's kind, which comes while the operator runs; of KEDA itself nothing is there."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    names = {"plural": "scaledobjects", "singular": "scaledobject", "kind": "ScaledObject"}
+    version = {"name": "v1alpha1", "served": True, "storage": True, "schema": schema}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "scaledobjects.keda.sh"},
+        "spec": {"group": "keda.sh", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def notes(scene: Scene, sort: str, name: str) -> dict[str, str]:
+    found: dict[str, str] = scene.cluster.get(sort, name, "-n", NAMESPACE)["metadata"].get("annotations", {})
+    return found
 
 
 def keyed_zone() -> dict[str, Any]:

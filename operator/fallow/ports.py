@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Change, Outcome
@@ -93,6 +94,10 @@ class Cluster(Protocol):
 
     async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
         """Power limits by node and GPU; a node's other GPUs are limited no more, other nodes stay as they are."""
+        ...
+
+    async def hand_back(self, scaler: Autoscaler) -> str:
+        """Give an autoscaler the minimum that its owner declared; the error, empty where it is done."""
         ...
 
 

@@ -231,7 +231,7 @@ def test_profile_gives_joules_per_token_by_concurrency() -> None:
     assert large[1] < (large[0] or 0), "and less at large ones"
 
 
-def test_learned_points_fill_what_is_not_declared() -> None:
+def test_what_was_learned_sizes_nothing_wherever_it_was_learned() -> None:
     raw = sample("modelprofile-llama-3.1-8b-bf16-h100")
     seen = {"joulesPerToken": 0.5, "samples": 9, "lastSeen": "2026-03-01T00:00:00Z"}
     raw["status"] = {
@@ -241,11 +241,13 @@ def test_learned_points_fill_what_is_not_declared() -> None:
         ]
     }
 
+    raw["spec"]["points"].append({"concurrency": 5, "tokensPerSecond": 400, "watts": 300, "source": "Learned"})
+
     profile = mapping.profile(reading.model_profile(raw))
 
-    assert [point.concurrency for point in profile.points[:2]] == [4, 8]
-    assert [point.source.value for point in profile.points[:2]] == ["Learned", "Declared"]
-    assert profile.points[1].watts == Watts(486)
+    assert [point.concurrency for point in profile.points[:2]] == [8, 16]
+    assert profile.points[0].watts == Watts(486)
+    assert [(point.concurrency, point.watts) for point in profile.carried] == [(5, Watts(300))]
 
 
 def test_amounts_of_a_complete_policy_have_units() -> None:

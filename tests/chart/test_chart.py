@@ -227,6 +227,19 @@ def test_every_kind_can_be_watched_and_its_status_written(plain: Objects) -> Non
     assert {f"{kind.plural}/status" for kind in KINDS} <= patched
 
 
+def test_autoscalers_of_others_can_be_watched_and_patched_and_no_more(plain: Objects) -> None:
+    found = {
+        (group, resource): rule["verbs"]
+        for rule in rules(plain)
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if group in {"autoscaling", "keda.sh"}
+    }
+    verbs = ["get", "list", "watch", "patch"]
+
+    assert found == {("autoscaling", "horizontalpodautoscalers"): verbs, ("keda.sh", "scaledobjects"): verbs}
+
+
 def test_only_configmaps_of_the_own_namespace_hold_the_ledger(plain: Objects) -> None:
     role = plain.one("Role")
     kept = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fallow.domain.arrivals import Arrivals
+from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.habits import Habits
 from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy, PrecisionRules, Tier
@@ -131,6 +132,12 @@ def pod(name: str = "bf16-0", variant: str = "bf16", *, key: ServiceKey = CHAT, 
 def workload(variant: str = "bf16", replicas: int = 1, *, key: ServiceKey = CHAT, **more: Any) -> Workload:
     plain: dict[str, Any] = {"name": f"{key.name}-{variant}", "ready": replicas, "generation": 1}
     return Workload(namespace=key.namespace, service=key, variant=variant, replicas=replicas, **{**plain, **more})
+
+
+def scaler(minimum: int = 1, maximum: int = 10, *, name: str = "load", **more: Any) -> Autoscaler:
+    """An HPA, unless another kind is named."""
+    plain: dict[str, Any] = {"kind": AutoscalerKind.HPA, "namespace": CHAT.namespace}
+    return Autoscaler(name=name, minimum=minimum, maximum=maximum, **{**plain, **more})
 
 
 def engine(at: Instant = NOW, **values: Any) -> EngineReading:
@@ -265,6 +272,7 @@ class Scene:
     previous: Readings | None = None
     earlier: Readings | None = None
     throttled: bool = False
+    scalers: Mapping[str, tuple[Autoscaler, ...]] = field(default_factory=dict)
     nodes: tuple[Node, ...] = field(default_factory=lambda: (node(), node("node-l4", L4)))
 
     @property
@@ -287,6 +295,7 @@ class Scene:
                     ready=run.is_ready,
                     owned=self.service.target is None,
                     throttled=self.throttled,
+                    scalers=self.scalers.get(name, ()),
                 )
                 for name, run in self.variants.items()
             ),

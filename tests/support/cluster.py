@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
+from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
 from fallow.domain.snapshots import ClusterView, Workload
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Service, ServiceKey
@@ -30,7 +31,15 @@ class FakeCluster:
 
     async def apply(self, change: Change) -> Outcome:
         try:
-            wrote = self._run(change) if isinstance(change, RunVariant) else self._clear(change)
+            match change:
+                case RunVariant():
+                    wrote = self._run(change)
+                case SetFloor():
+                    wrote = self._floor(change.scaler, change.minimum)
+                case KeepVariant():
+                    wrote = False
+                case ClearRequest():
+                    wrote = self._clear(change)
         except WriteError as error:
             return Outcome(change, wrote=False, error=str(error))
         if wrote:
@@ -40,6 +49,29 @@ class FakeCluster:
     async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
         self.limits = limits
         return ()
+
+    async def hand_back(self, scaler: Autoscaler) -> str:
+        try:
+            self._floor(scaler, scaler.owners)
+        except WriteError as error:
+            return str(error)
+        return ""
+
+    def _floor(self, scaler: Autoscaler, minimum: int) -> bool:
+        self._check()
+        declared = None if minimum == scaler.owners else scaler.owners
+        now = replace(scaler, minimum=minimum, declared=declared, overruled=False)
+        if now == scaler:
+            return False
+        self._view = replace(
+            self._view,
+            workloads=tuple(
+                replace(one, scalers=tuple(now if known == scaler else known for known in one.scalers))
+                for one in self._view.workloads
+            ),
+            leftovers=tuple(one for one in self._view.leftovers if one != scaler),
+        )
+        return True
 
     def _run(self, change: RunVariant) -> bool:
         key = change.service.key

@@ -180,27 +180,17 @@ def zone(declared: GridZone) -> Zone:
 
 
 def profile(declared: ModelProfile) -> Profile:
-    """Declared points, and learned ones from the status where nothing is declared at that concurrency."""
+    """As declared. Learned points of the spec came from elsewhere; those of the status are shown and not read back."""
     spec = declared.spec
-    points = {point.concurrency: _point(point, spec.source) for point in spec.points}
-    for learned in declared.status.points:
-        points.setdefault(
-            learned.concurrency,
-            ProfilePoint(
-                concurrency=learned.concurrency,
-                tokens_per_second=learned.tokens_per_second,
-                watts=Watts(learned.watts),
-                itl=_millis(learned.itl_millis),
-                source=ProfileSource.LEARNED,
-            ),
-        )
+    points = sorted((_point(point, spec.source) for point in spec.points), key=lambda point: point.concurrency)
     return Profile(
         name=declared.metadata.name,
         model=spec.model,
         precision=spec.precision,
         gpu_product=spec.gpu_product,
         gpus=spec.gpu_count,
-        points=tuple(point for _, point in sorted(points.items())),
+        points=tuple(point for point in points if point.source is not ProfileSource.LEARNED),
+        carried=tuple(point for point in points if point.source is ProfileSource.LEARNED),
         load_seconds=Seconds(spec.load.seconds) if spec.load else None,
         load_energy=Joules(spec.load.joules) if spec.load and spec.load.joules is not None else None,
         idle_watts=None if spec.idle_watts is None else Watts(spec.idle_watts),

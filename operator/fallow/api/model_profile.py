@@ -101,7 +101,9 @@ class ModelProfileSpec(ApiModel):
     gpu_count: int = Field(default=1, ge=1, le=64, description="GPUs of a replica.")
     engine_version: Word = Field(default="", description="Engine that was measured, such as vLLM 0.11.1.")
     source: Source = Field(
-        default="Declared", description="Declared by you, Shipped with Fallow, or Learned from this cluster."
+        default="Declared",
+        description="Declared by you, Shipped with Fallow, or Learned by watching. Learned points price energy and "
+        "never size replicas; without points the profile waits for what is learned here.",
     )
     points: Points = Field(default=[], description="Behaviour by concurrency, one entry per concurrency.")
     load: Load | None = Field(
@@ -141,15 +143,30 @@ class ModelProfileSpec(ApiModel):
 
 
 class LearnedPoint(StatusModel):
-    """Steady state as seen in this cluster."""
+    """What was measured here while replicas ran at one concurrency, idle moments within the minutes included."""
 
     concurrency: int = Field(ge=1, description="Sequences that ran at once, mean of the bin.")
     tokens_per_second: float = Field(gt=0, description="Generated tokens per second of a replica.")
     watts: float = Field(gt=0, description="Power of all GPUs of a replica, watts.")
     itl_millis: float | None = Field(default=None, description="Time between two tokens, median, milliseconds.")
     joules_per_token: float = Field(gt=0, description="GPU energy per generated token, joules.")
-    samples: int = Field(ge=1, description="Intervals behind the point.")
+    low_joules_per_token: float | None = Field(
+        default=None, ge=0, description="Lower end of the 95 % interval of joulesPerToken. Absent: not known."
+    )
+    high_joules_per_token: float | None = Field(
+        default=None, ge=0, description="Upper end of the 95 % interval of joulesPerToken. Absent: not known."
+    )
+    samples: int = Field(ge=1, description="Minutes of replicas behind the point.")
     last_seen: Time = Field(description="When the replica last ran at this concurrency.")
+
+
+class LearnedLoad(StatusModel):
+    """What starting a replica took here, from the start of the container to ready: the mean of the last starts."""
+
+    seconds: float = Field(gt=0, description="Time until the replica was ready, seconds.")
+    joules: float | None = Field(
+        default=None, ge=0, description="Energy at its GPUs until then, joules. Absent: not known."
+    )
 
 
 class ProfileSummary(StatusModel):
@@ -164,10 +181,22 @@ class ModelProfileStatus(StatusModel):
     observed_generation: int | None = Field(
         default=None, ge=0, description="metadata.generation of the spec that Fallow last acted on."
     )
-    conditions: Conditions = Field(default=[], description="Ready: the profile can be used for decisions.")
-    points: Annotated[list[LearnedPoint], Field(max_length=64), Keyed("concurrency")] = Field(
-        default=[], description="Behaviour as seen in this cluster, one entry per concurrency."
+    conditions: Conditions = Field(
+        default=[],
+        description="Ready: the profile can be used for decisions. PointsAgree: what was learned contradicts no "
+        "declared point; where it does, the bin and both values are named.",
     )
+    points: Annotated[list[LearnedPoint], Field(max_length=64), Keyed("concurrency")] = Field(
+        default=[],
+        description="Behaviour of all services that run this, as seen in this cluster, one entry per concurrency with "
+        "at least 20 minutes. Shown; the operator reads its own books.",
+    )
+    context_watts: float | None = Field(
+        default=None,
+        ge=0,
+        description="Draw of a replica with the model loaded and no requests, as measured, watts. Absent: not known.",
+    )
+    load: LearnedLoad | None = Field(default=None, description="What starting a replica took. Absent: not known.")
     point_count: int = Field(default=0, ge=0, description="Points in use, declared and learned together.")
     best_joules_per_token: float | None = Field(
         default=None, gt=0, description="Lowest GPU energy per generated token of all points, joules."

@@ -8,6 +8,7 @@ from fallow.app.commands.answer import approve, reject
 from fallow.app.commands.audit import audit
 from fallow.app.commands.estimate import estimate
 from fallow.app.commands.explain import explain
+from fallow.app.commands.profiles import profiles
 from fallow.app.commands.report import report
 from fallow.app.commands.run import run
 from fallow.app.commands.settings import show_settings
@@ -31,6 +32,7 @@ app.command()(report)
 app.command()(agent)
 app.command()(simulate)
 app.command("settings")(show_settings)
+app.add_typer(profiles)
 app.add_typer(twin)
 
 

@@ -6,7 +6,7 @@ Only observing, acting and reporting touch the world; a cycle that fails leaves 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fallow.app.bookkeeping import Bookkeeper
@@ -14,16 +14,18 @@ from fallow.app.scope import scope_of
 from fallow.app.spells import Spells
 from fallow.app.watch import Watch
 from fallow.app.zones import Zones
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates
-from fallow.domain.plans import Change, ClearRequest, Outcome, Plan, RunVariant, ServicePlan
+from fallow.domain.plans import Change, Outcome, Plan, RunVariant, SetFloor
 from fallow.domain.policies import GuardRules
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.snapshots import Snapshot, Workload
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.planner.changes import changes, takes_away
 from fallow.planner.decide import decide
-from fallow.planner.estimate import Concluded, conclude, estimate
+from fallow.planner.estimate import Concluded, conclude, estimate, teach
 from fallow.planner.limiting import power_limits
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.targets import concurrency_targets
@@ -61,6 +63,7 @@ class Cycle:
         self._spells = Spells()
         self._concluded = Concluded()
         self._writes = asyncio.Semaphore(writes)
+        self._tidied: dict[str, str] = {}
         self._clock = clock
 
     async def run(self) -> CycleReport:
@@ -96,16 +99,20 @@ class Cycle:
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
         ledger = await self._bookkeeper.book(snapshot)
         told = self._bookkeeper.told
-        if ledger is not self._concluded.ledger or told is not self._concluded.told:
-            self._concluded = conclude(ledger, told)
+        known = self._concluded
+        taught = teach(ledger, snapshot.cluster, known.taught)
+        if ledger is not known.ledger or told is not known.told or taught is not known.taught:
+            self._concluded = conclude(ledger, told, taught)
         estimates = estimate(snapshot, self._concluded, told=bool(self._reporters))
         return self._watch.remember(snapshot, estimates), estimates
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
-        changes = [change for service in plan.services.values() for change in _changes(snapshot, service)]
+        due = [change for service in plan.services.values() for change in changes(snapshot, service)]
+        outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in due)))
+        await self._tidy(snapshot.cluster.leftovers)
         for error in await self._sources.cluster.limit(power_limits(snapshot, plan), self._now()):
             log.warning("%s", error)
-        return tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in changes)))
+        return outcomes
 
     async def report(
         self, snapshot: Snapshot, estimates: Estimates, plan: Plan, outcomes: tuple[Outcome, ...]
@@ -136,40 +143,43 @@ class Cycle:
                 return Outcome(change, wrote=False, error=refusal)
             return await self._sources.cluster.apply(change)
 
+    async def _tidy(self, leftovers: Sequence[Autoscaler]) -> None:
+        """What no service claims goes back to its owner; what became of it is told when it is new."""
+        told = await asyncio.gather(*(self._hand_back(scaler) for scaler in leftovers))
+        now = {f"{scaler} in {scaler.namespace}": words for scaler, words in zip(leftovers, told, strict=True)}
+        for name, words in now.items():
+            if self._tidied.get(name) != words:
+                log.info("no service claims what %s scales: %s", name, words)
+        self._tidied = now
+
+    async def _hand_back(self, scaler: Autoscaler) -> str:
+        async with self._writes:
+            if scaler not in self._sources.cluster.view().leftovers:
+                return "its owner was quicker"
+            error = await self._sources.cluster.hand_back(scaler)
+        return error or f"its minimum is its owner's own again, {scaler.owners}"
+
     def _recheck(self, snapshot: Snapshot, change: Change) -> str:
         """Look once more just before writing: the object as decided on, and young readings where less is asked."""
-        service = change.service
-        latest = self._sources.cluster.view().services.get(service.key)
+        service, view = change.service, self._sources.cluster.view()
+        latest = view.services.get(service.key)
         if latest is None or latest.uid != service.uid:
             return f"{service.key} is gone"
         if latest.generation != service.generation:
             return f"{service.key} changed while it was being decided on; it is decided on anew next cycle"
-        if isinstance(change, RunVariant) and _takes_away(snapshot, change):
+        if isinstance(change, RunVariant | SetFloor):
+            now = _scalers(view.workloads_by_service.get(service.key, ()), change.variant)
+            if now != _scalers(snapshot.workloads_of(service.key), change.variant):
+                return f"{service.key}: who owns its replicas changed meanwhile; it is decided on anew next cycle"
+        if takes_away(snapshot, change):
             age, policy = self._now() - snapshot.at, policy_for(service, snapshot.cluster.policies)
             if age > (policy.guards if policy else GuardRules()).metrics_max_age:
                 return f"{service.key}: the readings behind this decision are {age:.0f} s old by now"
         return ""
 
 
-def _changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
-    """A variant that was never run and is wanted at zero needs no Deployment."""
-    service = snapshot.cluster.services[plan.key]
-    existing = {workload.variant for workload in snapshot.workloads_of(plan.key)}
-    changes: list[Change] = []
-    if not service.paused:
-        changes.extend(
-            RunVariant(service, variant, count, throttled=plan.throttled)
-            for variant, count in plan.replicas.items()
-            if count > 0 or variant in existing
-        )
-    if plan.clear_request:
-        changes.append(ClearRequest(service))
-    return changes
-
-
-def _takes_away(snapshot: Snapshot, change: RunVariant) -> bool:
-    now = {workload.variant: workload.replicas for workload in snapshot.workloads_of(change.service.key)}
-    return change.replicas < now.get(change.variant, 0)
+def _scalers(workloads: Iterable[Workload], variant: str) -> set[tuple[str, str]]:
+    return {(scaler.kind, scaler.name) for one in workloads if one.variant == variant for scaler in one.scalers}
 
 
 def _as_carried_out(snapshot: Snapshot, plan: Plan, outcomes: tuple[Outcome, ...]) -> Plan:

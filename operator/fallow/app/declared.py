@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.connecting import connected
@@ -16,6 +16,7 @@ from fallow.api.objects import API_VERSION
 from fallow.domain.errors import WriteError
 
 FIELD_MANAGER = "fallow-cli"
+A = TypeVar("A")
 
 
 class Refusal(Exception):
@@ -71,19 +72,25 @@ async def _asked(service: str, access: Access, patch: Mapping[str, Any] | None) 
     if not namespace or not name or "/" in name:
         raise Refusal(f"{service!r} names no service: write NAMESPACE/NAME, such as llm/chat", code=2)
     path = f"/apis/{API_VERSION}/namespaces/{namespace}/{INFERENCE_SERVICE.plural}/{name}"
+
+    async def question(api: KubernetesApi) -> dict[str, Any] | None:
+        return await api.get(path) if patch is None else await api.patch(path, patch, PatchType.MERGE, FIELD_MANAGER)
+
+    found = await ask(access, question)
+    if found is None:
+        raise Refusal(f"there is no InferenceService {name} in {namespace}; kubectl get fis -A lists them")
+    return found
+
+
+async def ask(access: Access, question: Callable[[KubernetesApi], Awaitable[A]]) -> A:
+    """The answer of the cluster to a question; raises Refusal where there is none."""
     try:
         client = await connected(access.kubeconfig, access.context)
         try:
-            api = KubernetesApi(client)
-            found = (
-                await api.get(path) if patch is None else await api.patch(path, patch, PatchType.MERGE, FIELD_MANAGER)
-            )
+            return await question(KubernetesApi(client))
         finally:
             await client.close()  # type: ignore[no-untyped-call]  # the client leaves it untyped
     except ValueError as error:
         raise Refusal(str(error), code=2) from error
     except WriteError as error:
         raise Refusal(f"Kubernetes cannot be asked: {error}") from error
-    if found is None:
-        raise Refusal(f"there is no InferenceService {name} in {namespace}; kubectl get fis -A lists them")
-    return found

@@ -20,6 +20,7 @@ WATCHED: tuple[tuple[str, str, str], ...] = (
     ("", "v1", "pods"),
     ("", "v1", "nodes"),
     ("", "v1", "namespaces"),
+    ("autoscaling", "v2", "horizontalpodautoscalers"),
 )
 # Declared objects whose new generation or annotation is worth a cycle of its own.
 DECLARED = ("inferenceservices", "energypolicies", "gridzones", "modelprofiles")
@@ -59,6 +60,7 @@ def _lifecycle(handlers: kopf.OperatorRegistry, operator: Operator) -> None:
 
     @kopf.on.startup(registry=handlers)
     async def start(**_: Any) -> None:
+        running.append(asyncio.create_task(operator.scaled_objects.run(), name="scaledobjects"))
         running.append(asyncio.create_task(operator.loop.run(), name="cycles"))
         running.append(asyncio.create_task(operator.loop.lead(), name="leadership"))
         if operator.settings.pulse_interval:
@@ -92,6 +94,7 @@ def _watch(handlers: kopf.OperatorRegistry, operator: Operator, group: str, vers
     async def note(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
         if event["type"] == "DELETED":
             operator.mirror.drop(plural, dict(body))
+        await operator.scaled_objects.looked.wait()
         operator.loop.synced.set()
         if plural in DECLARED and operator.declared_anew(plural, body):
             operator.loop.poke()

@@ -104,7 +104,12 @@ class Watch:
         service = snapshot.cluster.services[key]
         policy = policy_for(service, snapshot.cluster.policies)
         decides = (
-            policy is not None and policy.scales and not service.paused and seen.desired > service.scaling.min_replicas
+            policy is not None
+            and policy.scales
+            and not service.paused
+            and seen.desired > service.scaling.min_replicas
+            # an autoscaler adds to what crests ask for, and its share is not theirs
+            and not any(workload.scalers for workload in snapshot.workloads_of(key))
         )
         before, allowed = self._habits.get(key, Habits()), 1.0 - service.objectives.attainment
         if policy is not None and policy.name in capped:

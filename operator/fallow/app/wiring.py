@@ -15,11 +15,13 @@ from fallow.adapters.carbon.router import CarbonRouter, PueRouter
 from fallow.adapters.carbon.series import PrometheusSeries
 from fallow.adapters.carbon.sources import CADENCES, NO_PROMETHEUS, carbon_sources
 from fallow.adapters.cluster.client import KubernetesApi
+from fallow.adapters.cluster.following import Following
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
 from fallow.adapters.cluster.lease import KubernetesLease
 from fallow.adapters.cluster.ledger_store import ConfigMapLedgerStore
-from fallow.adapters.cluster.mirror import Mirror
+from fallow.adapters.cluster.mirror import SCALED_OBJECTS, Mirror
 from fallow.adapters.cluster.resync import Resync
+from fallow.adapters.cluster.survey import SCALED_OBJECTS as SCALED_OBJECTS_PATH
 from fallow.adapters.metrics.direct import DirectSource
 from fallow.adapters.metrics.prometheus import PrometheusSource
 from fallow.adapters.metrics.prometheus_api import Access
@@ -41,6 +43,9 @@ from fallow.ports import MetricSource
 
 log = logging.getLogger(__name__)
 
+# Seconds until KEDA is noticed that was not installed before; an HPA that it makes is noticed at once.
+LONGEST_ABSENCE = 60.0
+
 
 @dataclass(slots=True)
 class Operator:
@@ -48,6 +53,7 @@ class Operator:
 
     settings: Settings
     mirror: Mirror
+    scaled_objects: Following
     loop: Loop
     metrics: MetricSource
     pulse: Pulse
@@ -186,4 +192,6 @@ async def build(settings: Settings) -> Operator:
         interval=settings.pulse_interval,
         leads=lambda: leader.leads,
     )
-    return Operator(settings, mirror, loop, metrics, pulse, (carbon, pue), api_client, reported)
+    absence = min(settings.resync_interval, LONGEST_ABSENCE)
+    scaled_objects = Following(api, mirror, SCALED_OBJECTS, SCALED_OBJECTS_PATH, absence=absence)
+    return Operator(settings, mirror, scaled_objects, loop, metrics, pulse, (carbon, pue), api_client, reported)

@@ -9,6 +9,7 @@ from fallow.domain.budgets import BudgetUse
 from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
+from fallow.domain.profiles import Difference, LearnedProfile, ProfileKey
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, ServiceKey
@@ -32,6 +33,7 @@ class ServiceEstimate:
 
     `booked` is the energy on its books since they were opened; None before the ledger was read.
     `at_least` is the load of the pods that could be read, while `demand` is Missing for those that could not.
+    `energies` are what was learned of its variants, `profiles` of all services together.
     """
 
     key: ServiceKey
@@ -46,6 +48,8 @@ class ServiceEstimate:
     waiting_outside: float | Missing = 0.0
     booked: Joules | None = None
     at_least: DemandPoint | None = None
+    energies: Mapping[str, VariantEnergy] = field(default_factory=dict)
+    profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ class Estimates:
     """`energies` are by service and variant, `phases` by service and period. `rebounds` are the growth of demand since
     each service's baseline, as a share. `unallocated` is what GPUs draw that nobody holds, by zone, where there are
     any. `budgets` are by policy, and `replica_watts` what a replica draws at the facility, of services whose replicas
-    a budget caps.
+    a budget caps. `profiles` are what was learned by what profiles are of, `differences` where declared ones are
+    contradicted, by name.
     """
 
     services: Mapping[ServiceKey, ServiceEstimate] = field(default_factory=dict)
@@ -65,3 +70,5 @@ class Estimates:
     rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)
     budgets: Mapping[str, tuple[BudgetUse, ...]] = field(default_factory=dict)
     replica_watts: Mapping[ServiceKey, Watts | Missing] = field(default_factory=dict)
+    profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
+    differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)

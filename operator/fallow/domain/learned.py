@@ -9,6 +9,8 @@ from fallow.domain.figures import Figure, Missing
 from fallow.domain.units import Instant, Joules, Watts
 from fallow.domain.workloads import ServiceKey
 
+NEVER = Instant(0)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Placement:
@@ -21,7 +23,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class LoadBin:
-    """Sums over the windows of a replica at one concurrency, older ones forgotten: J, s, tokens, steps, requests."""
+    """Sums over the windows of a replica at one concurrency, older ones forgotten: J, s, tokens, steps, requests.
+
+    `scatter` is the sum of tokens * (J/token of a window - J/token of the bin)^2; `at` the end of the newest window.
+    """
 
     windows: float = 0.0
     energy: float = 0.0
@@ -30,6 +35,8 @@ class LoadBin:
     generated_tokens: float = 0.0
     iterations: float = 0.0
     requests: float = 0.0
+    scatter: float = 0.0
+    at: Instant = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,20 @@ class StepMoments:
 
 
 @dataclass(frozen=True, slots=True)
+class Starts:
+    """Sums over the starts of a replica, older ones forgotten: seconds to ready, and the joules of `metered` of them.
+
+    `pending` are the joules of starts under way.
+    """
+
+    number: float = 0.0
+    seconds: float = 0.0
+    metered: float = 0.0
+    joules: float = 0.0
+    pending: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """One placement. `gpus` of a replica; `idle_watts` of a replica, loaded and without work, over `idle_windows`.
 
@@ -67,6 +88,7 @@ class Learned:
     idle_windows: float = 0.0
     steps: StepMoments | None = None
     bins: Mapping[int, LoadBin] = field(default_factory=dict)
+    starts: Starts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +130,10 @@ class StepModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadPoint:
-    """One bin: the mean concurrency in it and what a token and a request took, idle moments within it included."""
+    """One bin: the mean concurrency in it and what a token and a request took, idle moments within it included.
+
+    `joules_per_token` has its 95 % interval. `prompts` are the prompt tokens computed for each generated one.
+    """
 
     concurrency: float
     joules_per_token: Figure[Joules]
@@ -116,6 +141,8 @@ class LoadPoint:
     tokens_per_second: float
     watts: float
     windows: float
+    prompts: float = 0.0
+    last_seen: Instant = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +157,15 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class VariantEnergy:
-    """What is known of one variant where it runs now. `request` is what its mean request of the day should add, J."""
+    """What is known of one variant where it runs now. `request` is what its mean request of the day should add, J.
+
+    `idle` is the loaded draw of a replica without work. `relearning`: its energy drifted away, and too little was
+    measured since.
+    """
 
     product: str
     model: StepModel | Missing
     points: tuple[LoadPoint, ...] = ()
     request: Figure[Joules] | Missing | None = None
+    idle: Figure[Watts] | None = None
+    relearning: bool = False

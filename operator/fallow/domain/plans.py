@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
 
-def replicas_text(replicas: Mapping[str, int]) -> str:
-    """Replicas by variant, such as bf16 1, fp8 2."""
-    return ", ".join(f"{variant} {count}" for variant, count in sorted(replicas.items())) or "none"
+def replicas_text(replicas: Mapping[str, int], scalers: Mapping[str, Autoscaler] | None = None) -> str:
+    """Replicas by variant, such as bf16 1, fp8 2; where an autoscaler of others adds to them, bf16 at least 1."""
+    least = {variant for variant, count in replicas.items() if count > 0 and variant in (scalers or {})}
+    words = (f"{name} {'at least ' if name in least else ''}{count}" for name, count in sorted(replicas.items()))
+    return ", ".join(words) or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class ServicePlan:
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
     `throttled`: with engines whose clocks fall while they have nothing to do. `power_limit` of each of its GPUs: None
     for none.
+    Where an autoscaler of others owns a variant's replicas (`scalers`) its number is the least that this is to run, and
+    `above` are those that run above it.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
     """
 
@@ -88,14 +93,21 @@ class ServicePlan:
     silences: tuple[str, ...] = ()
     throttled: bool = False
     power_limit: Watts | None = None
+    scalers: Mapping[str, Autoscaler] = field(default_factory=dict)
+    above: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def mode(self) -> Mode:
         return self.policy.mode if self.policy else Mode.OBSERVE
 
     @property
+    def asked(self) -> Mapping[str, int]:
+        """Replicas by variant that are to be there, by whomever they are asked for."""
+        return {variant: count + self.above.get(variant, 0) for variant, count in self.replicas.items()}
+
+    @property
     def total(self) -> int:
-        return sum(self.replicas.values())
+        return sum(self.asked.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +131,32 @@ class RunVariant:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepVariant:
+    """Bring a variant's Deployment to its spec in all but its replicas, whose number an autoscaler of others owns."""
+
+    service: Service
+    variant: str
+    throttled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClearRequest:
     """Remove spec.replicas, so that the next `kubectl scale` is a change and wakes the service."""
 
     service: Service
 
 
-Change = RunVariant | ClearRequest
+@dataclass(frozen=True, slots=True)
+class SetFloor:
+    """Bring the minimum of the autoscaler that owns a variant's replicas to a number; its owner's own is kept there."""
+
+    service: Service
+    variant: str
+    scaler: Autoscaler
+    minimum: int
+
+
+Change = RunVariant | KeepVariant | SetFloor | ClearRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,20 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, log
+from typing import NamedTuple
 
+from fallow.domain.figures import Figure
+from fallow.domain.learned import LoadPoint
 from fallow.domain.units import Joules, Seconds, Watts
+
+
+class ProfileKey(NamedTuple):
+    """What a profile is of: it fits every service that runs this. `precision` in capitals."""
+
+    model: str
+    precision: str
+    gpu_product: str
+    gpus: int
 
 
 class ProfileSource(StrEnum):
@@ -33,7 +45,8 @@ class ProfilePoint:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A ModelProfile as declared; `points` ascend in concurrency.
+    """A ModelProfile as declared; `points` ascend in concurrency, and so do `carried`, which were learned elsewhere:
+    in minutes with idle moments and as far as the load went there, so that they price energy and size nothing.
 
     `idle_watts` without, `context_watts` with a loaded engine and no work; both for all GPUs of a replica.
     `prefill_rate`: prompt tokens that a replica computes per second when it does nothing else.
@@ -51,6 +64,11 @@ class Profile:
     context_watts: Watts | None = None
     max_concurrency: int | None = None
     prefill_rate: float | None = None
+    carried: tuple[ProfilePoint, ...] = ()
+
+    @property
+    def key(self) -> ProfileKey:
+        return ProfileKey(self.model, self.precision.upper(), self.gpu_product, self.gpus)
 
     def joules_per_token(self, concurrency: float) -> float | None:
         """J per output token at a concurrency: log-log interpolation, held flat outside the points.
@@ -73,3 +91,37 @@ class Profile:
         """The largest measured concurrency whose inter-token latency is within the objective."""
         within = [point.concurrency for point in self.points if point.itl is not None and point.itl <= itl]
         return max(within, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What starting a replica took: seconds from the start of its container to ready, joules at its GPUs if known."""
+
+    seconds: Seconds
+    joules: Joules | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A bin whose energy per token of work, above loaded idle, is not what a profile declares; `seen` is its 95 %
+    interval.
+    """
+
+    point: LoadPoint
+    seen: Figure[Joules]
+    declared: Joules
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedProfile:
+    """What was learned of all `services` that run one profile's variant, taken together.
+
+    `points` are the bins with enough windows, by rising concurrency. `idle` is the draw of a replica loaded and without
+    work, `idle_seen` where it was measured here and is no constant of the GPU.
+    """
+
+    points: tuple[LoadPoint, ...]
+    idle: Figure[Watts]
+    idle_seen: bool = False
+    services: int = 1
+    start: Start | None = None

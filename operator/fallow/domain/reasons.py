@@ -42,6 +42,9 @@ class Reason(StrEnum):
     OBJECTIVES_MISSED = "ObjectivesMissed"
     NO_OBJECTIVES = "NoObjectives"
     RECOMMENDED = "Recommended"
+    TWO_OWNERS = "TwoOwners"
+    POINTS_AGREE = "PointsAgree"
+    POINTS_DIFFER = "PointsDiffer"
 
     # why capacity changes
     FIRST_START = "FirstStart"
@@ -62,6 +65,7 @@ class Reason(StrEnum):
     SWITCH_COMPLETE = "SwitchComplete"
     LIMITS = "Limits"
     BUDGET_BURN = "BudgetBurn"
+    HANDED_BACK = "HandedBack"
 
     # why nothing changes
     STEADY = "Steady"
@@ -86,6 +90,8 @@ class Reason(StrEnum):
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"
     REJECTED = "Rejected"
+    LEFT_TO_AUTOSCALER = "LeftToAutoscaler"
+    OVERRULED = "Overruled"
 
     # how far a budget is used
     WITHIN_BUDGET = "WithinBudget"

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.figures import Missing
 from fallow.domain.habits import Habits
 from fallow.domain.policies import UTC, Policy
@@ -61,7 +62,7 @@ class Workload:
     """A Deployment that serves a variant: replicas asked for and ready, as last seen.
 
     `throttled`: Fallow lets the clocks of its engines fall while they have nothing to do. `rolling`: pods of an older
-    template are still there.
+    template are still there. `scalers` are all the autoscalers that set its replicas; more than one is one too many.
     """
 
     namespace: str
@@ -75,6 +76,12 @@ class Workload:
     owned: bool = True
     throttled: bool = False
     rolling: bool = False
+    scalers: tuple[Autoscaler, ...] = ()
+
+    @property
+    def scaler(self) -> Autoscaler | None:
+        """The one autoscaler that owns its replicas."""
+        return self.scalers[0] if len(self.scalers) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ class Invalid:
 class ClusterView:
     """The cluster as last watched; the metric source is not part of it.
 
+    `leftovers` are autoscalers with a minimum of Fallow's whose Deployment no service claims any more.
     `pods_by_service`, those of them that are `serving` (ready, and to stay) and `workloads_by_service` are the same
     pods and workloads, found without searching; `rolling` are the services of which a workload is.
     """
@@ -104,6 +112,7 @@ class ClusterView:
     zones: tuple[Zone, ...] = ()
     profiles: tuple[Profile, ...] = ()
     invalid: tuple[Invalid, ...] = ()
+    leftovers: tuple[Autoscaler, ...] = ()
     pods_by_service: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
     serving: Mapping[ServiceKey, tuple[Pod, ...]] = field(init=False, repr=False, compare=False)
     workloads_by_service: Mapping[ServiceKey, tuple[Workload, ...]] = field(init=False, repr=False, compare=False)

@@ -6,7 +6,7 @@ booked: once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fallow.domain.learned import Learned, Placement
@@ -14,9 +14,10 @@ from fallow.domain.ledger import Account, Book, Ledger
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
-from fallow.footprint.measured import observed
+from fallow.footprint.measured import Window, observed
 from fallow.footprint.periods import added, calendar, cut, slot_of
 from fallow.footprint.savings import Situation, compared
+from fallow.footprint.starts import with_starts
 from fallow.footprint.steps import learned_from
 
 # what was learned of a service that is gone, in case it comes back
@@ -26,9 +27,7 @@ KEEP_GONE = Seconds(7 * 86_400)
 def appraised(before: Ledger, after: Ledger, snapshot: Snapshot, situations: Mapping[ServiceKey, Situation]) -> Ledger:
     """`after` with what the time since `before` taught and avoided. Services without a situation are not compared."""
     windows, openings = observed(after.openings, snapshot)
-    learned = dict(_kept(after, snapshot))
-    for window in windows:
-        learned[window.placement] = learned_from(learned.get(window.placement), window)
+    learned = with_starts(_taught(after, snapshot, windows), before, after, snapshot)
     known = replace(after, learned=learned, openings=openings)
     followers, saved = compared(before, known, situations, snapshot.zones)
     books = dict(known.books)
@@ -40,10 +39,21 @@ def appraised(before: Ledger, after: Ledger, snapshot: Snapshot, situations: Map
     return replace(known, books=books, counterfactuals={**waiting, **followers}, habits=habits)
 
 
-def _kept(ledger: Ledger, snapshot: Snapshot) -> Iterator[tuple[Placement, Learned]]:
-    for placement, one in ledger.learned.items():
-        if placement.service in snapshot.cluster.services or snapshot.at - one.at <= KEEP_GONE:
-            yield placement, one
+def _taught(ledger: Ledger, snapshot: Snapshot, windows: Sequence[Window]) -> Mapping[Placement, Learned]:
+    """The very same mapping where nothing was learned and nothing is left out: nobody concludes from it anew."""
+    gone = [placement for placement, one in ledger.learned.items() if _is_gone(placement, one, snapshot)]
+    if not windows and not gone:
+        return ledger.learned
+    learned = dict(ledger.learned)
+    for placement in gone:
+        del learned[placement]
+    for window in windows:
+        learned[window.placement] = learned_from(learned.get(window.placement), window)
+    return learned
+
+
+def _is_gone(placement: Placement, one: Learned, snapshot: Snapshot) -> bool:
+    return placement.service not in snapshot.cluster.services and snapshot.at - one.at > KEEP_GONE
 
 
 def _with(book: Book, account: Account, start: Instant, end: Instant) -> Book:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, log, log2
+from dataclasses import replace
+from functools import lru_cache
+from math import exp, hypot, log, log2, sqrt
+
+from scipy.special import stdtrit
 
 from fallow.domain.figures import Bounds, Figure, Missing
 from fallow.domain.learned import LoadBin, LoadPoint
@@ -19,6 +23,11 @@ MEMORY = 200.0
 COUNTER = Bounds(0.95, 1.05)
 # an interpolated J/token errs by up to 7 % (H100) and 10 % (B200) at the 90th percentile; docs/methodology.md
 INTERPOLATED = Bounds(0.90, 1.10)
+# the scatter of J/token that is assumed before windows show theirs, and how many windows that is worth
+FIRST_SCATTER, FIRST_WINDOWS = 0.05, 4.0
+CONFIDENCE = 0.95
+# windows in a bin from which its figure is used beyond the service: as many as a step model takes
+ENOUGH = 20.0
 
 
 def bin_of(window: Window) -> int | None:
@@ -35,16 +44,54 @@ def binned(bins: Mapping[int, LoadBin], window: Window) -> Mapping[int, LoadBin]
         return bins
     old = bins.get(index, LoadBin())
     kept = min(1.0, (MEMORY - 1.0) / old.windows) if old.windows else 1.0
-    new = LoadBin(
-        windows=old.windows * kept + 1.0,
-        energy=old.energy * kept + window.energy.value,
-        seconds=old.seconds * kept + window.seconds,
-        prompt_tokens=old.prompt_tokens * kept + window.prompt_tokens,
-        generated_tokens=old.generated_tokens * kept + window.generated_tokens,
-        iterations=old.iterations * kept + (window.iterations or 0.0),
-        requests=old.requests * kept + window.requests,
+    one = LoadBin(
+        windows=1.0,
+        energy=window.energy.value,
+        seconds=window.seconds,
+        prompt_tokens=window.prompt_tokens,
+        generated_tokens=window.generated_tokens,
+        iterations=window.iterations or 0.0,
+        requests=window.requests,
+        at=window.end,
     )
-    return {**bins, index: new}
+    return {**bins, index: together(_faded(old, kept), one)}
+
+
+def together(one: LoadBin, other: LoadBin) -> LoadBin:
+    """J7: both bins as one; their scatter grows by what lies between their means (Chan et al. 1979)."""
+    if not one.windows or not other.windows:
+        return one if one.windows else other
+    tokens = one.generated_tokens + other.generated_tokens
+    between = one.energy / one.generated_tokens - other.energy / other.generated_tokens
+    return LoadBin(
+        windows=one.windows + other.windows,
+        energy=one.energy + other.energy,
+        seconds=one.seconds + other.seconds,
+        prompt_tokens=one.prompt_tokens + other.prompt_tokens,
+        generated_tokens=tokens,
+        iterations=one.iterations + other.iterations,
+        requests=one.requests + other.requests,
+        scatter=one.scatter
+        + other.scatter
+        + one.generated_tokens * other.generated_tokens / tokens * between * between,
+        at=max(one.at, other.at),
+    )
+
+
+def _faded(one: LoadBin, kept: float) -> LoadBin:
+    if kept == 1.0:
+        return one
+    return replace(
+        one,
+        windows=one.windows * kept,
+        energy=one.energy * kept,
+        seconds=one.seconds * kept,
+        prompt_tokens=one.prompt_tokens * kept,
+        generated_tokens=one.generated_tokens * kept,
+        iterations=one.iterations * kept,
+        requests=one.requests * kept,
+        scatter=one.scatter * kept,
+    )
 
 
 def load_points(bins: Mapping[int, LoadBin]) -> tuple[LoadPoint, ...]:
@@ -68,14 +115,31 @@ def joules_per_token_at(bins: Mapping[int, LoadBin], concurrency: float) -> Figu
 
 
 def _point(one: LoadBin) -> LoadPoint:
-    energy = Figure.around(Joules(one.energy), COUNTER)
+    per_token = one.energy / one.generated_tokens
+    reach = _reach(one, per_token)
     return LoadPoint(
         concurrency=max(one.generated_tokens / one.iterations, 1.0),
-        joules_per_token=energy * (1 / one.generated_tokens),
-        joules_per_request=energy * (1 / one.requests)
+        joules_per_token=Figure(Joules(max(per_token - reach, 0.0)), Joules(per_token), Joules(per_token + reach)),
+        joules_per_request=Figure.around(Joules(one.energy), COUNTER) * (1 / one.requests)
         if one.requests > 0
         else Missing(Reason.NO_WORK, "no request finished in this bin"),
         tokens_per_second=one.generated_tokens / one.seconds,
         watts=one.energy / one.seconds,
         windows=one.windows,
+        prompts=one.prompt_tokens / one.generated_tokens,
+        last_seen=one.at,
     )
+
+
+def _reach(one: LoadBin, per_token: float) -> float:
+    """J7: half of the 95 % interval of a bin's J/token: the counter's own class and the scatter of its windows."""
+    first = FIRST_WINDOWS * (FIRST_SCATTER * per_token) ** 2
+    variance = (one.windows * one.scatter / one.generated_tokens + first) / (one.windows + FIRST_WINDOWS)
+    return hypot(
+        (COUNTER.high - 1.0) * per_token, _student(round(one.windows + FIRST_WINDOWS)) * sqrt(variance / one.windows)
+    )
+
+
+@lru_cache
+def _student(freedom: int) -> float:
+    return float(stdtrit(max(freedom - 1, 1), 0.5 + CONFIDENCE / 2))

@@ -98,6 +98,12 @@ def idle_draw(learned: Learned | None, product: str, gpus: int) -> Figure[Watts]
     return Figure(Watts(IDLE_LOW * constant), Watts(constant), Watts(IDLE_HIGH * constant))
 
 
+def is_relearning(learned: Learned) -> bool:
+    """Whether its energy drifted away, and what was measured since does not carry a model yet."""
+    steps = learned.steps
+    return steps is not None and steps.refits > 0 and steps.windows < LEAST_WINDOWS
+
+
 def _idle_doubt(learned: Learned, idle: Figure[Watts]) -> float:
     """Its standard deviation beside work measured by the same counter, whose own error is in both alike."""
     if learned.idle_windows >= LEAST_IDLE_WINDOWS:

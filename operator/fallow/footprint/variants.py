@@ -11,7 +11,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules
 from fallow.domain.workloads import ServiceKey
 from fallow.footprint.bins import load_points
-from fallow.footprint.steps import Work, phases, request_energy, step_model
+from fallow.footprint.steps import Work, idle_draw, is_relearning, phases, request_energy, step_model
 
 SHOWN = (Span.LAST_HOUR, Span.TODAY, Span.THIS_MONTH, Span.TOTAL)
 NOTHING = Figure.exact(Joules(0))
@@ -34,6 +34,8 @@ def variant_energies(ledger: Ledger) -> Mapping[ServiceKey, Mapping[str, Variant
             model=model,
             points=load_points(learned.bins),
             request=_request(model, today.get((service, variant))),
+            idle=idle_draw(learned, placement.product, learned.gpus),
+            relearning=is_relearning(learned),
         )
     return found
 

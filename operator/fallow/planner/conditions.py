@@ -7,6 +7,7 @@ from fallow.domain.plans import Condition
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.workloads import ServiceMemory
+from fallow.planner import autoscaled
 from fallow.planner.context import Context
 from fallow.planner.guards import missed_objectives
 
@@ -45,6 +46,9 @@ def _at_zero(context: Context, memory: ServiceMemory) -> tuple[Reason, str] | No
     """Why it is right that nothing runs, if it is."""
     if memory.resting:
         return Reason.RESTING, "rests at zero replicas and wakes on demand"
+    rested_by = autoscaled.rested_by(context.workloads.values())
+    if rested_by is not None and sum(context.current.values()) == 0:
+        return Reason.RESTING, f"rests at zero replicas until {rested_by} starts it"
     if context.service.requested == 0:
         return Reason.STOPPED, "stopped through /scale"
     return (Reason.PAUSED, "paused before it was started") if context.service.paused else None
@@ -61,14 +65,18 @@ def _serving(context: Context, memory: ServiceMemory) -> Condition:
 
 
 def _converged(context: Context, replicas: Mapping[str, int]) -> Condition:
+    asked = {
+        name: max(count, context.asked(name)) if count and name in context.scalers else count
+        for name, count in replicas.items()
+    }
     apart = [
         f"{variant} {context.ready(variant)} of {count} ready"
-        for variant, count in sorted(replicas.items())
+        for variant, count in sorted(asked.items())
         if context.ready(variant) != count
     ]
     if apart:
         return Condition("Converged", status=False, reason=Reason.STARTING, message="; ".join(apart))
-    words = ", ".join(f"{variant} {count}" for variant, count in sorted(replicas.items())) or "nothing runs"
+    words = ", ".join(f"{variant} {count}" for variant, count in sorted(asked.items())) or "nothing runs"
     return Condition("Converged", status=True, reason=Reason.ALL_READY, message=words)
 
 
@@ -100,9 +108,16 @@ def _fresh(context: Context) -> Condition:
 
 def _policy(context: Context) -> Condition:
     policy = context.policy
+    conflict = autoscaled.rivals(context.workloads.values())
+    if conflict is not None:
+        message = autoscaled.rivals_text(*conflict)
+        return Condition("PolicyApplied", status=False, reason=Reason.TWO_OWNERS, message=message)
     if not policy.name:
         message = "no EnergyPolicy selects this service; its replicas stay as declared"
         return Condition("PolicyApplied", status=False, reason=Reason.NO_POLICY, message=message)
+    fixed = autoscaled.fixed(context.scaler)
+    if fixed is not None and policy.scales:
+        return Condition("PolicyApplied", status=False, reason=fixed.reason, message=fixed.message)
     words = {
         Mode.OBSERVE: "observes; nothing is changed",
         Mode.RECOMMEND: "recommends; nothing is changed",

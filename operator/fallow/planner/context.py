@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
 from fallow.domain.plans import Veto
@@ -24,10 +25,12 @@ STARTING_LIMIT = Seconds(1800)
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included.
+    """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included; where an
+    autoscaler of others adds to them, its minimum.
 
+    `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods; `rolling` services have
-    engines that are being replaced. `cap`: what a power cap leaves to it. `asked`: what budgets ask of it.
+    engines that are being replaced. `cap`: what a power cap leaves to it. `budget`: what budgets ask of it.
     """
 
     now: Instant
@@ -46,15 +49,36 @@ class Context:
     habits: Habits
     floor: int
     ceiling: int
+    follows: bool = True
     throttled: bool = False
     nodes: tuple[Node, ...] = ()
     rolling: frozenset[ServiceKey] = frozenset()
     cap: Cap | None = None
-    asked: Asked = NOTHING
+    budget: Asked = NOTHING
 
     @property
     def replicas(self) -> int:
         return self.current.get(self.serving.name, 0)
+
+    @property
+    def scalers(self) -> Mapping[str, Autoscaler]:
+        """The autoscalers of others that own the replicas of a variant, alone."""
+        return {name: one.scaler for name, one in self.workloads.items() if one.scaler is not None}
+
+    @property
+    def scaler(self) -> Autoscaler | None:
+        """The one that adds to the replicas of the variant that serves."""
+        return self.scalers.get(self.serving.name)
+
+    def asked(self, variant: str) -> int:
+        """Replicas asked for by whomever: those above an autoscaler's minimum too."""
+        workload = self.workloads.get(variant)
+        return max(self.current.get(variant, 0), 0 if workload is None else workload.replicas)
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether an autoscaler runs more than its minimum: less of that saves nothing then."""
+        return any(self.asked(name) > self.current[name] for name in self.scalers)
 
     def ready(self, variant: str) -> int:
         return sum(1 for pod in self.pods if pod.variant == variant and pod.ready and not pod.deleting)
@@ -69,7 +93,7 @@ class Context:
     @property
     def pending(self) -> int:
         """Replicas asked for and on their way, strays left aside; what takes too long is not on its way any more."""
-        return sum(self._starting(name, count) for name, count in self.current.items() if name not in self.strays)
+        return sum(self._starting(name, self.asked(name)) for name in self.current if name not in self.strays)
 
     def _starting(self, variant: str, count: int) -> int:
         pods = [pod for pod in self.pods if pod.variant == variant and not pod.deleting]

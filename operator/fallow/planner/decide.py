@@ -8,6 +8,7 @@ leaves to each service follows from what all of them want.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.habits import Habits
 from fallow.domain.plans import Decision, Plan, ServicePlan
@@ -15,6 +16,7 @@ from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.planner import autoscaled
 from fallow.planner.budgets import NOTHING, Asked, asks
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.caps import Cap, caps
@@ -73,19 +75,20 @@ def plan_service(
     """What one service should run, and why. `rolling`: services whose engines are being replaced."""
     context = _context(snapshot, service, estimate, rolling)
     if cap is not None or budgets is not NOTHING:
-        context = replace(context, cap=cap, asked=budgets)
+        context = replace(context, cap=cap, budget=budgets)
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
     wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
+    steps = autoscaled.steps(context.current, wanted, context.scalers)
     decision = Decision(
         at=context.now,
         action=verdict.action,
         lever=proposal.lever,
         reason=proposal.reason,
-        message=proposal.message,
+        message=f"{steps}; {proposal.message}" if steps else proposal.message,
         policy=policy.name,
-        saves=proposal.saves,
+        saves=None if steps and context.is_exceeded else proposal.saves,
         proposal=proposal.replicas is not None and not enforced,
     )
     asked = pending(context, decision, wanted) if decision.proposal and policy.mode is Mode.RECOMMEND else None
@@ -110,6 +113,8 @@ def plan_service(
         pending=None if acts else asked,
         silences=silences(context),
         throttled=_throttled(context, proposal.throttled if acts else None),
+        scalers=context.scalers,
+        above={name: max(context.asked(name) - runs[name], 0) for name in context.scalers if runs.get(name)},
     )
 
 
@@ -137,6 +142,8 @@ def _context(
     replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
     before = snapshot.cluster.memories.get(service.key, ServiceMemory())
     before = settled(before, service, replicas, snapshot.at)
+    if autoscaled.rested_by(workloads.values()) is not None:
+        before = replace(before, resting=False)
     pods = snapshot.pods_of(service.key)
     serving = serving_of(snapshot.cluster, service, before)
     ready = sum(1 for pod in pods if pod.ready and not pod.deleting)
@@ -145,9 +152,9 @@ def _context(
     to = memory.switching_to if memory.switching_to != serving.name else None
     if (memory.serving, memory.switching_to) != (serving.name, to):
         memory = replace(memory, serving=serving.name, switching_to=to)
-    floor = service.scaling.min_replicas
-    if service.requested and memory.request_at is not None:
-        floor = max(floor, service.requested)
+    follows = autoscaled.may_follow(policy) or _may_be_missing(snapshot, policy)
+    scaler = workloads[serving.name].scaler if serving.name in workloads else None
+    floor, ceiling = _bounds(service, memory, scaler, follows=follows)
     product = product_of(snapshot.cluster, service)
     habits = snapshot.habits.get(service.key, Habits())
     return Context(
@@ -157,7 +164,7 @@ def _context(
         estimate=estimate,
         memory=memory,
         serving=serving,
-        current={variant: workload.replicas for variant, workload in workloads.items()},
+        current={variant: autoscaled.floor(workload) for variant, workload in workloads.items()},
         workloads=workloads,
         pods=pods,
         history=snapshot.history.get(service.key, ()),
@@ -174,12 +181,30 @@ def _context(
             for variant in service.variants
         },
         habits=habits,
-        floor=min(floor, service.scaling.max_replicas),
-        ceiling=service.scaling.max_replicas,
+        floor=floor,
+        ceiling=ceiling,
+        follows=follows,
         throttled=any(workload.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
         rolling=rolling,
     )
+
+
+def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, *, follows: bool) -> tuple[int, int]:
+    """The fewest replicas that are to run, and the most; where an autoscaler adds to them, bounds of its minimum."""
+    floor, ceiling = service.scaling.min_replicas, service.scaling.max_replicas
+    if scaler is not None and follows:
+        ceiling = min(ceiling, scaler.maximum)
+    elif scaler is not None:
+        floor, ceiling = max(scaler.owners, 1), scaler.maximum
+    if service.requested and memory.request_at is not None:
+        floor = max(floor, service.requested)
+    return min(floor, ceiling), ceiling
+
+
+def _may_be_missing(snapshot: Snapshot, policy: Policy) -> bool:
+    """Whether its policy may be one that cannot be read."""
+    return not policy.name and any(one.kind == "EnergyPolicy" for one in snapshot.cluster.invalid)
 
 
 def _verdict(context: Context) -> Verdict:
@@ -224,6 +249,9 @@ def _owner(context: Context) -> Verdict | None:
     total = sum(current.values())
     if service.paused:
         return Verdict(Proposal(OWNER, Reason.PAUSED, "paused: Fallow reports and changes nothing"))
+    left = _left_to_autoscalers(context)
+    if left is not None:
+        return Verdict(left)
     if service.requested == 0:
         message = "stopped: /scale asks for 0 replicas"
         if total == 0:
@@ -240,7 +268,7 @@ def _owner(context: Context) -> Verdict | None:
         message = f"starts with {count} replicas of {context.serving.name}"
         started = Proposal(OWNER, Reason.FIRST_START, message, {**current, context.serving.name: count})
         return Verdict(started, "Start", always=True)
-    return _handover(context) or _limits(context)
+    return _handover(context) or (_limits(context) if context.scaler is None else _minimum(context, context.scaler))
 
 
 def _handover(context: Context) -> Verdict | None:
@@ -249,7 +277,8 @@ def _handover(context: Context) -> Verdict | None:
     if not gone:
         return None
     names, serving = ", ".join(sorted(gone)), context.serving.name
-    wanted = min(max(context.replicas, context.floor, sum(gone.values())), max(context.ceiling, 1))
+    leaving = sum(context.asked(name) for name in gone)
+    wanted = min(max(context.replicas, context.floor, leaving), max(context.ceiling, 1))
     if context.replicas < wanted:
         message = f"{names} is no longer in spec.variants; {serving} takes over with {wanted} replicas"
         begun = Proposal(OWNER, Reason.SWITCHING, message, {**context.current, serving: wanted})
@@ -259,6 +288,49 @@ def _handover(context: Context) -> Verdict | None:
         done = Proposal(OWNER, Reason.DRAINING, message, {**context.current, **dict.fromkeys(gone, 0)})
         return Verdict(done, "SwitchDone", always=True)
     return None
+
+
+def _left_to_autoscalers(context: Context) -> Proposal | None:
+    """What is not Fallow's to do: anything where two own the replicas, and going to zero where one does that itself.
+
+    A service that Fallow put to rest is woken all the same.
+    """
+    total = sum(context.current.values())
+    rested_by = autoscaled.rested_by(context.workloads.values())
+    conflict = autoscaled.rivals(context.workloads.values())
+    if conflict is not None and (total > 0 or not context.memory.resting):
+        return Proposal(autoscaled.NAME, Reason.TWO_OWNERS, autoscaled.rivals_text(*conflict))
+    if rested_by is None:
+        return None
+    if total == 0:
+        message = f"rests at 0 replicas until {rested_by} starts it"
+        return Proposal(autoscaled.NAME, Reason.LEFT_TO_AUTOSCALER, message)
+    if context.service.requested == 0:
+        message = (
+            f"/scale asks for 0 replicas, but {rested_by} would start it again: {autoscaled.how_to_stop(rested_by)}"
+        )
+        return Proposal(autoscaled.NAME, Reason.LEFT_TO_AUTOSCALER, message)
+    return None
+
+
+def _minimum(context: Context, scaler: Autoscaler) -> Verdict | None:
+    """The limits of an autoscaler's minimum. Its owner's own comes back where no policy may set another."""
+    if autoscaled.fixed(scaler) is not None:
+        return None
+    bounded = min(max(context.replicas, context.floor), context.ceiling) if context.follows else context.floor
+    if bounded == context.replicas:
+        return None
+    asked = context.service.requested
+    wanted = {**context.current, context.serving.name: bounded}
+    if asked and bounded == min(asked, context.ceiling) and bounded > scaler.owners:
+        requested = Proposal(OWNER, Reason.REQUESTED, f"/scale asks for {asked}", wanted)
+        return Verdict(requested, "ScaleUp" if bounded > context.replicas else "ScaleDown", always=True)
+    if not context.follows:
+        message = "its owner's own, since no policy sets another any more"
+        return Verdict(Proposal(autoscaled.NAME, Reason.HANDED_BACK, message, wanted), "HandBack", always=True)
+    message = f"limits: between {context.floor} and {context.ceiling}"
+    limited = Proposal(OWNER, Reason.LIMITS, message, wanted)
+    return Verdict(limited, "ScaleUp" if bounded > context.replicas else "ScaleDown")
 
 
 def _limits(context: Context) -> Verdict | None:

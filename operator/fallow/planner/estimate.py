@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.figures import Missing
-from fallow.domain.learned import Phases, VariantEnergy
+from fallow.domain.learned import Learned, Phases, Placement, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
 from fallow.domain.policies import GuardRules
+from fallow.domain.profiles import Difference, LearnedProfile, Profile, ProfileKey
 from fallow.domain.readings import EngineReading
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Pod, Snapshot
+from fallow.domain.snapshots import ClusterView, Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import ZoneReading
 from fallow.footprint.attribution import own_gpus
 from fallow.footprint.draw import Draws, draws
 from fallow.footprint.hardware import idle_ceiling
+from fallow.footprint.profiles import differences, learned_profiles
 from fallow.footprint.savings import rebound
 from fallow.footprint.variants import service_phases, variant_energies
 from fallow.footprint.zones import zone_of
@@ -33,6 +35,21 @@ NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
 
 
 @dataclass(frozen=True, slots=True)
+class Taught:
+    """What was learned by profile: the same as long as `learned`, the `services` and the `declared` profiles are."""
+
+    learned: Mapping[Placement, Learned] = field(default_factory=dict)
+    services: Mapping[ServiceKey, Service] = field(default_factory=dict)
+    declared: tuple[Profile, ...] = ()
+    profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
+    differences: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+
+    def still(self, learned: Mapping[Placement, Learned], cluster: ClusterView) -> bool:
+        same = learned is self.learned and cluster.services is self.services
+        return same and cluster.profiles is self.declared
+
+
+@dataclass(frozen=True, slots=True)
 class Concluded:
     """What the books say, and nothing else does: the same as long as they are. `booked` is by service, in all."""
 
@@ -42,9 +59,10 @@ class Concluded:
     energies: Mapping[ServiceKey, Mapping[str, VariantEnergy]] = field(default_factory=dict)
     phases: Mapping[ServiceKey, Mapping[Span, Phases | Missing]] = field(default_factory=dict)
     rebounds: Mapping[ServiceKey, float | Missing] = field(default_factory=dict)
+    taught: Taught = field(default_factory=Taught)
 
 
-def conclude(ledger: Ledger | None, told: Ledger | None = None) -> Concluded:
+def conclude(ledger: Ledger | None, told: Ledger | None = None, taught: Taught | None = None) -> Concluded:
     """Phases are those of the books that are `told` beside them."""
     if ledger is None:
         return Concluded()
@@ -56,6 +74,26 @@ def conclude(ledger: Ledger | None, told: Ledger | None = None) -> Concluded:
         energies=energies,
         phases=service_phases(told, energies) if told else {},
         rebounds={key: rebound(one.demand) for key, one in ledger.counterfactuals.items()},
+        taught=taught or Taught(),
+    )
+
+
+def teach(ledger: Ledger | None, cluster: ClusterView, before: Taught) -> Taught:
+    """What was learned, by profile; reckoned anew only where something of it changed."""
+    learned = ledger.learned if ledger is not None else {}
+    if before.still(learned, cluster):
+        return before
+    profiles = learned_profiles(learned, cluster.services)
+    return Taught(
+        learned=learned,
+        services=cluster.services,
+        declared=cluster.profiles,
+        profiles=profiles,
+        differences={
+            profile.name: differences(profile, known)
+            for profile in cluster.profiles
+            if (known := profiles.get(profile.key)) is not None
+        },
     )
 
 
@@ -74,6 +112,7 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
                 watts=draw.services.get(key, Watts(0)) if told else NOT_TOLD,
                 joules_per_token=_joules_per_token(snapshot, service) if told else NOT_TOLD,
                 booked=books.booked.get(key, none_yet),
+                books=books,
             )
             for key, service in snapshot.cluster.services.items()
         },
@@ -85,6 +124,8 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
         rebounds=books.rebounds,
         budgets=budgets,
         replica_watts=_capped(snapshot, books.ledger, budgets),
+        profiles=books.taught.profiles,
+        differences=books.taught.differences,
     )
 
 
@@ -109,6 +150,7 @@ def _service(
     watts: Watts | Missing,
     joules_per_token: float | Missing,
     booked: Joules | None,
+    books: Concluded,
 ) -> ServiceEstimate:
     policy = policy_for(service, snapshot.cluster.policies)
     max_age = (policy.guards if policy else GuardRules()).metrics_max_age
@@ -128,6 +170,8 @@ def _service(
         waiting_outside=outside_waiting(snapshot, service, max_age),
         booked=booked,
         at_least=demand_at_least(snapshot, service, max_age) if isinstance(demand, Missing) else None,
+        energies=books.energies.get(service.key, {}),
+        profiles=books.taught.profiles,
     )
 
 

@@ -10,6 +10,7 @@ from fallow.domain.policies import Policy
 from fallow.domain.readings import Queues
 from fallow.domain.snapshots import ClusterView, Pod, Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.planner.autoscaled import rivals
 from fallow.planner.budgets import asks
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.demand import held_back
@@ -80,7 +81,10 @@ def _overrun(cluster: ClusterView, service: Service, memory: ServiceMemory, queu
 
 def _growing_by(cluster: ClusterView, service: Service) -> Policy | None:
     """The policy that may give it more replicas now."""
-    if service.paused or not 0 < _asked(cluster, service.key) < service.scaling.max_replicas:
+    workloads = cluster.workloads_by_service.get(service.key, ())
+    ceilings = (scaler.maximum for one in workloads for scaler in one.scalers)
+    ceiling = min([service.scaling.max_replicas, *ceilings])
+    if service.paused or rivals(workloads) is not None or not 0 < _asked(cluster, service.key) < ceiling:
         return None
     policy = policy_for(service, cluster.policies)
     return policy if policy is not None and policy.scales else None

@@ -21,7 +21,7 @@ def proposed(context: Context, action: str, replicas: Mapping[str, int]) -> Prop
 
     The name is made of when it was first proposed too, so that nobody's word of last week counts today.
     """
-    what, before = f"{action} to {replicas_text(replicas)}", context.memory.proposal
+    what, before = f"{action} to {replicas_text(replicas, context.scalers)}", context.memory.proposal
     if before is not None and before.what == what:
         return before
     return Proposed(_name(context.service.uid, what, context.now), what, context.now)
@@ -32,7 +32,7 @@ def pending(context: Context, decision: Decision, replicas: Mapping[str, int]) -
     one = proposed(context, decision.action, replicas)
     return Pending(
         proposed=one,
-        now=replicas_text(context.current),
+        now=replicas_text(context.current, context.scalers),
         risk=_risk(context, decision.action, replicas),
         approved=context.service.approved == one.id,
         rejected=context.service.rejected == one.id,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
+from fallow.planner import autoscaled
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
 from fallow.planner.levers import throttle
@@ -26,7 +27,10 @@ def silences(context: Context) -> tuple[str, ...]:
 
 def _rest(context: Context) -> Iterator[str]:
     rules, scaling = context.policy.idle, context.service.scaling
-    if rules is None or not rules.release:
+    rested_by = autoscaled.rested_by(context.workloads.values())
+    if rested_by is not None:
+        yield f"Fallow never rests it: {rested_by} takes it to zero and back"
+    elif rules is None or not rules.release:
         yield "it never rests: idle.ladder of the policy has no Release"
     elif scaling.min_replicas > 0:
         yield f"it never rests: scaling.minReplicas is {scaling.min_replicas}; 0 lets it"
@@ -42,9 +46,11 @@ def _throttle(context: Context) -> Iterator[str]:
 
 
 def _replicas(context: Context) -> Iterator[str]:
-    scaling = context.service.scaling
+    scaling, fixed = context.service.scaling, autoscaled.fixed(context.scaler)
     if not context.policy.scaling.enabled:
         yield "its replicas follow no load: scaling.enabled of the policy is false"
+    elif fixed is not None:
+        yield fixed.message
     elif scaling.min_replicas == scaling.max_replicas:
         yield f"its replicas follow no load: scaling.minReplicas and maxReplicas are both {scaling.max_replicas}"
 
@@ -52,7 +58,7 @@ def _replicas(context: Context) -> Iterator[str]:
 def _budgets(context: Context) -> Iterator[str]:
     """Remedies that nothing can come of, and budgets whose use is not known."""
     remedies = _remedies(context)
-    yield from dict.fromkeys(context.asked.unknown.values())
+    yield from dict.fromkeys(context.budget.unknown.values())
     if Remedy.PRECISION in remedies and context.policy.precision is None:
         yield "onBurn Precision never acts: the policy has no precision"
     if Remedy.CAP_REPLICAS in remedies and not context.policy.scaling.enabled:
@@ -79,8 +85,11 @@ def _bursts(context: Context) -> Iterator[str]:
 def _precision(context: Context) -> Iterator[str]:
     if context.policy.precision is None:
         return
+    owned = next(((one, one.scaler) for one in context.workloads.values() if one.scaler is not None), None)
     if len(context.service.variants) < 2:
         yield "precision tiers never act: spec.variants has one variant"
+    elif owned is not None:
+        yield f"variants are never switched: {owned[1]} owns the replicas of {owned[0].name}"
     elif isinstance(context.estimate.intensity, Missing):
         yield f"precision tiers never act: the grid's intensity is not known ({context.estimate.intensity})"
 

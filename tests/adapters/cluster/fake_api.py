@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fallow.adapters.cluster.client import JSON, KubernetesApi, PatchType
-from fallow.domain.errors import Refused, WriteError
+from fallow.domain.errors import Conflict, Refused, WriteError
 
 
 class FakeApi(KubernetesApi):
@@ -56,6 +56,8 @@ class FakeApi(KubernetesApi):
             live = self._live(path.removesuffix("/scale"))
             self._store(path.removesuffix("/scale"), {**live, "spec": {**live["spec"], **body["spec"]}}, live)  # type: ignore[call-overload]
             return {"kind": "Scale", "metadata": {"resourceVersion": str(self._version)}, **dict(body)}  # type: ignore[arg-type]
+        if content_type is PatchType.MERGE:
+            return self._merge(path, body)  # type: ignore[arg-type]
         assert content_type is PatchType.JSON
         live = self._live(path)
         wanted, removed = body
@@ -64,6 +66,17 @@ class FakeApi(KubernetesApi):
         assert removed == {"op": "remove", "path": "/spec/replicas"}
         spec = {name: value for name, value in live["spec"].items() if name != "replicas"}
         return self._store(path, {**live, "spec": spec}, live)
+
+    def _merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Of metadata annotations alone, and one level of the spec; another version is a conflict."""
+        live = self._live(path)
+        metadata, version = live["metadata"], body["metadata"].get("resourceVersion")
+        if version is not None and version != metadata.get("resourceVersion"):
+            raise Conflict(f"PATCH {path}: 409 the object has been modified")
+        annotations = {**(metadata.get("annotations") or {}), **body["metadata"].get("annotations", {})}
+        kept = {name: text for name, text in annotations.items() if text is not None}
+        merged = {**live, "metadata": {**metadata, "annotations": kept}, "spec": {**live["spec"], **body["spec"]}}
+        return self._store(path, merged, live)
 
     def _store(self, path: str, body: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:
         before: dict[str, Any] = live["metadata"] if live else {"uid": f"uid-of-{path}", "generation": 0}

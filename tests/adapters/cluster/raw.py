@@ -113,6 +113,31 @@ def deployment(
     }
 
 
+def hpa(
+    target: str = "legacy", *, minimum: int | None = 1, maximum: int = 10, kind: str = "Deployment", **metadata: Any
+) -> dict[str, Any]:
+    name = metadata.pop("name", f"{target}-load")
+    group = "apps/v1" if kind == "Deployment" else "fallow.dev/v1alpha1"
+    spec = {"scaleTargetRef": {"apiVersion": group, "kind": kind, "name": target}, "maxReplicas": maximum}
+    return {
+        "metadata": _metadata(name, "llm", metadata, uid=f"hpa-{name}"),
+        "spec": spec if minimum is None else {**spec, "minReplicas": minimum},
+    }
+
+
+def scaled_object(target: str = "legacy", *, name: str = "queue", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": _metadata(name, "llm", {}, uid=f"so-{name}"),
+        "spec": {"scaleTargetRef": {"name": target}, **spec},
+    }
+
+
+def owner(kind: str, name: str, api_version: str) -> dict[str, Any]:
+    return {
+        "ownerReferences": [{"apiVersion": api_version, "kind": kind, "name": name, "uid": name, "controller": True}]
+    }
+
+
 def _cluster_wide(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": "fallow.dev/v1alpha1",

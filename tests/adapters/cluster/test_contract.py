@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
-from fallow.adapters.cluster.mirror import DEPLOYMENTS, SERVICES, Mirror
+from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SERVICES, Mirror
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Unreachable, WriteError
-from fallow.domain.plans import ClearRequest, RunVariant
+from fallow.domain.plans import ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.ports import Cluster
@@ -19,13 +20,14 @@ from tests.support.cluster import FakeCluster
 
 CHAT = ServiceKey("llm", "chat")
 SERVICE_PATH = "/apis/fallow.dev/v1alpha1/namespaces/llm/inferenceservices/chat"
+HPA_PATH = "/apis/autoscaling/v2/namespaces/llm/horizontalpodautoscalers/legacy-load"
 LEGACY_PATH = "/apis/apps/v1/namespaces/llm/deployments/legacy"
 
 
 class Rig:
     """A cluster with one service that asks for 2 replicas through /scale; `break_with` makes every write fail."""
 
-    def __init__(self, kind: str, *, adopted: bool = False, target: bool = True) -> None:
+    def __init__(self, kind: str, *, adopted: bool = False, target: bool = True, scaled: bool = False) -> None:
         body = raw.adopting() if adopted else raw.inference_service()
         body["spec"]["replicas"] = 2
         self._api = FakeApi()
@@ -36,6 +38,9 @@ class Rig:
             legacy = raw.deployment("legacy", owner="", labels={"app": "legacy"})
             self._mirror.put(DEPLOYMENTS, legacy)
             self._api.hold(LEGACY_PATH, legacy)
+        if scaled:
+            self._mirror.put(HPAS, raw.hpa(minimum=2))
+            self._api.hold(HPA_PATH, raw.hpa(minimum=2))
         self._fake = FakeCluster(self._mirror.view())
         self._real = KubernetesCluster(self._api, self._mirror)
         self._is_fake = kind == "fake"
@@ -47,6 +52,15 @@ class Rig:
     @property
     def service(self) -> Service:
         return self.cluster.view().services[CHAT]
+
+    @property
+    def scaler(self) -> Autoscaler:
+        (workload,) = self.cluster.view().workloads
+        (found,) = workload.scalers
+        return found
+
+    async def floor(self, minimum: int) -> Outcome:
+        return await self.cluster.apply(SetFloor(self.service, "bf16", self.scaler, minimum))
 
     def break_with(self, fault: WriteError) -> None:
         self._fake.fault = fault
@@ -123,3 +137,41 @@ async def test_a_target_that_does_not_exist_is_named(kind: str) -> None:
     outcome = await rig.cluster.apply(RunVariant(rig.service, "bf16", 3))
 
     assert "Deployment legacy does not exist in llm" in outcome.error
+
+
+async def test_an_autoscalers_minimum_is_set_and_what_its_owner_declared_is_kept(kind: str) -> None:
+    rig = Rig(kind, adopted=True, scaled=True)
+    outcome = await rig.floor(4)
+
+    assert (outcome.wrote, outcome.error) == (True, "")
+    assert (rig.scaler.minimum, rig.scaler.declared, rig.scaler.owners) == (4, 2, 2)
+    assert replicas(rig.cluster.view()) == {"bf16": 1}
+
+
+async def test_a_minimum_that_stands_is_not_sent(kind: str) -> None:
+    assert not (await Rig(kind, adopted=True, scaled=True).floor(2)).wrote
+
+
+async def test_a_minimum_is_handed_back(kind: str) -> None:
+    rig = Rig(kind, adopted=True, scaled=True)
+    await rig.floor(4)
+
+    assert await rig.cluster.hand_back(rig.scaler) == ""
+    assert (rig.scaler.minimum, rig.scaler.declared) == (2, None)
+
+
+async def test_a_minimum_that_cannot_be_written_is_an_outcome(kind: str) -> None:
+    rig = Rig(kind, adopted=True, scaled=True)
+    await rig.floor(4)
+    rig.break_with(Unreachable("no answer within 10 s"))
+
+    assert (await rig.floor(5)).error == "no answer within 10 s"
+    assert await rig.cluster.hand_back(rig.scaler) == "no answer within 10 s"
+    assert rig.scaler.minimum == 4
+
+
+async def test_what_an_autoscaler_runs_is_kept(kind: str) -> None:
+    rig = Rig(kind, adopted=True, scaled=True)
+    outcome = await rig.cluster.apply(KeepVariant(rig.service, "bf16"))
+
+    assert (outcome.wrote, outcome.error) == (False, "")

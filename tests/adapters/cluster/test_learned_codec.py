@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -22,10 +23,11 @@ from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfact
 from fallow.domain.figures import Figure
 from fallow.domain.habits import Habits
 from fallow.domain.lateness import Lateness
-from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
+from fallow.domain.learned import Learned, LoadBin, Placement, Starts, StepMoments
 from fallow.domain.ledger import Ledger
 from fallow.domain.units import Instant, Joules
 from fallow.domain.workloads import ServiceKey
+from fallow.footprint.bins import load_points
 from fallow.footprint.steps import step_model
 from tests.support import learning
 from tests.support.learning import PLACEMENT, Traffic, engine_windows
@@ -108,6 +110,29 @@ def test_a_placement_that_only_idled_is_kept() -> None:
     assert learned(learned_rows(Ledger(NOON, NOON, learned=known))) == known
 
 
+def load_bin(noise: Callable[[float], float], number: int) -> LoadBin:
+    windows, energy, seconds, prompts, tokens, iterations, requests, scatter = (noise(1e6) for _ in range(8))
+    at = Instant(NOON + 60 * number)
+    return LoadBin(windows, energy, seconds, prompts, tokens, iterations, requests, scatter, at)
+
+
+def test_a_bin_comes_back_with_its_scatter_and_its_time_and_starts_do() -> None:
+    bins = {3: LoadBin(40, 9e5, 2400, 1e6, 3e5, 3e4, 900, 123.456, Instant(NOON - 60))}
+    known = Learned(1, NOON, bins=bins, starts=Starts(3, 180, 2, 40_000, 1500))
+    assert decode(encode(Ledger(NOON, NOON, learned={PLACEMENT: known}))).learned == {PLACEMENT: known}
+
+
+def test_a_bin_from_before_scatter_was_kept_is_uncertain_to_a_tenth_and_as_old_as_its_placement() -> None:
+    rows = learned_rows(
+        Ledger(NOON, NOON, learned={PLACEMENT: Learned(1, NOON, bins={3: LoadBin(generated_tokens=1)})})
+    )
+    rows[0][-1] = [[3, 40.0, 3e5, 2400.0, 1e6, 3e5, 3e4, 900.0]]
+    one = learned(rows)[PLACEMENT].bins[3]
+    assert one.at == NOON
+    (point,) = load_points({3: one})
+    assert 0.03 < (point.joules_per_token.high.value / point.joules_per_token.best.value - 1.05) + 0.03 < 0.06
+
+
 def test_a_thousand_variants_and_services_take_little_room() -> None:
     chance = random.Random(3)
 
@@ -125,7 +150,7 @@ def test_a_thousand_variants_and_services_take_little_room() -> None:
             judged=200,
             since=Instant(NOON + number),
         )
-        bins = {index: LoadBin(*(noise(1e6) for _ in range(7))) for index in range(4)}
+        bins = {index: load_bin(noise, number) for index in range(4)}
         known[Placement(key, "bf16", "NVIDIA-H100-80GB-HBM3")] = Learned(1, NOON, noise(130), 50, moments, bins)
         demand = Demand(noise(1e9), noise(6e5), noise(1e4))
         rules[key] = Counterfactual(Terms(BaselineRule(), "bf16", 0, 8, noise(100)), 1, NOON, 3, "H100", demand)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from fallow.adapters.cluster.mirror import POLICIES, PROFILES, SERVICES, ZONES, Mirror
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.errors import WriteError
 from fallow.domain.estimates import Estimates, IdleEvidence, ServiceEstimate
@@ -111,6 +112,8 @@ def report(
     outcomes: tuple[Outcome, ...] = (),
     pending: Pending | None = None,
     budgets: tuple[BudgetUse, ...] = (),
+    scalers: Mapping[str, Autoscaler] | None = None,
+    above: Mapping[str, int] | None = None,
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -129,6 +132,8 @@ def report(
         policy=Policy("green", mode),
         conditions=conditions,
         pending=pending,
+        scalers=scalers or {},
+        above=above or {},
     )
     estimate = ServiceEstimate(
         key=CHAT,

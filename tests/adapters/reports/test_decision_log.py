@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fallow.adapters.reports.decision_log import LogReporter
-from fallow.domain.plans import Outcome, RunVariant
+from fallow.domain.plans import Outcome, RunVariant, SetFloor
 from tests.adapters.reports.scenes import GROW, READY, REST, mirror, report, stale
-from tests.support.builders import service
+from tests.support.builders import scaler, service
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,16 @@ async def test_a_quiet_cycle_is_silent(caplog: pytest.LogCaptureFixture) -> None
             {"outcomes": (Outcome(RunVariant(service(), "bf16", 2), wrote=False, error="403 no"),)},
             "llm/chat was not changed (bf16 to 2): 403 no",
             id="failed-write",
+        ),
+        pytest.param(
+            {"decision": GROW, "replicas": {"bf16": 3}, "scalers": {"bf16": scaler(1)}},
+            "llm/chat ScaleUp to bf16 at least 3 (Replicas, QueueGrowing, policy green): 12 waiting",
+            id="minimum",
+        ),
+        pytest.param(
+            {"outcomes": (Outcome(SetFloor(service(), "bf16", scaler(1), 4), wrote=False, error="403 no"),)},
+            "llm/chat was not changed (minimum of HorizontalPodAutoscaler load to 4): 403 no",
+            id="failed-minimum",
         ),
     ],
 )

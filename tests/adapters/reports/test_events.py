@@ -11,7 +11,7 @@ from fallow.domain.errors import Unreachable
 from fallow.domain.plans import Condition, Outcome, RunVariant
 from fallow.domain.reasons import Reason
 from tests.adapters.reports.scenes import FRESH, GROW, READY, REST, Sink, mirror, report, stale
-from tests.support.builders import CHAT, NOW
+from tests.support.builders import CHAT, NOW, scaler
 
 STARTING = Condition("Converged", status=False, reason=Reason.STARTING, message="bf16 1 of 2 ready")
 CONVERGED = Condition("Converged", status=True, reason=Reason.ALL_READY, message="bf16 2")
@@ -46,6 +46,12 @@ async def test_a_decision_is_told_with_numbers_on_its_service() -> None:
     assert event["regarding"]["kind"] == "InferenceService"
     assert (event["regarding"]["namespace"], event["regarding"]["name"]) == (CHAT.namespace, CHAT.name)
     assert post.sink.paths == ["/apis/events.k8s.io/v1/namespaces/llm/events"]
+
+
+async def test_of_an_autoscalers_minimum_it_is_told_that_it_may_run_more() -> None:
+    (event,) = await Post().tell(decision=GROW, replicas={"bf16": 3}, scalers={"bf16": scaler(1)})
+
+    assert event["note"] == "ScaleUp: 12 waiting; runs bf16 at least 3 (lever Replicas, policy green)"
 
 
 async def test_a_proposal_says_that_nothing_was_done() -> None:

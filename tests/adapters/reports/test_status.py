@@ -20,7 +20,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 from tests.adapters.cluster import raw
 from tests.adapters.reports.scenes import ACTIVE, FRESH, GROW, READY, REST, Sink, ledger, mirror, report, stale
-from tests.support.builders import NOW
+from tests.support.builders import NOW, scaler
 
 REFRESH = 300.0
 QUIET = replace(ACTIVE, idle_state=IdleState.STANDBY, idle_state_since=NOW, quiet_since=NOW)
@@ -347,6 +347,15 @@ async def test_the_status_says_what_runs() -> None:
         "joulesPerToken": "0.123",
         "carbonToday": "1 g",
     }
+
+
+async def test_what_an_autoscaler_runs_above_its_minimum_is_asked_for_too() -> None:
+    desk = Desk()
+    await desk.tell(replicas={"bf16": 1}, scalers={"bf16": scaler(1)}, above={"bf16": 3})
+    status = desk.status()
+
+    assert status["desiredReplicas"] == 4
+    assert [(row["name"], row["replicas"]) for row in status["activeVariants"]] == [("bf16", 4)]
 
 
 async def test_what_is_not_known_is_left_out_rather_than_zero() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import closing
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +16,7 @@ from fallow.domain.errors import Conflict, Refused, Unreachable
 JSON = Mapping[str, Any]
 
 TIMEOUT_SECONDS = 10.0
+WATCH_SECONDS = 300
 PAGE_OBJECTS = 500
 MAX_PAGE = 8 * 1024 * 1024
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -103,6 +105,25 @@ class KubernetesApi:
             _checked(response.status, _parsed(bytes(body)), f"GET {path}")
         return body.decode(errors="replace")
 
+    async def watch(self, path: str, version: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Events since a version until the server ends the stream, which it does every few minutes."""
+        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", version)]
+        query.append(("timeoutSeconds", str(WATCH_SECONDS)))
+        patience = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, sock_connect=self._timeout.total)
+        try:
+            response = await self._ask("GET", path, accept="application/json", query=query, patience=patience)
+            if response.status != 200:
+                _checked(response.status, _parsed(await response.read()), f"watch {path}")
+            with closing(response.response):
+                # a line may be longer than a reader of lines allows
+                rest = b""
+                async for chunk in response.response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for one in lines:
+                        yield _parsed(one)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise Unreachable(f"watch {path}: {error or type(error).__name__}") from error
+
     async def create(self, path: str, body: JSON) -> dict[str, Any]:
         return _checked(*await self._send("POST", path, body=body), f"POST {path}")
 
@@ -180,6 +201,7 @@ class KubernetesApi:
         body: JSON | Sequence[JSON] | None = None,
         content_type: str = "application/json",
         query: Sequence[tuple[str, str]] = (),
+        patience: aiohttp.ClientTimeout | None = None,
     ) -> Any:
         """The client's answer with its body still to be read."""
         request = await self._client.param_serialize(
@@ -190,7 +212,7 @@ class KubernetesApi:
             body=body,
             auth_settings=["BearerToken"],
         )
-        return await self._client.call_api(*request, _request_timeout=self._timeout)
+        return await self._client.call_api(*request, _request_timeout=patience or self._timeout)
 
 
 def _parsed(raw: bytes) -> dict[str, Any]:

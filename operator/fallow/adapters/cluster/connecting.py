@@ -27,3 +27,16 @@ async def connected(kubeconfig: Path | None, context: str | None) -> client.ApiC
 
 def in_a_pod(kubeconfig: Path | None) -> bool:
     return kubeconfig is None and _ACCOUNT.exists()
+
+
+def context_name(kubeconfig: Path | None, context: str | None) -> str:
+    """What the kubeconfig calls the cluster that is asked; empty where nothing calls it anything, as in a pod."""
+    if context is not None or in_a_pod(kubeconfig):
+        return context or ""
+    try:
+        _, current = config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
+            config_file=None if kubeconfig is None else str(kubeconfig)
+        )
+    except (config.ConfigException, OSError):
+        return ""
+    return str((current or {}).get("name") or "")

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
-from fallow.adapters.cluster import manifests, parts
+from fallow.adapters.cluster import manifests, parts, scalers
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.covering import covers
 from fallow.adapters.cluster.labels import SERVICE
-from fallow.adapters.cluster.mirror import DEPLOYMENTS, SERVICES, Mirror
+from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SCALED_OBJECTS, SERVICES, Mirror
 from fallow.adapters.cluster.power_orders import PowerOrders
+from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
+from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant, Watts
-from fallow.domain.workloads import Service, ServiceKey
+from fallow.domain.workloads import Service, ServiceKey, Variant
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,10 @@ class KubernetesCluster:
                 match change:
                     case RunVariant():
                         wrote = await self._run(change)
+                    case KeepVariant():
+                        wrote = await self._keep(change)
+                    case SetFloor():
+                        wrote = await self._floor(change.scaler, change.minimum)
                     case ClearRequest():
                         wrote = await self._clear(change.service)
             except WriteError as error:
@@ -86,6 +91,30 @@ class KubernetesCluster:
     async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
         return await self._orders.give(limits, now)
 
+    async def hand_back(self, scaler: Autoscaler) -> str:
+        """Give an autoscaler the minimum that its owner declared; the error, empty where it is done."""
+        try:
+            await self._floor(scaler, scaler.owners)
+        except WriteError as error:
+            return str(error)
+        return ""
+
+    async def _floor(self, scaler: Autoscaler, minimum: int) -> bool:
+        """Looked at once more before it is written: its owner may have said something else meanwhile."""
+        path = scalers.path_of(scaler)
+        live = await self._api.get(path)
+        if live is None:
+            raise Refused(f"{scaler} does not exist in {scaler.namespace} any more")
+        patch = scalers.floor_patch(live, scaler, minimum)
+        if patch is None:
+            return False
+        if self._dry_run:
+            log.info("dry run: would set the minimum of %s to %d", path, minimum)
+            return False
+        answer = await self._api.patch(path, patch, PatchType.MERGE, self._field_manager)
+        self._mirror.put(HPAS if scaler.kind is AutoscalerKind.HPA else SCALED_OBJECTS, answer)
+        return True
+
     async def _run(self, change: RunVariant) -> bool:
         service, variant = change.service, change.service.variant(change.variant)
         if service.target is not None:
@@ -93,19 +122,27 @@ class KubernetesCluster:
         if variant is None:
             # gone from the spec: nothing describes its pods any more, but they can still be sent away
             return await self._scale(service, manifests.deployment_name(service, change.variant), change.replicas)
-        try:
-            wanted = manifests.deployment(service, variant, change.replicas, throttled=change.throttled)
-        except ValueError as error:
-            raise Refused(str(error)) from error
+        return await self._ensure(service, _declared(service, variant, change.replicas, throttled=change.throttled))
+
+    async def _keep(self, change: KeepVariant) -> bool:
+        """As declared, with as many replicas as there are: a number that is left out would fall back to one."""
+        service, variant = change.service, change.service.variant(change.variant)
+        live = self._mirror.deployment(service.key.namespace, manifests.deployment_name(service, change.variant))
+        if service.target is not None or variant is None or live is None:
+            return False
+        wanted = _declared(service, variant, live.replicas, throttled=change.throttled)
+        return await self._ensure(service, wanted, keeps_replicas=True)
+
+    async def _ensure(self, service: Service, wanted: JSON, *, keeps_replicas: bool = False) -> bool:
         wrote = False
         for child, path in (
             (manifests.service_object(service), _path("/api/v1", service, "services")),
             (manifests.disruption_budget(service), _path("/apis/policy/v1", service, "poddisruptionbudgets")),
         ):
             wrote |= await self._ensure_unwatched(service, child, path)
-        return await self._ensure_deployment(service, wanted) or wrote
+        return await self._ensure_deployment(service, wanted, keeps_replicas=keeps_replicas) or wrote
 
-    async def _ensure_deployment(self, service: Service, wanted: JSON) -> bool:
+    async def _ensure_deployment(self, service: Service, wanted: JSON, *, keeps_replicas: bool) -> bool:
         name = wanted["metadata"]["name"]
         path = _path("/apis/apps/v1", service, "deployments", name)
         live = self._mirror.get(DEPLOYMENTS, service.key.namespace, name)
@@ -116,6 +153,11 @@ class KubernetesCluster:
         _refuse_foreign(live, service, f"Deployment {name}")
         if live is not None and self._stands(path, live, wanted):
             return False
+        if keeps_replicas:
+            latest = await self._api.get(path)
+            if latest is None:
+                return False
+            wanted = _with_replicas_of(latest, wanted)
         answer = await self._send(path, wanted)
         if answer is None:
             return False
@@ -196,6 +238,20 @@ class KubernetesCluster:
         )
         self._mirror.put(SERVICES, answer)
         return True
+
+
+def _declared(service: Service, variant: Variant, replicas: int, *, throttled: bool) -> JSON:
+    try:
+        return manifests.deployment(service, variant, replicas, throttled=throttled)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _with_replicas_of(live: JSON, wanted: JSON) -> JSON:
+    """The version refuses the write where an autoscaler sets another number meanwhile."""
+    version = {"resourceVersion": live["metadata"].get("resourceVersion", "")}
+    replicas = {"replicas": live["spec"].get("replicas", 1)}
+    return {**wanted, "metadata": {**wanted["metadata"], **version}, "spec": {**wanted["spec"], **replicas}}
 
 
 def _path(api: str, service: Service, plural: str, name: str = "") -> str:

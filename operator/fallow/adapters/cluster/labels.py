@@ -7,6 +7,9 @@ PRECISION = f"{GROUP}/precision"
 SPEC_HASH = f"{GROUP}/spec-hash"
 # on the pods of engines whose clocks fall while they have nothing to do
 IDLE_CLOCKS = f"{GROUP}/idle-clocks"
+# on autoscalers of others whose minimum Fallow set: what their owner declared, and what Fallow wrote
+DECLARED_MINIMUM = f"{GROUP}/declared-minimum"
+SET_MINIMUM = f"{GROUP}/set-minimum"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"

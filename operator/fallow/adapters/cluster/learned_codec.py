@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat, zip_longest
 from typing import Any
 
 from fallow.domain.arrivals import Arrivals, Uneven
@@ -10,7 +11,7 @@ from fallow.domain.counterfactual import BaselineKind, BaselineRule, Counterfact
 from fallow.domain.figures import Figure
 from fallow.domain.habits import Habits
 from fallow.domain.lateness import Lateness
-from fallow.domain.learned import Learned, LoadBin, Placement, StepMoments
+from fallow.domain.learned import Learned, LoadBin, Placement, Starts, StepMoments
 from fallow.domain.ledger import Ledger
 from fallow.domain.units import Instant, Joules
 from fallow.domain.workloads import ServiceKey
@@ -37,16 +38,40 @@ def learned_rows(ledger: Ledger) -> list[list[Any]]:
     ]
 
 
-def learned(rows: Sequence[list[Any]]) -> dict[Placement, Learned]:
+def further_rows(ledger: Ledger) -> list[list[Any]]:
+    """Beside each of `learned_rows`: scatter and time of its bins, and its starts. Versions before do not read them."""
+    return [
+        [
+            [[_short(part.scatter, 6), int(part.at)] for _, part in sorted(one.bins.items())],
+            None
+            if (starts := one.starts) is None
+            else [
+                _short(value, 6)
+                for value in (starts.number, starts.seconds, starts.metered, starts.joules, starts.pending)
+            ],
+        ]
+        for _, one in sorted(ledger.learned.items())
+    ]
+
+
+def learned(rows: Sequence[list[Any]], further: Sequence[list[Any]] = ()) -> dict[Placement, Learned]:
+    """Rows that a version wrote which did not keep what is `further` have a tenth of J/token as scatter."""
     found = {}
-    for namespace, name, variant, product, gpus, at, idle_watts, idle_windows, steps, bins in rows:
+    for row, (scatters, starts) in zip(
+        rows, further if len(further) == len(rows) else repeat(([], None)), strict=False
+    ):
+        namespace, name, variant, product, gpus, at, idle_watts, idle_windows, steps, bins = row
         found[Placement(ServiceKey(namespace, name), variant, product)] = Learned(
             gpus=int(gpus),
             at=Instant(float(at)),
             idle_watts=float(idle_watts),
             idle_windows=float(idle_windows),
             steps=None if steps is None else _moments(steps),
-            bins={int(index): LoadBin(*map(float, sums)) for index, *sums in bins},
+            bins={
+                int(index): _bin(sums, part, Instant(float(at)))
+                for (index, *sums), part in zip_longest(bins, scatters[: len(bins)])
+            },
+            starts=None if starts is None else Starts(*map(float, starts)),
         )
     return found
 
@@ -173,6 +198,14 @@ def _moments(row: Sequence[Any]) -> StepMoments:
 def _bin_row(part: LoadBin) -> list[float]:
     work = (part.prompt_tokens, part.generated_tokens, part.iterations, part.requests)
     return [_short(value, 6) for value in (part.windows, part.energy, part.seconds, *work)]
+
+
+def _bin(row: Sequence[float], further: Sequence[float] | None, at: Instant) -> LoadBin:
+    windows, energy, seconds, prompts, tokens, iterations, requests = map(float, row)
+    scatter, newest = further or ((0.1 * energy) ** 2 / max(tokens, 1.0), at)
+    return LoadBin(
+        windows, energy, seconds, prompts, tokens, iterations, requests, float(scatter), Instant(float(newest))
+    )
 
 
 def _short(value: float, digits: int = DIGITS) -> float:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from fallow.adapters.cluster import parts
+from fallow.adapters.cluster import parts, scalers
 from fallow.adapters.cluster.labels import SERVICE
+from fallow.adapters.cluster.manifests import deployment_name
 from fallow.api import mapping, reading
 from fallow.api.memory import recalled
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.snapshots import ClusterView, Invalid, Pod, Workload
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 
@@ -20,8 +22,10 @@ JSON = Mapping[str, Any]
 
 SERVICES, POLICIES, ZONES, PROFILES = "inferenceservices", "energypolicies", "gridzones", "modelprofiles"
 PODS, NODES, DEPLOYMENTS, NAMESPACES = "pods", "nodes", "deployments", "namespaces"
+HPAS, SCALED_OBJECTS = "horizontalpodautoscalers", "scaledobjects"
+SCALERS = (HPAS, SCALED_OBJECTS)
 OURS = (SERVICES, POLICIES, ZONES, PROFILES)
-KINDS = (*OURS, PODS, NODES, DEPLOYMENTS, NAMESPACES)
+KINDS = (*OURS, PODS, NODES, DEPLOYMENTS, NAMESPACES, *SCALERS)
 
 # metadata that can be large and that nobody here reads
 UNREAD = frozenset({"managedFields", "selfLink"})
@@ -48,17 +52,20 @@ class Held:
 # The parts of the view that are to be built anew when a kind changes. In a large cluster something always does, and
 # a cycle looks again before each write, so an event about a Deployment must not cost a walk over all pods.
 _AFFECTED: Mapping[str, tuple[str, ...]] = {
-    SERVICES: ("services", "memories", "workloads", "pods", "invalid"),
+    SERVICES: ("services", "memories", "workloads", "pods", "invalid", "leftovers"),
     POLICIES: ("policies", "invalid"),
     ZONES: ("zones", "invalid"),
     PROFILES: ("profiles", "invalid"),
     PODS: ("pods",),
     NODES: ("nodes",),
-    DEPLOYMENTS: ("workloads",),
+    DEPLOYMENTS: ("workloads", "leftovers"),
     NAMESPACES: ("services",),
+    HPAS: ("scalers", "workloads", "leftovers"),
+    SCALED_OBJECTS: ("scalers", "workloads", "leftovers"),
 }
 
 P = TypeVar("P")
+Owners = Mapping[scalers.Target, tuple[Autoscaler, ...]]
 Adopted = tuple[tuple[str, Mapping[str, str], ServiceKey, str], ...]
 
 
@@ -80,8 +87,9 @@ class Mirror:
         if kind == PODS and not parts.concerns_us(body):
             self.drop(kind, body)
             return
-        held[key] = Held(_trimmed(kind, body), _READERS[kind](body))
-        self._changed(*_AFFECTED[kind])
+        now = held[key] = Held(_trimmed(kind, body), _READERS[kind](body))
+        if known is None or not _reads_the_same(kind, known, now):
+            self._changed(*_AFFECTED[kind])
 
     def drop(self, kind: str, body: JSON) -> None:
         if self._held[kind].pop(_key(body), None) is not None:
@@ -115,7 +123,8 @@ class Mirror:
 
     def _build(self) -> ClusterView:
         services = self._part("services", lambda: {service.key: service for service in self._services()})
-        workloads = self._part("workloads", lambda: tuple(self._workloads(services)))
+        owners = self._part("scalers", lambda: scalers.by_target(self._values(HPAS), self._values(SCALED_OBJECTS)))
+        workloads = self._part("workloads", lambda: tuple(self._workloads(services, owners)))
         adopted = tuple(self._selectors(workloads))
         if adopted != self._adopted:
             self._adopted = adopted
@@ -133,6 +142,7 @@ class Mirror:
             zones=self._part("zones", lambda: tuple(self._values(ZONES))),
             profiles=self._part("profiles", lambda: tuple(self._values(PROFILES))),
             invalid=self._part("invalid", lambda: tuple(self._invalid())),
+            leftovers=self._part("leftovers", lambda: tuple(self._leftovers(services, owners))),
         )
 
     def _part(self, name: str, build: Callable[[], P]) -> P:
@@ -159,18 +169,26 @@ class Mirror:
             namespace = self._held[NAMESPACES].get(("", service.key.namespace))
             yield replace(service, namespace_labels=namespace.value) if namespace else service
 
-    def _workloads(self, services: Mapping[ServiceKey, Service]) -> Iterator[Workload]:
+    def _workloads(self, services: Mapping[ServiceKey, Service], owners: Owners) -> Iterator[Workload]:
         adopted = {(key.namespace, service.target): service for key, service in services.items() if service.target}
         for (namespace, name), held in sorted(self._held[DEPLOYMENTS].items()):
             found: parts.Deployment = held.value
             service = adopted.get((namespace, name))
             if service is not None:
-                yield _workload(found, service, service.reference.name, owned=False)
+                yield _workload(found, service, service.reference.name, owners, owned=False)
                 continue
             owner = services.get(ServiceKey(namespace, found.service)) if found.service else None
             # without an owner it was orphaned with its InferenceService and comes back to the new one of that name
             if owner is not None and owner.target is None and found.owner in {"", owner.uid}:
-                yield _workload(found, owner, found.variant, owned=True)
+                yield _workload(found, owner, found.variant, owners, owned=True)
+
+    def _leftovers(self, services: Mapping[ServiceKey, Service], owners: Owners) -> Iterator[Autoscaler]:
+        """A service that cannot be read claims what it did before, whatever that was: its namespace is left alone."""
+        doubtful = {one.namespace for one in self._invalid() if one.kind == "InferenceService"}
+        claimed = {name for service in services.values() for name in _claims(service)}
+        for target, found in owners.items():
+            if target.namespace not in doubtful and (target.kind != "Deployment" or target[2:] not in claimed):
+                yield from (scaler for scaler in found if scaler.declared is not None and scaler.seen)
 
     def _selectors(self, workloads: tuple[Workload, ...]) -> Iterator[tuple[str, Mapping[str, str], ServiceKey, str]]:
         """By which labels the pods of adopted Deployments are known; their pods carry no label of ours."""
@@ -196,7 +214,16 @@ class Mirror:
             yield pod
 
 
-def _workload(found: parts.Deployment, service: Service, variant: str, *, owned: bool) -> Workload:
+def _claims(service: Service) -> Iterator[tuple[str, str]]:
+    """Namespace and name of the Deployments that are a service's, whether they are there or not."""
+    if service.target is not None:
+        yield service.key.namespace, service.target
+        return
+    for variant in service.variants:
+        yield service.key.namespace, deployment_name(service, variant.name)
+
+
+def _workload(found: parts.Deployment, service: Service, variant: str, owners: Owners, *, owned: bool) -> Workload:
     return Workload(
         namespace=found.namespace,
         name=found.name,
@@ -209,6 +236,7 @@ def _workload(found: parts.Deployment, service: Service, variant: str, *, owned:
         owned=owned,
         throttled=owned and found.throttled,
         rolling=owned and found.rolling,
+        scalers=scalers.owners_of(owners, found.namespace, found.name, service.key.name),
     )
 
 
@@ -238,6 +266,8 @@ _READERS: Mapping[str, Callable[[JSON], Any]] = {
     NODES: parts.read_node,
     DEPLOYMENTS: parts.read_deployment,
     NAMESPACES: lambda body: dict(parts.labels_of(body)),
+    HPAS: scalers.read_hpa,
+    SCALED_OBJECTS: scalers.read_scaled_object,
 }
 
 
@@ -251,6 +281,7 @@ def _trimmed(kind: str, body: JSON) -> JSON:
     if kind == DEPLOYMENTS:
         ready = body.get("status", {}).get("readyReplicas")
         return {"metadata": identity, "spec": spec, "status": {"readyReplicas": ready}}
+    # of an autoscaler the value that was read says the rest
     return {"metadata": identity}
 
 
@@ -266,6 +297,13 @@ def _uid(body: JSON) -> str:
 def _is_deleting(kind: str, body: JSON) -> bool:
     """Whether the object is on its way out; a pod or node stays in the picture until it is gone."""
     return kind not in {PODS, NODES} and bool(body["metadata"].get("deletionTimestamp"))
+
+
+def _reads_the_same(kind: str, known: Held, now: Held) -> bool:
+    """Of autoscalers alone: their status changes every few seconds, their bounds hardly ever."""
+    return (
+        kind in SCALERS and known.value == now.value and _is_deleting(kind, known.body) is _is_deleting(kind, now.body)
+    )
 
 
 def _is_older(body: JSON, known: JSON) -> bool:

@@ -22,6 +22,7 @@ PATHS = {
     "pods": "/api/v1/pods",
     "nodes": "/api/v1/nodes",
     "namespaces": "/api/v1/namespaces",
+    "horizontalpodautoscalers": "/apis/autoscaling/v2/horizontalpodautoscalers",
 }
 
 

@@ -1,4 +1,4 @@
-"""The statuses of EnergyPolicy and ModelProfile. Pure."""
+"""The status of EnergyPolicy. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallow.adapters.reports import budgets, standing
-from fallow.adapters.reports.texts import significant, watts
+from fallow.adapters.reports.texts import watts
 from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
-from fallow.api.model_profile import ModelProfileStatus, ProfileSummary
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, ServicePlan
 from fallow.domain.policies import Mode, Policy
-from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Watts
 from fallow.domain.workloads import IdleState
 
 JSON = Mapping[str, Any]
@@ -53,25 +51,6 @@ def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str
             budget=budgets.summed_up(used),
         ),
     ).as_json()
-
-
-def profile_status(profile: Profile, before: JSON, generation: int, now: Instant) -> dict[str, Any]:
-    best = min(profile.points, key=lambda point: point.joules_per_token, default=None)
-    if best is None:
-        told = Condition("Ready", status=False, reason=Reason.NO_HISTORY, message="no point is declared or learned yet")
-    else:
-        words = f"{len(profile.points)} points for {profile.gpus} x {profile.gpu_product}"
-        told = Condition("Ready", status=True, reason=Reason.AS_ASKED, message=words)
-    shown = "" if best is None else f"{significant(best.joules_per_token)} at {best.concurrency:g}"
-    written = ModelProfileStatus(
-        observed_generation=generation,
-        conditions=standing.shown((told,), before, generation, now),
-        point_count=len(profile.points),
-        best_joules_per_token=None if best is None else float(f"{best.joules_per_token:.6g}"),
-        summary=ProfileSummary(best=shown),
-    ).as_json()
-    # learned points are written by whoever learns them and must survive this write
-    return {**written, "points": before.get("points") or []}
 
 
 def _drawn(report: CycleReport, plans: list[ServicePlan]) -> Watts | None:

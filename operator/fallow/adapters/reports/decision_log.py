@@ -13,7 +13,18 @@ from fallow.adapters.reports.texts import watts
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.figures import Missing
 from fallow.domain.goals import BurnStep
-from fallow.domain.plans import Condition, Decision, Outcome, RunVariant, ServicePlan, replicas_text
+from fallow.domain.plans import (
+    Change,
+    ClearRequest,
+    Condition,
+    Decision,
+    KeepVariant,
+    Outcome,
+    RunVariant,
+    ServicePlan,
+    SetFloor,
+    replicas_text,
+)
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 
@@ -66,7 +77,7 @@ class LogReporter:
             plan.key,
             "would " if decision.proposal else "",
             decision.action,
-            replicas_text(plan.proposed),
+            replicas_text(plan.proposed, plan.scalers),
             decision.lever,
             decision.reason,
             f", policy {decision.policy}" if decision.policy else "",
@@ -107,9 +118,21 @@ class LogReporter:
 
     def _failed(self, outcome: Outcome) -> None:
         change = outcome.change
-        what = f"{change.variant} to {change.replicas}" if isinstance(change, RunVariant) else "clear /scale's request"
+        what = _what(change)
         if self._as_json:
             facts = {"service": str(change.service.key), "failed": what, "error": outcome.error}
             log.warning(json.dumps(facts))
             return
         log.warning("%s was not changed (%s): %s", change.service.key, what, outcome.error)
+
+
+def _what(change: Change) -> str:
+    match change:
+        case RunVariant():
+            return f"{change.variant} to {change.replicas}"
+        case KeepVariant():
+            return f"{change.variant} as declared"
+        case SetFloor():
+            return f"minimum of {change.scaler} to {change.minimum}"
+        case ClearRequest():
+            return "clear /scale's request"

@@ -141,7 +141,7 @@ def _decided(plan: ServicePlan, decision: Decision) -> str:
     would = "would run" if decision.proposal else "runs"
     saves = "" if decision.saves is None else f", saves {watts(decision.saves)}"
     policy = f", policy {decision.policy}" if decision.policy else ""
-    runs = f"{would} {replicas_text(plan.proposed)}"
+    runs = f"{would} {replicas_text(plan.proposed, plan.scalers)}"
     return f"{decision.action}: {decision.message}; {runs}{saves} (lever {decision.lever}{policy})"
 
 

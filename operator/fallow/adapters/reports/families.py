@@ -84,7 +84,7 @@ def _replicas(report: CycleReport) -> Iterator[Metric]:
         if pod.service and pod.ready and not pod.deleting
     )
     for key, plan in sorted(report.plan.services.items()):
-        for variant, count in sorted(plan.replicas.items()):
+        for variant, count in sorted(plan.asked.items()):
             labels = (key.namespace, key.name, variant)
             desired.add_metric(labels, count)
             ready.add_metric(labels, answering[key, variant])

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from fallow.adapters.reports.changes import DecisionWatch
 from fallow.adapters.reports.families import families
-from fallow.domain.plans import Outcome, RunVariant
+from fallow.domain.plans import ClearRequest, Outcome, SetFloor
 from fallow.domain.reports import CycleReport
 
 
@@ -76,4 +76,6 @@ class _LastCycle(Collector):
 
 
 def _change(outcome: Outcome) -> str:
-    return "replicas" if isinstance(outcome.change, RunVariant) else "request"
+    if isinstance(outcome.change, SetFloor):
+        return "minimum"
+    return "request" if isinstance(outcome.change, ClearRequest) else "replicas"

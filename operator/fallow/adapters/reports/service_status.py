@@ -94,12 +94,12 @@ def _sources(report: CycleReport, ledger: Ledger, estimate: ServiceEstimate) -> 
 
 def _active(service: Service, plan: ServicePlan, pods: list[Pod]) -> list[ActiveVariant]:
     """Variants with replicas or wanted ones, in the order of the spec; one that left the spec comes last."""
-    found = {pod.variant for pod in pods if pod.variant} | {name for name, count in plan.replicas.items() if count}
+    found = {pod.variant for pod in pods if pod.variant} | {name for name, count in plan.asked.items() if count}
     order = {variant.name: place for place, variant in enumerate(service.variants)}
     return [
         ActiveVariant(
             name=name,
-            replicas=plan.replicas.get(name, 0),
+            replicas=plan.asked.get(name, 0),
             ready_replicas=sum(1 for pod in pods if pod.variant == name and pod.ready),
             pending=sum(1 for pod in pods if pod.variant == name and not pod.ready),
         )

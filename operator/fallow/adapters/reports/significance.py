@@ -65,7 +65,11 @@ ZONE = Grading(
     ),
     shown=frozenset({"summary", "forecast", "pue", "footprint.total.energyWh"}),
 )
-PROFILE = Grading()
+PROFILE = Grading(
+    settling=frozenset({"conditions.PointsAgree"}),
+    figures=frozenset({"points", "pointCount", "bestJoulesPerToken", "summary", "contextWatts", "load"}),
+    shown=frozenset({"summary", "points"}),
+)
 
 
 def difference(before: JSON, after: JSON, grading: Grading) -> Grade:

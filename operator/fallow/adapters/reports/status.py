@@ -14,9 +14,10 @@ from typing import Any
 
 from fallow.adapters.reports import significance
 from fallow.adapters.reports.changes import DecisionWatch
-from fallow.adapters.reports.cluster_status import policy_status, profile_status
+from fallow.adapters.reports.cluster_status import policy_status
 from fallow.adapters.reports.footprints import zone_footprints
 from fallow.adapters.reports.objects import Held, Sender
+from fallow.adapters.reports.profile_status import Known, profile_status
 from fallow.adapters.reports.service_status import invalid_status, service_status
 from fallow.adapters.reports.significance import Grade, Grading
 from fallow.adapters.reports.zone_status import zone_status
@@ -164,7 +165,12 @@ class StatusReporter:
                 yield Draft("GridZone", body, zone_status(report, reading, _status(body), footprint))
         for profile in view.profiles:
             if (body := self._body("ModelProfile", "", profile.name)) is not None:
-                yield Draft("ModelProfile", body, profile_status(profile, _status(body), _generation(body), now))
+                known = Known(
+                    learned=report.estimates.profiles.get(profile.key),
+                    differing=report.estimates.differences.get(profile.name, ()),
+                    is_read=report.estimates.ledger is not None,
+                )
+                yield Draft("ModelProfile", body, profile_status(profile, known, _status(body), _generation(body), now))
 
     async def _deliver(self, draft: Draft, now: Instant) -> None:
         """Write the status if it is due. A decision stays news until it stands in the status."""

@@ -24,7 +24,8 @@ from fallow.twin.simulation.setup import Setup
 # The operator's own defaults (app/settings.py).
 CYCLE = 15
 WINDOW = Seconds(120)
-# Counters lose nothing in between: the books are kept up once an hour, and more often where budgets decide by them.
+# Counters lose nothing in between: the books are kept up once an hour, too seldom to learn from, which the twin's
+# profiles tell as well; and more often where budgets decide by them.
 BOOKED_EVERY, BOOKED_FOR_BUDGETS = Seconds(3600), Seconds(300)
 
 

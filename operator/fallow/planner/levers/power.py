@@ -1,7 +1,7 @@
 """Fewer replicas where a power cap does not even pay for all of them at their lowest power limit."""
 
 from fallow.domain.reasons import Reason
-from fallow.planner import guards
+from fallow.planner import autoscaled, guards
 from fallow.planner.context import Context, Proposal
 
 NAME = "Power"
@@ -14,6 +14,8 @@ def propose(context: Context) -> Proposal | None:
     """
     cap = context.cap
     if cap is None or cap.replicas is None or cap.replicas >= context.replicas or context.memory.switching_to:
+        return None
+    if autoscaled.fixed(context.scaler) is not None:
         return None
     message = f"the power cap of {cap.total.value / 1e3:g} kW of {cap.policy} leaves it {cap.replicas} replicas"
     vetoes = guards.raised(guards.freshness(context))

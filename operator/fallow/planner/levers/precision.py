@@ -15,16 +15,16 @@ from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
 from fallow.planner import guards
-from fallow.planner.capacity import profile_for
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+from fallow.planner.pricing import Prices, prices
 
 NAME = "Precision"
-# A variant comes for no less than this share of J/token: profiles are met between their points to 2.2 %.
-CLEAR_ADVANTAGE = 0.022
 
 
 def propose(context: Context) -> Proposal | None:
     """Start a switch, finish one, give one up, or say why the serving variant stays; None where no tiers are set."""
+    if context.scalers:
+        return _kept(context)
     if context.memory.switching_to is not None:
         return _continue(context, context.memory.switching_to)
     rules, reference = context.policy.precision, context.service.reference
@@ -32,17 +32,10 @@ def propose(context: Context) -> Proposal | None:
         return None
     if rules is None:
         return None if context.serving == reference else _begin(context, reference, "no policy asks for it any more")
-    intensity, burns = context.estimate.intensity, context.asked.active.get(Remedy.PRECISION)
-    if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
-        return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {intensity}")
-    tier, where = (None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
-    asks = Reason.CARBON_TIER
-    if tier is None or reference.precision.upper() in tier.allow:
-        doubt = context.asked.unknown.get(Remedy.PRECISION)
-        if doubt is not None and context.serving != reference:
-            return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {doubt}")
-        if burns is not None:
-            tier, where, asks = _lesser(rules, reference), burns, Reason.BUDGET_BURN
+    asked = _asked(context, rules)
+    if isinstance(asked, Missing):
+        return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {asked}")
+    tier, where, asks = asked
     chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
     if chosen == context.serving:
         if vetoes:
@@ -50,6 +43,25 @@ def propose(context: Context) -> Proposal | None:
         reason = asks if asks is Reason.BUDGET_BURN else Reason.STEADY
         return Proposal(NAME, reason, f"{chosen.name} stays: {where}")
     return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
+
+
+def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, Reason] | Missing:
+    """The tier that holds, or what a budget asks for where that allows the reference; in words, and whose word it is.
+
+    Where it is not known what is asked for, the lesser variant stays.
+    """
+    reference, intensity = context.service.reference, context.estimate.intensity
+    burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
+    if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
+        return intensity
+    tier, where = (None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
+    if tier is not None and reference.precision.upper() not in tier.allow:
+        return tier, where, Reason.CARBON_TIER
+    if doubt is not None and context.serving != reference:
+        return Missing(Reason.NO_HISTORY, doubt)
+    if burns is not None:
+        return _lesser(rules, reference), burns, Reason.BUDGET_BURN
+    return tier, where, Reason.CARBON_TIER
 
 
 def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
@@ -64,6 +76,15 @@ def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
     """What a budget asks for, on whatever grid: what any tier allows, but for the precision of the reference."""
     allowed = frozenset[str]().union(*(tier.allow for tier in rules.tiers))
     return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
+
+
+def _kept(context: Context) -> Proposal | None:
+    """An autoscaler of others looks at one Deployment: a switch would take its load away from under it."""
+    if context.memory.switching_to is None:
+        return None
+    scaler = next(iter(context.scalers.values()))
+    message = f"the switch to {context.memory.switching_to} waits: {scaler} owns the replicas of one variant; delete it"
+    return Proposal(NAME, Reason.LEFT_TO_AUTOSCALER, message)
 
 
 def _begin(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
@@ -170,16 +191,10 @@ def _level(context: Context, variant: Variant) -> float:
     return max(1.0, load / min(needed, max(context.ceiling, 1)))
 
 
-def _energies(context: Context, variant: Variant) -> tuple[float, float] | None:
-    """J/token of the reference and of the variant at the load at hand, both from profiles; None without both."""
-    pair = []
-    for candidate in (context.service.reference, variant):
-        profile = profile_for(candidate, context.profiles, context.product)
-        energy = profile.joules_per_token(_level(context, candidate)) if profile else None
-        if energy is None:
-            return None
-        pair.append(energy)
-    return pair[0], pair[1]
+def _prices(context: Context, variant: Variant) -> Prices | Missing:
+    """J/token of the reference and of the variant at the load at hand."""
+    levels = (_level(context, context.service.reference), _level(context, variant))
+    return prices(context, variant, levels)
 
 
 def _other(context: Context, variant: Variant) -> Variant:
@@ -189,22 +204,22 @@ def _other(context: Context, variant: Variant) -> Variant:
 
 def _is_greener(context: Context, variant: Variant) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    energies = _energies(context, variant)
+    known = _prices(context, variant)
     if variant == context.serving:
-        return energies is None or energies[1] < energies[0]
-    return energies is not None and energies[1] < energies[0] * (1 - CLEAR_ADVANTAGE)
+        return isinstance(known, Missing) or known.is_less
+    return not isinstance(known, Missing) and known.is_clear
 
 
 def _advantage(context: Context, variant: Variant) -> str:
     reference, other = context.service.reference, _other(context, variant)
-    energies = _energies(context, other)
-    if energies is None:
-        pair = f"{reference.name} and {other.name}"
-        return f"no ModelProfile tells the J/token of both {pair} on {context.product or '?'}"
-    return (
-        f"{energies[0]:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
-        f"{energies[1]:.3f} as {other.name} at {_level(context, other):.0f}"
+    known = _prices(context, other)
+    if isinstance(known, Missing):
+        return known.detail
+    words = (
+        f"{known.reference:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
+        f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
     )
+    return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 
 
 def _needed(context: Context, variant: Variant) -> int:
@@ -229,9 +244,9 @@ def _room(context: Context, variant: Variant) -> Veto | None:
 
 def _saved(context: Context, variant: Variant) -> Watts | None:
     """Negative on the way back: quality is what that buys."""
-    energies, demand = _energies(context, _other(context, variant)), context.estimate.demand
-    if energies is None or isinstance(demand, Missing) or demand.tokens_per_second is None:
+    known, demand = _prices(context, _other(context, variant)), context.estimate.demand
+    if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
         return None
-    serving = energies[0] if context.serving.name == context.service.reference.name else energies[1]
-    after = energies[1] if variant.name != context.service.reference.name else energies[0]
+    serving = known.reference if context.serving.name == context.service.reference.name else known.other
+    after = known.other if variant.name != context.service.reference.name else known.reference
     return Watts((serving - after) * demand.tokens_per_second)

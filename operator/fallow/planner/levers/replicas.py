@@ -13,7 +13,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Seconds, Watts
 from fallow.footprint.hardware import hardware_of
-from fallow.planner import guards
+from fallow.planner import autoscaled, guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.crests import Crests, trailing
@@ -33,6 +33,9 @@ def propose(context: Context) -> Proposal:
     """More or fewer replicas of the serving variant, or the reason why neither."""
     if not context.policy.scaling.enabled:
         return Proposal(NAME, Reason.LEVER_OFF, "replica scaling is off in the policy")
+    fixed = autoscaled.fixed(context.scaler)
+    if fixed is not None:
+        return Proposal(NAME, fixed.reason, fixed.message, vetoes=(fixed,))
     demand, outside = context.estimate.demand, context.estimate.waiting_outside
     waiting = 0.0 if isinstance(outside, Missing) else outside
     capacity = context.capacity[context.serving.name]
@@ -62,7 +65,7 @@ def _over_budget(context: Context) -> Proposal | None:
     By every guard but that of the objectives and the load of the peers: the budget's owner has accepted that requests
     are late once it is used up. Without fresh signals, a watched window and a rest since the last change nothing goes.
     """
-    budget, runs = context.asked.ceiling, context.replicas + sum(context.strays.values())
+    budget, runs = context.budget.ceiling, context.replicas + sum(context.strays.values())
     least = max(context.floor, 1)
     if budget is None or runs <= budget.shrinks_to(least):
         return None
@@ -142,7 +145,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
         veto = Veto("limits", Reason.MAX_REPLICAS, message)
         return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
-    budget, cap, most = context.asked.ceiling, context.cap, context.ceiling
+    budget, cap, most = context.budget.ceiling, context.cap, context.ceiling
     if budget is not None:
         most = min(budget.grows_to(max(context.floor, 1)), most)
         if most <= current:

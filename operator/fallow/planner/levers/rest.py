@@ -10,7 +10,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import IdleState
 from fallow.footprint.hardware import hardware_of
-from fallow.planner import guards
+from fallow.planner import autoscaled, guards
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
 
@@ -53,6 +53,10 @@ def propose(context: Context) -> Proposal | None:
     if quiet < rules.after:
         message = f"quiet for {quiet:.0f} s, rests after {rules.after:.0f} s"
         return Proposal(NAME, Reason.NOT_IDLE_LONG_ENOUGH, message)
+    rested_by = autoscaled.rested_by(context.workloads.values())
+    if rested_by is not None:
+        message = f"quiet for {quiet:.0f} s; going to zero and coming back is left to {rested_by}"
+        return Proposal(NAME, Reason.LEFT_TO_AUTOSCALER, message)
     vetoes = guards.raised(
         guards.freshness(context), guards.pending(context), _wake_objective(context, rules.wake_within)
     )
@@ -112,8 +116,8 @@ def _saved(context: Context) -> Watts | None:
     if isinstance(context.estimate.watts, Missing) or context.product is None:
         return None
     gpus = sum(
-        count * variant.gpus
-        for name, count in context.current.items()
+        context.asked(name) * variant.gpus
+        for name in context.current
         if (variant := context.service.variant(name)) is not None
     )
     left = hardware_of(context.product).bare * gpus

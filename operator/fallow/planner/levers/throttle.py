@@ -61,7 +61,7 @@ def propose(context: Context) -> Proposal | None:
     )
     what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
     message = f"engines are replaced one after the other by {what}"
-    burns = None if rules.throttle else context.asked.active.get(Remedy.THROTTLE)
+    burns = None if rules.throttle else context.budget.active.get(Remedy.THROTTLE)
     if burns is not None:
         message = f"{message}: {burns}"
     if vetoes:
@@ -78,9 +78,9 @@ def is_wanted(context: Context) -> bool:
     rules = context.policy.idle
     if rules is None or why_never(context) is not None:
         return False
-    if rules.throttle or Remedy.THROTTLE in context.asked.active:
+    if rules.throttle or Remedy.THROTTLE in context.budget.active:
         return True
-    return context.throttled and Remedy.THROTTLE in context.asked.unknown
+    return context.throttled and Remedy.THROTTLE in context.budget.unknown
 
 
 def why_never(context: Context) -> str | None:
@@ -119,7 +119,7 @@ def _saved(context: Context) -> Watts | None:
     length = context.policy.scaling.down_window
     points = [point for point in context.history if context.now - point.at <= length]
     hardware = hardware_of(context.product)
-    gpus = context.replicas * context.serving.gpus
+    gpus = context.asked(context.serving.name) * context.serving.gpus
     return (hardware.context - hardware.bare) * (gpus * idle_share(points))
 
 
@@ -129,7 +129,7 @@ def _pays(context: Context, saves: Watts | None) -> bool:
         return False
     profile = profile_for(context.serving, context.profiles, context.product)
     seconds = (profile.load_seconds if profile else None) or START
-    gpus = context.replicas * context.serving.gpus
+    gpus = context.asked(context.serving.name) * context.serving.gpus
     return saves.value * PAID_BACK > hardware_of(context.product).context.value * gpus * seconds * TWICE
 
 

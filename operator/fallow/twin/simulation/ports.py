@@ -7,6 +7,7 @@ from math import ceil, floor
 
 import numpy as np
 
+from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Change, Outcome, RunVariant
@@ -110,6 +111,9 @@ class FleetCluster:
         for pool in {*wanted, *fleet.limits}:
             fleet.limit(pool, wanted.get(pool))
         return ()
+
+    async def hand_back(self, scaler: Autoscaler) -> str:
+        return f"{scaler} is not simulated"
 
     def _look(self) -> ClusterView:
         fleet, declared = self._simulation.fleet, self._declared
