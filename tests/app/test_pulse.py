@@ -10,14 +10,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from fallow.app import pulse as pulses
-from fallow.app.pulse import REST, Pulse, WithQueues
+from fallow.app.pulse import BREATH, REST, Pulse, WithQueues
 from fallow.domain.readings import PodRef, Queue, Queues
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
-from fallow.domain.workloads import ServiceMemory
+from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.ports import EngineTarget, ReadScope
-from tests.support.builders import NOW, WAITING, WAKE, Running, Scene, held_series, service
+from tests.support.builders import CHAT, NOW, WAITING, WAKE, Running, Scene, held_series, service
 from tests.support.metrics import FakeMetricSource
+
+LATER = ServiceKey("llm", "later")
+RESTS = ServiceMemory(serving="bf16", resting=True)
 
 
 @dataclass
@@ -105,6 +108,26 @@ async def test_a_request_at_the_door_of_a_resting_service_brings_one_forward() -
     bench = Bench(Door(held=1), view=resting())
     await bench.beat()
     assert (bench.door.asked, bench.hurries) == ([(0, frozenset({WAITING}))], 1)
+
+
+async def test_between_two_looks_at_engines_only_doors_are_looked_at_and_only_while_somebody_rests() -> None:
+    calm, rests = Bench(Door(running=30)), Bench(Door(held=1), view=resting())
+    await calm.pulse.beat(doors_alone=True)
+    await rests.pulse.beat(doors_alone=True)
+    assert (calm.door.asked, rests.door.asked) == ([], [(0, frozenset({WAITING}))])
+    assert rests.hurries == 1
+
+
+async def test_one_service_does_not_make_another_wait_for_its_rest() -> None:
+    bench = Bench(Door(running=30))
+    await bench.beat()
+    other = resting().services[CHAT]
+    bench.view = replace(resting(), services={LATER: replace(other, key=LATER)}, memories={LATER: RESTS})
+    bench.door.held = 1
+    await bench.beat(BREATH / 2)
+    assert bench.hurries == 1
+    await bench.beat(BREATH)
+    assert bench.hurries == 2
 
 
 async def test_a_standby_and_an_empty_cluster_ask_nobody() -> None:

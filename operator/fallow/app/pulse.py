@@ -1,4 +1,4 @@
-"""The fast loop: a look at queues every other second, which can only bring the next cycle forward.
+"""The fast loop: a look at queues every other second, at doors more often, which can only bring the next cycle forward.
 
 A cycle that was hurried decides as any other does, by the same readings with the queues that were seen: they can ask
 for more, or wake, and nothing else. Where engines cannot be reached, cycles come at their own time, as without it.
@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 
 from fallow.app.scope import targets_of, waiting_metrics
 from fallow.domain.figures import Missing
@@ -17,20 +18,25 @@ from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
-from fallow.planner.hurry import at_their_cap, hurried, may_need_more
+from fallow.planner.hurry import hurried, may_need_more, stuck, waited_for
 from fallow.ports import EngineTarget, MetricSource, QueueSource, ReadScope
 
 log = logging.getLogger(__name__)
 
 # More engines are not looked at in a beat: one connection each, every other second.
 MOST_ENGINES = 500
-# Seconds between two hurried cycles, in which what was asked for can show; and as long a look is of use.
+# Looks at the doors of services that rest for each look at engines: a page or two, where somebody waits for an answer.
+DOORS = 4
+# Seconds between two hurries for one service, in which what was asked for can show; and as long a look is of use.
 REST = 5.0
+# Seconds between any two hurried cycles.
+BREATH = 1.0
 BEAT_LIMIT_SECONDS = 10.0
+SHORTEST_PAUSE = 0.1
 
 
 class Pulse:
-    """`interval` seconds from one beat to the next; `hurry` brings the next cycle forward."""
+    """`interval` seconds from one look at engines to the next; `hurry` brings the next cycle forward."""
 
     def __init__(
         self,
@@ -49,44 +55,48 @@ class Pulse:
         self._leads = leads
         self._clock = clock
         self._seen: Queues | None = None
-        self._hurried_at = -REST
+        self._hurried: dict[ServiceKey, Instant] = {}
         self._told = False
-        self._capped: frozenset[ServiceKey] = frozenset()
+        self._stuck: frozenset[ServiceKey] = frozenset()
 
     async def report(self, report: CycleReport) -> None:
-        """Who has all that a budget pays for is not looked at until the next cycle: no hurry could follow."""
-        self._capped = at_their_cap(report.snapshot, report.estimates)
+        """Who gets no more anyway is not looked at until the next cycle: no hurry could follow."""
+        self._stuck = stuck(report.plan)
 
     def seen(self, now: Instant) -> Queues | None:
         """What made the last cycle hurry, while it is young; it is not where the clock was put back since."""
         return self._seen if self._seen is not None and abs(now - self._seen.at) <= REST else None
 
     async def run(self) -> None:
-        while True:
+        for number in count():
             started = time.monotonic()
             try:
-                await asyncio.wait_for(self.beat(), BEAT_LIMIT_SECONDS)
+                await asyncio.wait_for(self.beat(doors_alone=number % DOORS > 0), BEAT_LIMIT_SECONDS)
             except Exception:
                 log.exception("a look at queues failed; cycles come at their own time")
-            await asyncio.sleep(max(self._interval - (time.monotonic() - started), 0.1))
+            await asyncio.sleep(max(self._interval / DOORS - (time.monotonic() - started), SHORTEST_PAUSE))
 
-    async def beat(self) -> None:
+    async def beat(self, *, doors_alone: bool = False) -> None:
         now = Instant(self._clock())
-        if not self._leads() or abs(now - self._hurried_at) < REST:
+        if not self._leads() or any(abs(now - at) < BREATH for at in self._hurried.values()):
             return
         view = self._view()
-        engines, waiting = self._targets(view), waiting_metrics(view)
+        if doors_alone and not waited_for(view):
+            return
+        engines, waiting = () if doors_alone else self._targets(view), waiting_metrics(view)
         if not engines and not waiting:
             return
         queues = await self._source.queues(now, engines, waiting)
-        why = hurried(view, queues, self._capped)
-        if why is not None:
-            log.info("the next cycle is brought forward: %s", why)
-            self._seen, self._hurried_at = queues, now
+        self._hurried = {key: at for key, at in self._hurried.items() if abs(now - at) < REST}
+        found = hurried(view, queues, self._stuck, frozenset(self._hurried))
+        if found is not None:
+            key, why = found
+            log.info("the next cycle is brought forward: %s: %s", key, why)
+            self._seen, self._hurried[key] = queues, now
             self._hurry()
 
     def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:
-        engines = targets_of(may_need_more(view, self._capped))
+        engines = targets_of(may_need_more(view, self._stuck))
         if len(engines) > MOST_ENGINES and not self._told:
             log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(engines))
             self._told = True

@@ -46,8 +46,8 @@ class Settings(BaseSettings):
     pulse_interval: float = Field(
         2.0,
         ge=0,
-        description="Time between two looks at the queues of engines and gateways, which can bring the next cycle "
-        "forward; 0 for none",
+        description="Time between two looks at the queues of engines, and four looks at those of gateways, which can "
+        "bring the next cycle forward; 0 for none",
     )
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")
     status_interval: float = Field(300.0, gt=0, description="How often figures in a status are renewed")

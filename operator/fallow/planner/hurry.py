@@ -5,53 +5,66 @@ A service that rests while requests wait for it, and one of which so much is wan
 
 from math import ceil
 
-from fallow.domain.estimates import Estimates
+from fallow.domain.plans import Plan
 from fallow.domain.policies import Policy
 from fallow.domain.readings import Queues
-from fallow.domain.snapshots import ClusterView, Pod, Snapshot
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import ClusterView, Pod
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner.autoscaled import rivals
-from fallow.planner.budgets import asks
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.demand import held_back
 from fallow.planner.levers.replicas import PANIC
 from fallow.planner.selection import policy_for, product_of, serving_of
 
 NOBODY: frozenset[ServiceKey] = frozenset()
+# Why a service gets no more however much it needs, for longer than a cycle.
+NO_MORE = frozenset({Reason.BUDGET_BURN, Reason.POWER_CAP, Reason.LEFT_TO_AUTOSCALER, Reason.OVERRULED, Reason.PAUSED})
 
 
-def may_need_more(cluster: ClusterView, capped: frozenset[ServiceKey] = NOBODY) -> tuple[Pod, ...]:
+def may_need_more(cluster: ClusterView, left: frozenset[ServiceKey] = NOBODY) -> tuple[Pod, ...]:
     """The ready pods of services whose replicas may grow by Fallow's own doing."""
     return tuple(
         pod
         for key, service in cluster.services.items()
-        if key not in capped and _growing_by(cluster, service) is not None
+        if key not in left and _growing_by(cluster, service) is not None
         for pod in cluster.serving.get(key, ())
     )
 
 
-def at_their_cap(snapshot: Snapshot, estimates: Estimates) -> frozenset[ServiceKey]:
-    """Services that have all the replicas that their budget pays for."""
-    services = snapshot.cluster.services
+def stuck(plan: Plan) -> frozenset[ServiceKey]:
+    """Services that a budget, a power cap or an autoscaler's owner gives no more."""
     return frozenset(
         key
-        for key, asked in asks(snapshot, estimates).items()
-        if asked.ceiling is not None
-        and _asked(snapshot.cluster, key) >= asked.ceiling.grows_to(max(services[key].scaling.min_replicas, 1))
+        for key, one in plan.services.items()
+        if not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
     )
 
 
-def hurried(cluster: ClusterView, queues: Queues, capped: frozenset[ServiceKey] = NOBODY) -> str | None:
-    """Who cannot wait for the next cycle, and why; None for nobody."""
+def waited_for(cluster: ClusterView) -> bool:
+    """Whether a request may wait at the door of a service that rests."""
+    return any(
+        memory.resting and (service := cluster.services.get(key)) is not None and service.scaling.wake is not None
+        for key, memory in cluster.memories.items()
+    )
+
+
+def hurried(
+    cluster: ClusterView,
+    queues: Queues,
+    left: frozenset[ServiceKey] = NOBODY,
+    lately: frozenset[ServiceKey] = NOBODY,
+) -> tuple[ServiceKey, str] | None:
+    """Who cannot wait for the next cycle, and why; None for nobody. Who was hurried for `lately` can."""
     for key, service in cluster.services.items():
-        if service.paused or service.requested == 0:
+        if service.paused or service.requested == 0 or key in lately:
             continue
         memory = cluster.memories.get(key, ServiceMemory())
         why = _wakes(service, memory, queues)
-        if why is None and key not in capped:
+        if why is None and key not in left:
             why = _overrun(cluster, service, memory, queues)
         if why is not None:
-            return f"{key}: {why}"
+            return key, why
     return None
 
 

@@ -15,9 +15,10 @@ from fallow.domain.policies import Mode, ScalingRules
 from fallow.domain.readings import Queue, Queues
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceMemory
+from fallow.planner.decide import decide
 from fallow.planner.demand import outside_waiting
 from fallow.planner.estimate import conclude, estimate
-from fallow.planner.hurry import at_their_cap, hurried, may_need_more
+from fallow.planner.hurry import hurried, may_need_more, stuck, waited_for
 from tests.support.budgets import account, books, budget, budgeted, step
 from tests.support.builders import (
     CHAT,
@@ -51,21 +52,36 @@ def test_twice_of_what_runs_cannot_wait() -> None:
     # ten requests a replica
     assert hurried(scene().cluster(), queues(15, 15)) is None
     assert hurried(scene().cluster(), queues(16, 15)) == (
-        f"{CHAT}: 31 requests in flight need 4 replicas where 2 are asked for"
+        CHAT,
+        "31 requests in flight need 4 replicas where 2 are asked for",
     )
     # the one that answers is enough to know it
     assert hurried(scene().cluster(), queues(31)) is not None
 
 
-def test_who_has_all_that_a_budget_pays_for_is_neither_looked_at_nor_hurried() -> None:
+def test_who_gets_no_more_for_a_budget_is_neither_looked_at_nor_hurried() -> None:
     rules = budgeted(budget(step(0.5, Remedy.CAP_REPLICAS), energy=100))
+    crowded = Running(2, running=60)
     found = {}
     for used in (40, 100):
-        snapshot = scene(policy=rules).snapshot()
-        held = at_their_cap(snapshot, estimate(snapshot, conclude(books(account(used)))))
+        snapshot = scene(policy=rules, variants={"bf16": crowded}).snapshot()
+        held = stuck(decide(snapshot, estimate(snapshot, conclude(books(account(used))))))
         cluster = snapshot.cluster
         found[used] = (held, len(may_need_more(cluster, held)), hurried(cluster, queues(50, 50), held) is not None)
     assert found == {40: (frozenset(), 2, True), 100: (frozenset({CHAT}), 0, False)}
+
+
+def test_who_was_hurried_for_lately_waits_for_that_to_show() -> None:
+    assert hurried(scene().cluster(), queues(31)) is not None
+    assert hurried(scene().cluster(), queues(31), lately=frozenset({CHAT})) is None
+
+
+def test_doors_are_looked_at_while_a_service_rests_that_requests_can_wake() -> None:
+    nothing = {"bf16": Running(0)}
+    resting = Scene(service=service(minimum=0, wake=WAKE), variants=nothing, memory=RESTS)
+    assert waited_for(resting.cluster())
+    assert not waited_for(replace(resting, service=service(minimum=0)).cluster())
+    assert not waited_for(scene().cluster())
 
 
 @pytest.mark.parametrize(
@@ -96,7 +112,7 @@ def test_engines_are_looked_at_where_replicas_may_grow() -> None:
 def test_a_request_that_waits_for_a_resting_service_cannot_wait(mode: Mode) -> None:
     nothing = {"bf16": Running(0)}
     resting = Scene(service=service(minimum=0, wake=WAKE), policy=policy(mode), variants=nothing, memory=RESTS)
-    assert hurried(resting.cluster(), queues(held=2)) == f"{CHAT}: 2 requests wait for it while it rests"
+    assert hurried(resting.cluster(), queues(held=2)) == (CHAT, "2 requests wait for it while it rests")
     assert hurried(resting.cluster(), queues()) is None
     awake = replace(resting, variants={"bf16": Running(1)}, memory=ServiceMemory(serving="bf16"))
     assert hurried(awake.cluster(), queues(held=2)) is None
