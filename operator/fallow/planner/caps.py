@@ -201,7 +201,8 @@ def _by_priority(draws: Iterable[Draw]) -> Iterator[list[Draw]]:
 def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: PowerRules) -> Draw:
     service, pods = snapshot.cluster.services[plan.key], snapshot.pods_of(plan.key)
     held = [gpu for pod in pods for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ())]
-    limited = [gpu for gpu in held if gpu.limit is not None]
+    # of a paused service nothing is changed
+    limited = [gpu for gpu in held if gpu.limit is not None and not service.paused]
     bounds = [one.limit for one in limited if one.limit is not None]
     highest = min((one.highest.value for one in bounds), default=0.0)
     lowest = max([highest * rules.lowest, *(one.lowest.value for one in bounds)])
@@ -230,7 +231,7 @@ def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: Po
 def _loose(watts: Watts | Missing, held: Sequence[GpuReading], limited: Sequence[GpuReading]) -> float:
     """What the service draws beside its limited GPUs: by its share of others, as far as that is known."""
     if isinstance(watts, Missing):
-        return sum(_drawn(gpu) for gpu in held if gpu.limit is None)
+        return sum(_drawn(gpu) for gpu in held if gpu not in limited)
     return max(watts.value - sum(_drawn(gpu) for gpu in limited), 0.0)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from prometheus_client import CollectorRegistry, generate_latest
+from typer.testing import CliRunner
 
 from fallow.adapters.metrics.dcgm import READ_NAMES, read_gpus
 from fallow.adapters.metrics.exposition import parse_page
@@ -20,6 +21,7 @@ from fallow.adapters.node.limiter import Limiter
 from fallow.adapters.node.nvml import Nvml
 from fallow.adapters.node.orders import Orders
 from fallow.api.power_order import PowerOrder, read_order, written
+from fallow.app.cli import app
 from fallow.domain.readings import PowerLimit
 from fallow.domain.units import Instant, Watts
 from tests.adapters.node.driver import Driver, Gpu
@@ -219,3 +221,10 @@ def test_an_order_that_cannot_be_read_changes_nothing() -> None:
     Api.events = [("MODIFIED", written(order(a=400)))]
     with heard(1) as told:
         assert told == [order(a=400)]
+
+
+def test_outside_a_pod_the_agent_says_what_to_do() -> None:
+    done = CliRunner().invoke(app, ["agent", "--node", "node-a", "--power-limits"])
+
+    assert done.exit_code == 2
+    assert "leave out --power-limits, or run the agent from the chart with agent.powerLimits=true" in done.output

@@ -218,6 +218,17 @@ def test_a_cap_leaves_every_service_its_least_replicas() -> None:
     assert plan_of(scene(capped(100.0), Running(4, running=38), minimum=3)).replicas == {"bf16": 3}
 
 
+def test_the_gpus_of_a_paused_service_are_left_as_they_are_and_counted() -> None:
+    one = scene(capped(2_000.0), Running(2, running=12)).snapshot()
+    both = beside(one, LOW)
+    services = {key: replace(service, paused=key == LOW) for key, service in both.cluster.services.items()}
+    snapshot, plan = whole(replace(both, cluster=replace(both.cluster, services=services)))
+
+    assert plan.services[LOW].power_limit is None
+    assert plan.services[CHAT].power_limit == Watts(480.0)
+    assert not any(uuid.startswith("x-") for uuid in power_limits(snapshot, plan)["node-a"])
+
+
 def test_a_cap_that_is_only_recommended_limits_nothing() -> None:
     plan = plan_of(scene(capped(800.0, mode=Mode.RECOMMEND), Running(4, running=38)))
 

@@ -18,6 +18,10 @@ WATCH_SECONDS = 60
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 
+class NotInCluster(Exception):
+    """There is no ServiceAccount to ask by; the message says what to do."""
+
+
 class Orders:
     """Runs in a thread of its own until `stop` is set. An order that cannot be read changes nothing."""
 
@@ -72,6 +76,12 @@ class Orders:
 
 
 def in_cluster() -> client.CoreV1Api:
-    """By the pod's ServiceAccount; raises ConfigException outside a cluster."""
-    config.load_incluster_config()  # type: ignore[no-untyped-call]
+    """By the pod's ServiceAccount; raises NotInCluster where there is none."""
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise NotInCluster(
+            f"orders of power limits are read by the ServiceAccount of a pod, and there is none here ({error}); "
+            "leave out --power-limits, or run the agent from the chart with agent.powerLimits=true"
+        ) from error
     return client.CoreV1Api()

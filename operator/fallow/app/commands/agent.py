@@ -41,10 +41,15 @@ def agent(
     from fallow.adapters.node.exporter import NodeCollector, NodeSources
     from fallow.adapters.node.limiter import Limiter
     from fallow.adapters.node.nvml import Nvml
-    from fallow.adapters.node.orders import Orders, in_cluster
+    from fallow.adapters.node.orders import NotInCluster, Orders, in_cluster
     from fallow.adapters.node.podresources import PodResources
     from fallow.adapters.node.processes import pods_of
 
+    try:
+        api = in_cluster() if power_limits else None
+    except NotInCluster as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     kubelet, nvml = PodResources(pod_resources), Nvml()
     registry = CollectorRegistry(auto_describe=False)
@@ -53,7 +58,7 @@ def agent(
         nvml,
         kubelet.held,
         lambda pids: pods_of(pids, logs=pod_logs, proc=proc),
-        limiter.limits if power_limits else None,
+        limiter.limits if api is not None else None,
     )
     registry.register(NodeCollector(sources, node, meters=meters))
     stop = threading.Event()
@@ -61,8 +66,8 @@ def agent(
         signal.signal(number, lambda *_: stop.set())
     server, thread = start_http_server(port, registry=registry)
     logging.getLogger(__name__).info("the agent of %s serves :%d/metrics", node, port)
-    if power_limits:
-        orders = Orders(in_cluster(), namespace, node, limiter.ask)
+    if api is not None:
+        orders = Orders(api, namespace, node, limiter.ask)
         threading.Thread(target=orders.run, name="orders", daemon=True).start()
         while not stop.wait(KEPT_EVERY):
             limiter.keep()
