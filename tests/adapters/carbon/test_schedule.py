@@ -132,8 +132,9 @@ def test_the_order_of_entries_says_nothing_and_the_newest_that_began_holds(offse
     ahead = schedule.forecast(json.dumps(rows), HERE)
     assert isinstance(ahead, Forecast)
     assert list(ahead.points) == sorted(ahead.points, key=lambda point: point.start)
-    point = ahead.at(Instant(NOON + ask_at))
-    begun = [n for n in offsets if n <= ask_at]
+    now = Instant(NOON + ask_at)  # which rounds
+    point = ahead.at(now)
+    begun = [n for n in offsets if NOON + n <= now]
     if not begun:
         assert point is None
     elif point is not None:
