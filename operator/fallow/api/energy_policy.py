@@ -219,6 +219,20 @@ class Guards(ApiModel):
     objective_veto: bool = Field(
         default=True, description="No reduction while a service misses its latency objectives."
     )
+    max_concurrent_changes: int | None = Field(
+        default=None,
+        ge=1,
+        le=10000,
+        description="Services of the policy whose replicas come or go at one time: while there are so many, no other "
+        "is reduced, switched or put to rest. Growth and wakes never wait. Absent: any.",
+    )
+    max_reductions_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        le=10000,
+        description="How often a day a service is reduced, switched or put to rest; then it keeps what it has until "
+        "midnight in timeZone. Absent: any.",
+    )
 
 
 class Target(ApiModel):

@@ -72,6 +72,13 @@ class WakeStatus(StatusModel):
     )
 
 
+class Reductions(StatusModel):
+    """How often Fallow reduced the service, switched it or put it to rest on its last such day."""
+
+    day: Annotated[str, Field(max_length=10)] = Field(description="The day in the policy's time zone.")
+    times: int = Field(ge=1, description="How often; guards.maxReductionsPerDay counts these.")
+
+
 class Transition(StatusModel):
     """A switch between variants on its way: the new one is made ready before the old one is taken away."""
 
@@ -189,6 +196,7 @@ class InferenceServiceStatus(StatusModel):
         default=None, description="What /scale asked for. Absent: nothing is asked."
     )
     wake: WakeStatus | None = Field(default=None, description="Wakes from rest, and what the last one cost.")
+    reductions: Reductions | None = Field(default=None, description="Reductions of a day. Absent: none yet.")
     transition: Transition | None = Field(
         default=None, description="A switch between variants on its way. Absent: none."
     )

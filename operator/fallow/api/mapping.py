@@ -118,6 +118,8 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             max_step_per_minute=amounts.factor(spec.guards.max_step_per_minute),
             metrics_max_age=seconds(spec.guards.metrics_max_age),
             objective_veto=spec.guards.objective_veto,
+            most_at_once=spec.guards.max_concurrent_changes,
+            most_a_day=spec.guards.max_reductions_per_day,
         ),
         time_zone=spec.time_zone,
         uid=declared.metadata.uid,

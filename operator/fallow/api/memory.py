@@ -8,6 +8,7 @@ from fallow.api.inference_service_status import (
     Idle,
     InferenceServiceStatus,
     Proposal,
+    Reductions,
     ScaleRequest,
     Transition,
     WakeStatus,
@@ -34,6 +35,8 @@ def recalled(status: InferenceServiceStatus) -> ServiceMemory:
         wake_took=None if wake.took_seconds is None else Seconds(wake.took_seconds),
         wake_used=None if wake.energy_joules is None else Joules(wake.energy_joules),
         proposal=_recalled(status.proposal),
+        reductions=status.reductions.times if status.reductions else 0,
+        reduced_on=status.reductions.day if status.reductions else "",
     )
 
 
@@ -56,6 +59,7 @@ def remembered(
             "scale_request": _request(memory),
             "wake": _wake(memory),
             "proposal": _proposal(memory, status.proposal),
+            "reductions": Reductions(day=memory.reduced_on, times=memory.reductions) if memory.reductions else None,
         }
     )
 

@@ -96,6 +96,11 @@ def bounds(kind: BudgetPeriod, now: Instant, zone: ZoneInfo) -> tuple[Instant, I
     return _midnight(first, zone), _midnight(end, zone)
 
 
+def day_of(now: Instant, zone: ZoneInfo) -> str:
+    """The day there, YYYY-MM-DD."""
+    return datetime.fromtimestamp(now, zone).date().isoformat()
+
+
 def _midnight(day: date, zone: ZoneInfo) -> Instant:
     return Instant(datetime.combine(day, time(), zone).timestamp())
 

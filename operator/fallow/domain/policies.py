@@ -113,10 +113,14 @@ class PowerRules:
 
 @dataclass(frozen=True, slots=True)
 class GuardRules:
+    """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any."""
+
     dwell: Seconds = Seconds(300)
     max_step_per_minute: float = 2.0
     metrics_max_age: Seconds = Seconds(90)
     objective_veto: bool = True
+    most_at_once: int | None = None
+    most_a_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

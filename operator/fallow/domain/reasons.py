@@ -86,6 +86,8 @@ class Reason(StrEnum):
     SWITCHING = "Switching"
     POWER_CAP = "PowerCap"
     ROLLING_ELSEWHERE = "RollingElsewhere"
+    CHANGES_ELSEWHERE = "ChangesElsewhere"
+    ENOUGH_TODAY = "EnoughToday"
     LEVER_OFF = "LeverOff"
     WRITE_FAILED = "WriteFailed"
     PLAN_FAILED = "PlanFailed"

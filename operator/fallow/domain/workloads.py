@@ -163,7 +163,8 @@ class ServiceMemory:
     `serving`: the variant that serves; `switching_to`: the one being made before it is broken.
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
-    `proposal`: the last one, as long as nothing was done since and no other was made.
+    `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
+    doing on the day `reduced_on` (YYYY-MM-DD).
     """
 
     serving: str | None = None
@@ -181,3 +182,5 @@ class ServiceMemory:
     wake_booked: Joules | None = None
     wake_used: Joules | None = None
     proposal: Proposed | None = None
+    reductions: int = 0
+    reduced_on: str = ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
 
 from fallow.domain.autoscalers import Autoscaler
+from fallow.domain.calendars import day_of
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
 from fallow.domain.plans import Veto
@@ -24,13 +26,24 @@ STARTING_LIMIT = Seconds(1800)
 
 
 @dataclass(frozen=True, slots=True)
+class Around:
+    """What goes on around one service: what budgets ask of it (`budget`) and a power cap leaves to it (`cap`), services
+    that have engines being replaced (`rolling`), and those of each policy whose replicas come or go (`changing`).
+    """
+
+    budget: Asked = NOTHING
+    cap: Cap | None = None
+    rolling: frozenset[ServiceKey] = frozenset()
+    changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included; where an
     autoscaler of others adds to them, its minimum.
 
     `follows`: an autoscaler's minimum may be another than its owner's.
-    `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods; `rolling` services have
-    engines that are being replaced. `cap`: what a power cap leaves to it. `budget`: what budgets ask of it.
+    `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods.
     """
 
     now: Instant
@@ -52,9 +65,24 @@ class Context:
     follows: bool = True
     throttled: bool = False
     nodes: tuple[Node, ...] = ()
-    rolling: frozenset[ServiceKey] = frozenset()
-    cap: Cap | None = None
-    budget: Asked = NOTHING
+    around: Around = field(default_factory=Around)
+
+    @property
+    def cap(self) -> Cap | None:
+        return self.around.cap
+
+    @property
+    def budget(self) -> Asked:
+        return self.around.budget
+
+    @property
+    def changing(self) -> frozenset[ServiceKey]:
+        """Services of the same policy, where that limits how many change at one time."""
+        return self.around.changing.get(self.policy.name, frozenset())
+
+    @property
+    def today(self) -> str:
+        return day_of(self.now, ZoneInfo(self.policy.time_zone))
 
     @property
     def replicas(self) -> int:

@@ -17,11 +17,12 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner import autoscaled
-from fallow.planner.budgets import NOTHING, Asked, asks
+from fallow.planner.budgets import NOTHING, asks
 from fallow.planner.capacity import profile_for, replica_capacity
-from fallow.planner.caps import Cap, caps
+from fallow.planner.caps import caps
+from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
-from fallow.planner.context import Context, Proposal
+from fallow.planner.context import Around, Context, Proposal
 from fallow.planner.levers import power, precision, replicas, rest, throttle
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
@@ -29,6 +30,8 @@ from fallow.planner.selection import nodes_of, policy_for, product_of, serving_o
 from fallow.planner.silence import silences
 
 OWNER = "Owner"
+# What guards.maxReductionsPerDay counts, where it is Fallow's own doing.
+REDUCTIONS = frozenset({"ScaleDown", "Rest", "Switch"})
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
 
@@ -47,35 +50,31 @@ class Verdict:
 
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
     services: dict[ServiceKey, ServicePlan] = {}
-    rolling, budgets = snapshot.cluster.rolling, asks(snapshot, estimates)
+    rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster))
+    budgets = asks(snapshot, estimates)
     for key, service in snapshot.cluster.services.items():
-        plan = services[key] = plan_service(
-            snapshot, service, estimates.services[key], rolling, budgets.get(key, NOTHING)
-        )
-        if plan.decision is not None and not plan.decision.proposal and plan.decision.lever == throttle.NAME:
+        around = Around(budgets.get(key, NOTHING), None, rolling, busy)
+        plan = services[key] = plan_service(snapshot, service, estimates.services[key], around)
+        if plan.decision is None or plan.decision.proposal:
+            continue
+        if plan.decision.lever == throttle.NAME:
             rolling |= {key}
+        if plan.policy is not None and plan.policy.name in busy:
+            busy[plan.policy.name] |= {key}
     for key, cap in caps(snapshot, estimates, services).items():
         plan = services[key]
         if cap.replicas is not None and plan.total > cap.replicas:
-            service, others = snapshot.cluster.services[key], rolling - {key}
-            asked = budgets.get(key, NOTHING)
-            plan = plan_service(snapshot, service, estimates.services[key], others, asked, cap)
+            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy)
+            plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
         services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
     return Plan(at=snapshot.at, services=services)
 
 
 def plan_service(
-    snapshot: Snapshot,
-    service: Service,
-    estimate: ServiceEstimate,
-    rolling: frozenset[ServiceKey] = frozenset(),
-    budgets: Asked = NOTHING,
-    cap: Cap | None = None,
+    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, around: Around | None = None
 ) -> ServicePlan:
-    """What one service should run, and why. `rolling`: services whose engines are being replaced."""
-    context = _context(snapshot, service, estimate, rolling)
-    if cap is not None or budgets is not NOTHING:
-        context = replace(context, cap=cap, budget=budgets)
+    """What one service should run, and why."""
+    context = _context(snapshot, service, estimate, around or Around())
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
@@ -134,9 +133,7 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
     return rests and bool(requested) and requested == memory.request_seen
 
 
-def _context(
-    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, rolling: frozenset[ServiceKey]
-) -> Context:
+def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, around: Around) -> Context:
     policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
     workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
     replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
@@ -186,7 +183,7 @@ def _context(
         follows=follows,
         throttled=any(workload.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
-        rolling=rolling,
+        around=around,
     )
 
 
@@ -378,6 +375,9 @@ def _after(context: Context, verdict: Verdict) -> ServiceMemory:
     memory = context.memory
     if dict(changed) != dict(context.current) or proposal.throttled is not None:
         memory = replace(memory, changed_at=context.now)
+    if verdict.action in REDUCTIONS and not verdict.always:
+        times = memory.reductions if memory.reduced_on == context.today else 0
+        memory = replace(memory, reductions=times + 1, reduced_on=context.today)
     if proposal.resting is not None:
         memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None)
     if proposal.serving is not None:

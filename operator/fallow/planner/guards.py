@@ -34,6 +34,29 @@ def dwell(context: Context) -> Veto | None:
     return Veto("dwell", Reason.DWELL, f"last change {context.now - changed:.0f} s ago, dwell is {rest:.0f} s")
 
 
+def pace(context: Context) -> tuple[Veto | None, ...]:
+    """Time since the last change, others that change, changes of the day."""
+    return dwell(context), turn(context), churn(context)
+
+
+def turn(context: Context) -> Veto | None:
+    """So many of the policy's services change at one time, and no more."""
+    most, others = context.policy.guards.most_at_once, context.changing - {context.service.key}
+    if most is None or len(others) < most:
+        return None
+    message = f"replicas of {len(others)} other services come or go, guards.maxConcurrentChanges is {most}"
+    return Veto("turn", Reason.CHANGES_ELSEWHERE, message)
+
+
+def churn(context: Context) -> Veto | None:
+    """A service that was reduced often enough today keeps what it has."""
+    most, memory = context.policy.guards.most_a_day, context.memory
+    if most is None or memory.reduced_on != context.today or memory.reductions < most:
+        return None
+    message = f"reduced {memory.reductions} times today, guards.maxReductionsPerDay is {most}"
+    return Veto("churn", Reason.ENOUGH_TODAY, message)
+
+
 def pending(context: Context) -> Veto | None:
     """Replicas on their way count as capacity, and nothing is removed while they are, or while none is ready."""
     if context.pending:

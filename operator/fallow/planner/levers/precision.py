@@ -89,7 +89,7 @@ def _kept(context: Context) -> Proposal | None:
 
 def _begin(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
     stops = guards.raised(
-        guards.freshness(context), guards.pending(context), guards.dwell(context), _room(context, chosen)
+        guards.freshness(context), guards.pending(context), *guards.pace(context), _room(context, chosen)
     )
     if stops:
         return Proposal(NAME, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)

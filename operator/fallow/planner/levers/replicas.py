@@ -73,7 +73,7 @@ def _over_budget(context: Context) -> Proposal | None:
         guards.freshness(context),
         guards.pending(context),
         guards.window(context, context.policy.scaling.down_window),
-        guards.dwell(context),
+        *guards.pace(context),
     )
     message = f"{runs} replicas run: {budget.words}"
     if vetoes:
@@ -205,7 +205,7 @@ def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | N
         guards.freshness(context),
         guards.pending(context),
         guards.window(context, context.policy.scaling.down_window),
-        guards.dwell(context),
+        *guards.pace(context),
         guards.objectives(context),
     )
     if vetoes:

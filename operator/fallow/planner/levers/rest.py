@@ -58,7 +58,11 @@ def propose(context: Context) -> Proposal | None:
         message = f"quiet for {quiet:.0f} s; going to zero and coming back is left to {rested_by}"
         return Proposal(NAME, Reason.LEFT_TO_AUTOSCALER, message)
     vetoes = guards.raised(
-        guards.freshness(context), guards.pending(context), _wake_objective(context, rules.wake_within)
+        guards.freshness(context),
+        guards.pending(context),
+        guards.turn(context),
+        guards.churn(context),
+        _wake_objective(context, rules.wake_within),
     )
     if vetoes:
         return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)

@@ -56,7 +56,7 @@ def propose(context: Context) -> Proposal | None:
         guards.freshness(context),
         guards.pending(context),
         guards.window(context, context.policy.scaling.down_window),
-        guards.dwell(context),
+        *guards.pace(context),
         _turn(context),
     )
     what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
@@ -135,7 +135,7 @@ def _pays(context: Context, saves: Watts | None) -> bool:
 
 def _turn(context: Context) -> Veto | None:
     """One service at a time, since each needs room for one more engine."""
-    others = sorted(str(key) for key in context.rolling if key != context.service.key)
+    others = sorted(str(key) for key in context.around.rolling if key != context.service.key)
     if not others:
         return None
     return Veto("turn", Reason.ROLLING_ELSEWHERE, f"the engines of {others[0]} are being replaced")
