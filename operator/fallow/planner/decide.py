@@ -50,7 +50,7 @@ class Verdict:
 
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
     services: dict[ServiceKey, ServicePlan] = {}
-    rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster))
+    rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster, snapshot.at))
     budgets = asks(snapshot, estimates)
     for key, service in snapshot.cluster.services.items():
         around = Around(budgets.get(key, NOTHING), None, rolling, busy)

@@ -16,6 +16,7 @@ from fallow.domain.policies import GuardRules
 from fallow.domain.readings import PodRef
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
@@ -43,7 +44,9 @@ def rules(**guards: Any) -> Scene:
     return Scene(variants={"bf16": CALM}, policy=policy(guards=GuardRules(**guards)))
 
 
-def beside(scene: Scene, *, ready: bool = True, key: ServiceKey = OTHER, calm: bool = False) -> Snapshot:
+def beside(
+    scene: Scene, *, ready: bool = True, since: float = 60.0, key: ServiceKey = OTHER, calm: bool = False
+) -> Snapshot:
     """With another service of the policy, one replica of which is ready or not; or one that is as calm as the first."""
     one = scene.snapshot()
     cluster = one.cluster
@@ -51,7 +54,7 @@ def beside(scene: Scene, *, ready: bool = True, key: ServiceKey = OTHER, calm: b
         pods = [replace(each, ref=PodRef("llm", f"x-{each.ref.name}"), service=key) for each in cluster.pods.values()]
         others = [replace(each, service=key) for each in cluster.workloads]
     else:
-        pods = [pod("other-0", key=key, ready=ready)]
+        pods = [pod("other-0", key=key, ready=ready, started=Instant(NOW - since))]
         others = [workload("bf16", 1, key=key)]
     seen = one.readings
     engines = {PodRef("llm", f"x-{ref.name}"): engine for ref, engine in seen.engines.items()} if calm else {}
@@ -87,6 +90,10 @@ def test_a_reduction_waits_while_as_many_others_change_as_may() -> None:
     assert plan.vetoes[0].message == "replicas of 1 other services come or go, guards.maxConcurrentChanges is 1"
     assert whole(beside(rules(most_at_once=2), ready=False)).services[CHAT].total == 2
     assert whole(beside(rules(most_at_once=1))).services[CHAT].total == 2
+
+
+def test_a_replica_that_does_not_come_makes_nobody_wait_for_ever() -> None:
+    assert whole(beside(rules(most_at_once=1), ready=False, since=1_801)).services[CHAT].total == 2
 
 
 def test_of_two_that_could_be_reduced_one_is() -> None:
