@@ -130,6 +130,19 @@ async def test_one_service_does_not_make_another_wait_for_its_rest() -> None:
     assert bench.hurries == 2
 
 
+async def test_services_seen_in_one_look_share_one_hurry(caplog: pytest.LogCaptureFixture) -> None:
+    view = resting()
+    both = {key: replace(view.services[CHAT], key=key) for key in (CHAT, LATER)}
+    bench = Bench(Door(held=1), view=replace(view, services=both, memories=dict.fromkeys(both, RESTS)))
+    with caplog.at_level(logging.INFO):
+        await bench.beat()
+        await bench.beat(2 * BREATH)
+    assert bench.hurries == 1
+    assert caplog.messages == [
+        "the next cycle is brought forward: llm/chat: 1 requests wait for it while it rests, and 1 more"
+    ]
+
+
 async def test_a_standby_and_an_empty_cluster_ask_nobody() -> None:
     standby = Bench(Door(running=30), leads=False)
     await standby.beat()

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 # More engines are not looked at in a beat: one connection each, every other second.
 MOST_ENGINES = 500
 # Looks at the doors of services that rest for each look at engines: a page or two, where somebody waits for an answer.
-DOORS = 4
+DOORS = 8
 # Seconds between two hurries for one service, in which what was asked for can show; and as long a look is of use.
 REST = 5.0
 # Seconds between any two hurried cycles.
-BREATH = 1.0
+BREATH = 0.3
 BEAT_LIMIT_SECONDS = 10.0
 SHORTEST_PAUSE = 0.1
 
@@ -89,10 +89,12 @@ class Pulse:
         queues = await self._source.queues(now, engines, waiting)
         self._hurried = {key: at for key, at in self._hurried.items() if abs(now - at) < REST}
         found = hurried(view, queues, self._stuck, frozenset(self._hurried))
-        if found is not None:
-            key, why = found
-            log.info("the next cycle is brought forward: %s: %s", key, why)
-            self._seen, self._hurried[key] = queues, now
+        if found:
+            key, why = next(iter(found.items()))
+            others = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            log.info("the next cycle is brought forward: %s: %s%s", key, why, others)
+            self._seen = queues
+            self._hurried |= dict.fromkeys(found, now)
             self._hurry()
 
     def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:

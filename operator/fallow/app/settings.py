@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     pulse_interval: float = Field(
         2.0,
         ge=0,
-        description="Time between two looks at the queues of engines, and four looks at those of gateways, which can "
+        description="Time between two looks at the queues of engines, and eight looks at those of gateways, which can "
         "bring the next cycle forward; 0 for none",
     )
     estimation_window: float = Field(120.0, gt=0, description="Window for J/token and latency quantiles")

@@ -3,6 +3,7 @@
 A service that rests while requests wait for it, and one of which so much is wanted that its lever would act at once.
 """
 
+from collections.abc import Mapping
 from math import ceil
 
 from fallow.domain.plans import Plan
@@ -54,8 +55,9 @@ def hurried(
     queues: Queues,
     left: frozenset[ServiceKey] = NOBODY,
     lately: frozenset[ServiceKey] = NOBODY,
-) -> tuple[ServiceKey, str] | None:
-    """Who cannot wait for the next cycle, and why; None for nobody. Who was hurried for `lately` can."""
+) -> Mapping[ServiceKey, str]:
+    """Who cannot wait for the next cycle, and why. Who was hurried for `lately` can."""
+    found: dict[ServiceKey, str] = {}
     for key, service in cluster.services.items():
         if service.paused or service.requested == 0 or key in lately:
             continue
@@ -64,8 +66,8 @@ def hurried(
         if why is None and key not in left:
             why = _overrun(cluster, service, memory, queues)
         if why is not None:
-            return key, why
-    return None
+            found[key] = why
+    return found
 
 
 def _wakes(service: Service, memory: ServiceMemory, queues: Queues) -> str | None:
