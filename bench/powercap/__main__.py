@@ -96,7 +96,7 @@ def rows(seed: int) -> list[Row]:
             Row(
                 seed,
                 cap,
-                _longest(watts > cap),
+                longest(watts > cap),
                 float(watts.max()) / cap,
                 *tokens,
                 *(one.attainment for one in held.services),
@@ -109,7 +109,7 @@ def _tokens(one: Outcome, number: int) -> float:
     return one.services[number].generated_tokens
 
 
-def _longest(over: Array) -> int:
+def longest(over: Array) -> int:
     """Seconds of the longest run of them."""
     longest = run = 0
     for one in over:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fallow.domain.arrivals import Arrivals
@@ -322,3 +322,26 @@ class Scene:
             previous=before,
             earlier=self.earlier or before,
         )
+
+
+def beside(one: Snapshot, key: ServiceKey) -> Snapshot:
+    """With a second service that has pods, engines, GPUs and a load like those of the first."""
+    cluster, seen = one.cluster, one.readings
+
+    def like(found: PodRef) -> PodRef:
+        return PodRef(key.namespace, f"x-{found.name}")
+
+    pods = {like(found): replace(pod, ref=like(found), service=key) for found, pod in cluster.pods.items()}
+    gpus = {f"x-{u}": replace(g, uuid=f"x-{u}", holder=g.holder and like(g.holder)) for u, g in seen.gpus.items()}
+    engines = {like(found): engine for found, engine in seen.engines.items()}
+    return replace(
+        one,
+        cluster=replace(
+            cluster,
+            services={**cluster.services, key: service(key=key)},
+            pods={**cluster.pods, **pods},
+            workloads=(*cluster.workloads, *(replace(each, service=key) for each in cluster.workloads)),
+        ),
+        readings=replace(seen, gpus={**seen.gpus, **gpus}, engines={**seen.engines, **engines}),
+        history={**one.history, key: one.history[CHAT]},
+    )

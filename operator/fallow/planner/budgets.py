@@ -6,7 +6,6 @@ it asked for before where beginning and ending it cost something.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor
@@ -22,7 +21,7 @@ from fallow.domain.units import JOULES_PER_KWH, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import IntensityKind
 from fallow.footprint.budgets import uses
-from fallow.planner.selection import policy_for
+from fallow.planner.selection import governed
 
 # keeps a whole number from being missed by rounding
 _EDGE = 1e-9
@@ -58,24 +57,16 @@ class Asked:
 NOTHING = Asked()
 
 
-def governed(cluster: ClusterView) -> Mapping[str, tuple[Policy, Sequence[Service]]]:
+def budgeted(cluster: ClusterView) -> Mapping[str, tuple[Policy, Sequence[Service]]]:
     """Policies that have budgets, by name, each with the services that it governs."""
-    budgeted = [policy for policy in cluster.policies if policy.budgets]
-    if not budgeted:
-        return {}
-    found: dict[str, list[Service]] = defaultdict(list)
-    for service in cluster.services.values():
-        policy = policy_for(service, cluster.policies)
-        if policy is not None and policy.budgets:
-            found[policy.name].append(service)
-    return {policy.name: (policy, found[policy.name]) for policy in budgeted}
+    return governed(cluster, lambda policy: bool(policy.budgets))
 
 
 def budget_uses(snapshot: Snapshot, ledger: Ledger | None) -> Mapping[str, tuple[BudgetUse, ...]]:
     """By policy; a policy without budgets is not among them."""
     return {
         name: tuple(uses(policy, services, ledger, snapshot.at))
-        for name, (policy, services) in governed(snapshot.cluster).items()
+        for name, (policy, services) in budgeted(snapshot.cluster).items()
     }
 
 
@@ -87,7 +78,7 @@ def capping(used: Iterable[BudgetUse]) -> tuple[BudgetUse, ...]:
 def asks(snapshot: Snapshot, estimates: Estimates) -> Mapping[ServiceKey, Asked]:
     """By service; one that nothing is asked of is not among them."""
     found: dict[ServiceKey, Asked] = {}
-    for name, (_, services) in governed(snapshot.cluster).items():
+    for name, (_, services) in budgeted(snapshot.cluster).items():
         used = estimates.budgets.get(name, ())
         active = _first((remedy, use.words) for use in used for step in use.active for remedy in step.do)
         unknown = _first(

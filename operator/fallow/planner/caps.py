@@ -15,7 +15,7 @@ from itertools import groupby
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, Policy, PowerRules
+from fallow.domain.policies import Mode, PowerRules
 from fallow.domain.readings import GpuReading
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
@@ -96,15 +96,15 @@ class Draw:
 def caps(snapshot: Snapshot, estimates: Estimates, plans: Mapping[ServiceKey, ServicePlan]) -> Mapping[ServiceKey, Cap]:
     """Of each service under an enforced cap. What is not known takes nothing away."""
     found: dict[ServiceKey, Cap] = {}
-    governed: dict[str, tuple[Policy, PowerRules, list[Draw]]] = {}
+    governed: dict[str, tuple[PowerRules, list[Draw]]] = {}
     for plan in plans.values():
         policy = plan.policy
         if policy is not None and policy.power is not None and policy.mode is Mode.ENFORCE:
-            _, _, draws = governed.setdefault(policy.name, (policy, policy.power, []))
+            _, draws = governed.setdefault(policy.name, (policy.power, []))
             draws.append(_draw(snapshot, estimates, plan, policy.power))
-    for name, (_, rules, draws) in governed.items():
-        most, allowed = rules.cap.value * KEPT, limits(rules.cap.value * KEPT, draws)
-        replicas = ceilings(most, draws)
+    for name, (rules, draws) in governed.items():
+        most = rules.cap.value * KEPT
+        allowed, replicas = limits(most, draws), ceilings(most, draws)
         found |= {
             one.key: Cap(name, rules.cap, _watts(allowed.get(one.key)), replicas.get(one.key), one.loose > 0)
             for one in draws

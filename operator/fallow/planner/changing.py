@@ -6,21 +6,16 @@ from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
 from fallow.planner.context import STARTING_LIMIT
-from fallow.planner.selection import policy_for
+from fallow.planner.selection import governed
 
 
 def changing(cluster: ClusterView, now: Instant) -> Mapping[str, frozenset[ServiceKey]]:
     """By policy, of those that set a limit. A replica that takes too long is not on its way any more."""
-    found: dict[str, frozenset[ServiceKey]] = {
-        policy.name: frozenset() for policy in cluster.policies if policy.guards.most_at_once is not None
+    limited = governed(cluster, lambda policy: policy.guards.most_at_once is not None)
+    return {
+        name: frozenset(service.key for service in services if _is_changing(cluster, service.key, now))
+        for name, (_, services) in limited.items()
     }
-    if not found:
-        return found
-    for key, service in cluster.services.items():
-        policy = policy_for(service, cluster.policies)
-        if policy is not None and policy.name in found and _is_changing(cluster, key, now):
-            found[policy.name] |= {key}
-    return found
 
 
 def _is_changing(cluster: ClusterView, key: ServiceKey, now: Instant) -> bool:

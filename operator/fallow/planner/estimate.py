@@ -23,7 +23,7 @@ from fallow.footprint.profiles import differences, learned_profiles
 from fallow.footprint.savings import rebound
 from fallow.footprint.variants import service_phases, variant_energies
 from fallow.footprint.zones import zone_of
-from fallow.planner.budgets import budget_uses, capping, governed
+from fallow.planner.budgets import budget_uses, budgeted, capping
 from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, serving_pods
 from fallow.planner.latency import merged_difference, quantile
 from fallow.planner.quiet import idle_evidence
@@ -137,7 +137,7 @@ def _capped(
         return {}
     return {
         service.key: replica_watts(snapshot, service, ledger, policy.guards.metrics_max_age)
-        for name, (policy, services) in governed(snapshot.cluster).items()
+        for name, (policy, services) in budgeted(snapshot.cluster).items()
         if capping(budgets[name])
         for service in services
     }

@@ -1,6 +1,6 @@
 """Which policy governs a service, which zone prices it, which GPU product it runs on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.snapshots import ClusterView, Node, Pod
@@ -15,6 +15,17 @@ def policy_for(service: Service, policies: Iterable[Policy]) -> Policy | None:
         if policy.namespaces.matches(service.namespace_labels) and policy.services.matches(service.labels)
     ]
     return min(matching, key=lambda policy: (-policy.priority, policy.name), default=None)
+
+
+def governed(cluster: ClusterView, which: Callable[[Policy], bool]) -> Mapping[str, tuple[Policy, tuple[Service, ...]]]:
+    """Policies of which that is so, by name, each with the services that it governs; nobody is asked where none is."""
+    chosen = {policy.name: policy for policy in cluster.policies if which(policy)}
+    found: dict[str, list[Service]] = {name: [] for name in chosen}
+    for service in cluster.services.values() if chosen else ():
+        policy = policy_for(service, cluster.policies)
+        if policy is not None and policy.name in found:
+            found[policy.name].append(service)
+    return {name: (policy, tuple(found[name])) for name, policy in chosen.items()}
 
 
 def time_zones(cluster: ClusterView) -> Mapping[ServiceKey, str]:

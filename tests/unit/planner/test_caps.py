@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, PowerRules
-from fallow.domain.readings import GpuReading, PodRef, PowerLimit, Readings
+from fallow.domain.readings import GpuReading, PowerLimit, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Watts
@@ -21,7 +21,7 @@ from fallow.planner.caps import Draw, ceilings, limits
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.limiting import power_limits
-from tests.support.builders import CHAT, NOW, Running, Scene, policy, readings, service, watched
+from tests.support.builders import CHAT, NOW, Running, Scene, beside, policy, readings, service, watched
 
 LOWEST, HIGHEST = 350.0, 700.0
 HIGH, LOW = ServiceKey("front", "high"), ServiceKey("batch", "low")
@@ -219,8 +219,7 @@ def test_a_cap_leaves_every_service_its_least_replicas() -> None:
 
 
 def test_the_gpus_of_a_paused_service_are_left_as_they_are_and_counted() -> None:
-    one = scene(capped(2_000.0), Running(2, running=12)).snapshot()
-    both = beside(one, LOW)
+    both = beside(scene(capped(2_000.0), Running(2, running=12), priority=10).snapshot(), LOW)
     services = {key: replace(service, paused=key == LOW) for key, service in both.cluster.services.items()}
     snapshot, plan = whole(replace(both, cluster=replace(both.cluster, services=services)))
 
@@ -242,31 +241,8 @@ def test_without_an_agent_a_cap_is_held_by_replicas_alone() -> None:
     assert (plan.standing.reason, plan.replicas) == (Reason.POWER_CAP, {"bf16": 3})
 
 
-def beside(one: Snapshot, other: ServiceKey) -> Snapshot:
-    """A second service with pods, engines and GPUs like those of the first, whose priority is 10."""
-    cluster, seen = one.cluster, one.readings
-
-    def like(ref: PodRef) -> PodRef:
-        return PodRef(other.namespace, f"x-{ref.name}")
-
-    pods = {like(ref): replace(pod, ref=like(ref), service=other) for ref, pod in cluster.pods.items()}
-    gpus = {f"x-{u}": replace(g, uuid=f"x-{u}", holder=g.holder and like(g.holder)) for u, g in seen.gpus.items()}
-    engines = {like(ref): engine for ref, engine in seen.engines.items()}
-    return replace(
-        one,
-        cluster=replace(
-            cluster,
-            services={CHAT: replace(cluster.services[CHAT], priority=10), other: service(key=other)},
-            pods={**cluster.pods, **pods},
-            workloads=(*cluster.workloads, *(replace(each, service=other) for each in cluster.workloads)),
-        ),
-        readings=replace(seen, gpus={**seen.gpus, **gpus}, engines={**seen.engines, **engines}),
-        history=dict.fromkeys((CHAT, other), one.history[CHAT]),
-    )
-
-
 def test_a_service_of_lower_priority_gives_way() -> None:
-    _, plan = whole(beside(scene(capped(2_000.0), Running(2, running=12)).snapshot(), LOW))
+    _, plan = whole(beside(scene(capped(2_000.0), Running(2, running=12), priority=10).snapshot(), LOW))
 
     first, second = plan.services[CHAT].power_limit, plan.services[LOW].power_limit
     assert first is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,17 +49,7 @@ class EngineTable:
         beyond the context falls with the square of the clock but for STEADY_SHARE of it, which fits -47..-90 W at .39
         on H200 (arXiv 2605.11999).
         """
-        if share == 1.0:
-            return self
-        alone = self.step[0]
-        drawn = STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2
-        return replace(
-            self,
-            step=alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (self.step - alone) / share,
-            watts=self.context + (self.watts - self.context) * drawn,
-            prefill_rate=self.prefill_rate * share,
-            prefill_watts=self.context + (self.prefill_watts - self.context) * drawn,
-        )
+        return self if share == 1.0 else self._slowed(share, share)
 
     def under_cap(self, watts: float) -> EngineTable:
         """With the power of each GPU capped: at every batch the highest clock that keeps to it.
@@ -69,19 +60,29 @@ class EngineTable:
         above = watts * self.gpus - self.context
         if above <= 0:
             raise ValueError(f"a cap of {watts:g} W is not above the {self.context / self.gpus:g} W of an idle engine")
+        prompts = _clock(np.array([self.prefill_watts - self.context]), above)
+        return self._slowed(_clock(self.watts - self.context, above), float(prompts[0]), above)
+
+    def _slowed(self, share: Array | float, prompts: float, above: float = inf) -> EngineTable:
+        """At shares of the highest clock, by batch and for prompts; what would be drawn beyond `above` W over the
+        context is not, and takes as much longer.
+        """
         alone = self.step[0]
-        share = _clock(self.watts - self.context, above)
-        slower = alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (self.step - alone) / share
-        drawn = (self.watts - self.context) * (STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2)
-        prompts = float(_clock(np.array([self.prefill_watts - self.context]), above)[0])
-        prompting = (self.prefill_watts - self.context) * (STEADY_SHARE + (1.0 - STEADY_SHARE) * prompts**2)
+        step = alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (self.step - alone) / share
+        drawn = (self.watts - self.context) * _drawn(share)
+        prompting = (self.prefill_watts - self.context) * float(_drawn(prompts))
         return replace(
             self,
-            step=slower * np.maximum(drawn / above, 1.0),
+            step=step * np.maximum(drawn / above, 1.0),
             watts=self.context + np.minimum(drawn, above),
             prefill_rate=self.prefill_rate * prompts / max(prompting / above, 1.0),
             prefill_watts=self.context + min(prompting, above),
         )
+
+
+def _drawn(share: Array | float) -> Array | float:
+    """W above the context at a share of the highest clock, of those at the highest."""
+    return STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2
 
 
 def _clock(drawn: Array, above: float) -> Array:
