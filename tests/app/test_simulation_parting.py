@@ -12,7 +12,8 @@ from fallow.app.simulation.parting import parted
 from fallow.app.simulation.running import FALLOW, How, all_run, levers_of
 from fallow.app.simulation.scenario import ScenarioError
 from fallow.domain.goals import Remedy
-from fallow.domain.units import Instant
+from fallow.domain.policies import GuardRules, Policy, PowerRules
+from fallow.domain.units import Instant, Watts
 from fallow.domain.zones import IntensitySource, Zone
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.sizing import survey
@@ -64,6 +65,20 @@ def test_services_that_share_a_budget_are_not_parted() -> None:
     with pytest.raises(ScenarioError, match="budgets are of all services of a policy together"):
         parted(replace(one, declared=shared), 2)
     assert levers_of(shared) == ("replicas", "rest", "budgets")
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (policy(power=PowerRules(Watts(5_000.0))), "a power cap is of all services of a policy together"),
+        (policy(guards=GuardRules(most_at_once=1)), "guards.maxConcurrentChanges is of all services of a policy"),
+    ],
+)
+def test_services_that_share_something_else_are_not_parted(rules: Policy, words: str) -> None:
+    one = assembled()
+    shared = Declared(list(one.declared.services.values()), [rules], one.declared.zones)
+    with pytest.raises(ScenarioError, match=words):
+        parted(replace(one, declared=shared), 2)
 
 
 @pytest.mark.parametrize("name", [FALLOW, "hpa"])

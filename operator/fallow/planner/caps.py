@@ -20,6 +20,7 @@ from fallow.domain.readings import GpuReading
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
 from fallow.domain.workloads import ServiceKey
+from fallow.footprint.attribution import own_gpus
 from fallow.footprint.hardware import hardware_of
 
 # Controllers keep a limit in the mean over some ten milliseconds, not to the watt. A choice.
@@ -202,7 +203,8 @@ def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: Po
     service, pods = snapshot.cluster.services[plan.key], snapshot.pods_of(plan.key)
     held = [gpu for pod in pods for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ())]
     # of a paused service nothing is changed
-    limited = [gpu for gpu in held if gpu.limit is not None and not service.paused]
+    own = [] if service.paused else [gpu for pod in pods for gpu in own_gpus(snapshot, pod)]
+    limited = [gpu for gpu in own if gpu.limit is not None]
     bounds = [one.limit for one in limited if one.limit is not None]
     highest = min((one.highest.value for one in bounds), default=0.0)
     lowest = max([highest * rules.lowest, *(one.lowest.value for one in bounds)])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fallow.domain.plans import Plan
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
+from fallow.footprint.attribution import own_gpus
 
 
 def power_limits(snapshot: Snapshot, plan: Plan) -> Mapping[str, Mapping[str, Watts]]:
@@ -16,7 +17,7 @@ def power_limits(snapshot: Snapshot, plan: Plan) -> Mapping[str, Mapping[str, Wa
         if one.power_limit is None:
             continue
         for pod in snapshot.pods_of(one.key):
-            for gpu in snapshot.readings.gpus_by_holder.get(pod.ref, ()):
+            for gpu in own_gpus(snapshot, pod):
                 if gpu.limit is not None:
                     limits[gpu.node][gpu.uuid] = one.power_limit
     return limits

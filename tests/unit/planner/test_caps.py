@@ -259,3 +259,12 @@ def test_the_same_cap_again_changes_nothing() -> None:
     seen = limitable(readings({"bf16": run}, watts=limit.value * 0.9, at=Instant(NOW)), limit.value)
 
     assert plan_of(replace(first, readings=seen)).power_limit == limit
+
+
+def test_a_gpu_that_a_node_hands_out_in_turns_is_not_limited_for_one_of_those_on_it() -> None:
+    one = scene(capped(1_000.0), Running(2, running=12)).snapshot()
+    nodes = {name: replace(each, in_turns=True) for name, each in one.cluster.nodes.items()}
+    snapshot, plan = whole(replace(one, cluster=replace(one.cluster, nodes=nodes)))
+
+    assert plan.services[CHAT].power_limit is None
+    assert power_limits(snapshot, plan) == {"node-a": {}}

@@ -6,7 +6,7 @@ the powering off of nodes differ from a run in one piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from fallow.app.simulation.assembling import Assembled
 from fallow.app.simulation.scenario import ScenarioError
+from fallow.domain.policies import Policy
 from fallow.domain.units import Joules
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.simulation.demand import Array, Demand, Load, Spread
@@ -47,12 +48,21 @@ class Rows:
         return Load(start, load.arrivals[self._rows], load.prompt[self._rows], load.output[self._rows])
 
 
+# What of a policy its services share, so that each part would have all of it.
+TIES: Mapping[str, Callable[[Policy], bool]] = {
+    "budgets are": lambda policy: any(budget.on_burn for budget in policy.budgets),
+    "a power cap is": lambda policy: policy.power is not None,
+    "guards.maxConcurrentChanges is": lambda policy: policy.guards.most_at_once is not None,
+}
+
+
 def parted(one: Assembled, parts: int) -> list[Assembled]:
     """Every `parts`-th service each. Raises ScenarioError where the nodes are too few for all at their most."""
     if one.setup.faults and parts > 1:
         raise ScenarioError(f"--parts {parts}: faults befall the nodes of all services; run them in one part")
-    if parts > 1 and any(budget.on_burn for policy in one.declared.policies for budget in policy.budgets):
-        raise ScenarioError(f"--parts {parts}: budgets are of all services of a policy together; run them in one part")
+    for what, ties in TIES.items() if parts > 1 else ():
+        if any(ties(policy) for policy in one.declared.policies):
+            raise ScenarioError(f"--parts {parts}: {what} of all services of a policy together; run them in one part")
     count = len(one.setup.services)
     dealt = [list(range(first, count, parts)) for first in range(min(parts, count))]
     nodes = [_nodes(one, rows) for rows in dealt]

@@ -50,6 +50,7 @@ LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "rest": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, release=False)),
     "throttle": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, throttle=False)),
     "precision": lambda policy: replace(policy, precision=None),
+    "power": lambda policy: replace(policy, power=None),
     "budgets": lambda policy: replace(policy, budgets=tuple(replace(one, on_burn=()) for one in policy.budgets)),
 }
 
