@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
+from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
@@ -70,8 +71,8 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
-    `throttled`: with engines whose clocks fall while they have nothing to do. `power_limit` of each of its GPUs: None
-    for none.
+    `throttled`: with engines whose clocks fall while they have nothing to do. `limits` of the engines by variant, where
+    Fallow sets them. `power_limit` of each of its GPUs: None for none.
     Where an autoscaler of others owns a variant's replicas (`scalers`) its number is the least that this is to run, and
     `above` are those that run above it.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
@@ -92,6 +93,7 @@ class ServicePlan:
     pending: Pending | None = None
     silences: tuple[str, ...] = ()
     throttled: bool = False
+    limits: Mapping[str, SchedulerLimits] = field(default_factory=dict)
     power_limit: Watts | None = None
     scalers: Mapping[str, Autoscaler] = field(default_factory=dict)
     above: Mapping[str, int] = field(default_factory=dict)
@@ -109,6 +111,9 @@ class ServicePlan:
     def total(self) -> int:
         return sum(self.asked.values())
 
+    def tuning(self, variant: str) -> Tuning:
+        return Tuning(self.throttled, self.limits.get(variant))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -120,14 +125,13 @@ class Plan:
 class RunVariant:
     """Bring a variant's Deployment (created or adopted) to a replica count; create its Service and budget too.
 
-    `throttled`: its engines let their clocks fall while they have nothing to do; engines that do otherwise are replaced
-    one after the other.
+    Engines that are not tuned so are replaced one after the other.
     """
 
     service: Service
     variant: str
     replicas: int
-    throttled: bool = False
+    tuning: Tuning = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class KeepVariant:
 
     service: Service
     variant: str
-    throttled: bool = False
+    tuning: Tuning = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

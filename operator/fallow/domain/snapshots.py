@@ -12,6 +12,7 @@ from fallow.domain.habits import Habits
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef, Readings
+from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.domain.zones import Spell, Zone, ZoneReading
@@ -61,8 +62,8 @@ class Pod:
 class Workload:
     """A Deployment that serves a variant: replicas asked for and ready, as last seen.
 
-    `throttled`: Fallow lets the clocks of its engines fall while they have nothing to do. `rolling`: pods of an older
-    template are still there. `scalers` are all the autoscalers that set its replicas; more than one is one too many.
+    `tuning`: how Fallow has its engines started. `rolling`: pods of an older template are there yet. `scalers` are all
+    the autoscalers that set its replicas; more than one is one too many.
     """
 
     namespace: str
@@ -74,7 +75,7 @@ class Workload:
     generation: int
     applied: str = ""
     owned: bool = True
-    throttled: bool = False
+    tuning: Tuning = PLAIN
     rolling: bool = False
     scalers: tuple[Autoscaler, ...] = ()
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fallow.domain.plans import Change, ClearRequest, KeepVariant, RunVariant, ServicePlan, SetFloor
 from fallow.domain.snapshots import Snapshot, Workload
+from fallow.domain.tuning import Tuning
 from fallow.domain.workloads import Service
 from fallow.planner import autoscaled
 
@@ -17,21 +18,21 @@ def changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
         for variant, count in plan.replicas.items():
             workload = existing.get(variant)
             if workload is not None and workload.scalers:
-                found.extend(_beside_autoscalers(service, workload, count, throttled=plan.throttled))
+                found.extend(_beside_autoscalers(service, workload, count, plan.tuning(variant)))
             elif count > 0 or workload is not None:
-                found.append(RunVariant(service, variant, count, throttled=plan.throttled))
+                found.append(RunVariant(service, variant, count, plan.tuning(variant)))
     if plan.clear_request:
         found.append(ClearRequest(service))
     return found
 
 
-def _beside_autoscalers(service: Service, workload: Workload, count: int, *, throttled: bool) -> Iterator[Change]:
+def _beside_autoscalers(service: Service, workload: Workload, count: int, tuning: Tuning) -> Iterator[Change]:
     """An autoscaler does nothing at zero, so from and to zero Fallow sets the replicas, and else the minimum alone."""
     if (count == 0) is not (workload.replicas == 0):
-        yield RunVariant(service, workload.variant, count, throttled=throttled)
+        yield RunVariant(service, workload.variant, count, tuning)
         return
     if count > 0:
-        yield KeepVariant(service, workload.variant, throttled=throttled)
+        yield KeepVariant(service, workload.variant, tuning)
     scaler = workload.scaler
     if scaler is not None and count != autoscaled.floor(workload):
         yield SetFloor(service, workload.variant, scaler, autoscaled.minimum(scaler, count))

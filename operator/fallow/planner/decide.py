@@ -181,7 +181,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         floor=floor,
         ceiling=ceiling,
         follows=follows,
-        throttled=any(workload.throttled for workload in workloads.values()),
+        throttled=any(workload.tuning.throttled for workload in workloads.values()),
         nodes=nodes_of(snapshot.cluster, pods),
         around=around,
     )

@@ -44,7 +44,7 @@ def _situation(snapshot: Snapshot, service: Service, policy: Policy, rule: Basel
         held=Counter(pod.variant or "" for pod in holding),
         starting=sum(1 for pod in holding if not pod.ready and not pod.deleting),
         resting=memory.resting,
-        throttled=any(workload.throttled for workload in snapshot.workloads_of(service.key)),
+        throttled=any(workload.tuning.throttled for workload in snapshot.workloads_of(service.key)),
         product=product,
         profiles={name: profile for name, profile in known.items() if profile is not None},
     )

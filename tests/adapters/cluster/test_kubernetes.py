@@ -7,6 +7,7 @@ from typing import Any
 from fallow.adapters.cluster.kubernetes import RECHECK_SECONDS, KubernetesCluster
 from fallow.adapters.cluster.mirror import DEPLOYMENTS, SERVICES, Mirror
 from fallow.domain.plans import ClearRequest, Outcome, RunVariant
+from fallow.domain.tuning import Tuning
 from fallow.domain.workloads import Service, ServiceKey
 from tests.adapters.cluster import raw
 from tests.adapters.cluster.fake_api import FakeApi
@@ -126,10 +127,10 @@ async def test_clocks_that_are_to_fall_are_one_write_and_seen_in_the_view() -> N
     await bench.run(1)
     bench.api.calls.clear()
     for _ in range(2):
-        await bench.cluster.apply(RunVariant(bench.service, "bf16", 1, throttled=True))
+        await bench.cluster.apply(RunVariant(bench.service, "bf16", 1, Tuning(throttled=True)))
 
     assert bench.api.calls == [("apply", DEPLOYMENT)]
-    assert [one.throttled for one in bench.cluster.view().workloads] == [True]
+    assert [one.tuning.throttled for one in bench.cluster.view().workloads] == [True]
 
 
 async def test_a_changed_spec_is_applied() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fallow.adapters.cluster import manifests
+from fallow.domain.tuning import Tuning
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Engine, Variant
 from tests.support.builders import BF16, FP8, H100, service
@@ -111,7 +112,7 @@ def test_a_variants_variable_replaces_the_engines() -> None:
 
 def test_engines_whose_clocks_fall_say_so_to_the_driver_and_to_us() -> None:
     plain, throttled = (
-        manifests.deployment(service(), BF16, 1, throttled=on)["spec"]["template"] for on in (False, True)
+        manifests.deployment(service(), BF16, 1, Tuning(throttled=on))["spec"]["template"] for on in (False, True)
     )
     assert {"name": "CUDA_DISABLE_PERF_BOOST", "value": "1"} in throttled["spec"]["containers"][0]["env"]
     assert throttled["metadata"]["annotations"]["fallow.dev/idle-clocks"] == "fall"
@@ -122,7 +123,7 @@ def test_engines_whose_clocks_fall_say_so_to_the_driver_and_to_us() -> None:
 def test_what_the_owner_says_of_the_clocks_goes_before() -> None:
     own = {"name": "CUDA_DISABLE_PERF_BOOST", "value": "0"}
     variant = replace(BF16, env=(own,))
-    made = manifests.deployment(service(variant), variant, 1, throttled=True)
+    made = manifests.deployment(service(variant), variant, 1, Tuning(throttled=True))
     assert made["spec"]["template"]["spec"]["containers"][0]["env"] == [own]
 
 

@@ -252,5 +252,5 @@ def test_a_deployment_tells_whether_its_clocks_fall_and_its_pods_are_being_repla
     body["status"] |= status
     held = mirror_of((SERVICES, raw.inference_service()), (DEPLOYMENTS, body))
     (workload,) = held.view().workloads
-    assert (workload.throttled, workload.rolling) == (throttled, rolling)
+    assert (workload.tuning.throttled, workload.rolling) == (throttled, rolling)
     assert bool(held.view().rolling) is rolling

@@ -13,6 +13,7 @@ from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SCALED_OBJECTS, SE
 from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.plans import KeepVariant, Outcome, RunVariant, SetFloor
 from fallow.domain.snapshots import ClusterView, Workload
+from fallow.domain.tuning import PLAIN, Tuning
 from tests.adapters.cluster import raw
 from tests.adapters.cluster.fake_api import FakeApi
 
@@ -315,8 +316,8 @@ class Own:
         self.mirror.put(HPAS, raw.hpa("chat-bf16"))
         self.api.calls.clear()
 
-    async def keep(self, *, throttled: bool = False) -> Outcome:
-        return await self.cluster.apply(KeepVariant(self.service, "bf16", throttled=throttled))
+    async def keep(self, tuning: Tuning = PLAIN) -> Outcome:
+        return await self.cluster.apply(KeepVariant(self.service, "bf16", tuning))
 
 
 async def test_a_deployment_of_fallows_keeps_the_number_that_its_autoscaler_set() -> None:
@@ -333,7 +334,7 @@ async def test_a_new_template_is_applied_with_the_latest_number_of_replicas() ->
     own = Own()
     await own.start()
     own.api.edited(OWNED, {"replicas": 5})
-    outcome = await own.keep(throttled=True)
+    outcome = await own.keep(Tuning(throttled=True))
 
     assert (outcome.wrote, outcome.error) == (True, "")
     assert own.api.objects[OWNED]["spec"]["replicas"] == 5

@@ -23,6 +23,7 @@ from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.errors import Refused, WriteError
 from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
 from fallow.domain.snapshots import ClusterView
+from fallow.domain.tuning import Tuning
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Service, ServiceKey, Variant
 
@@ -122,7 +123,7 @@ class KubernetesCluster:
         if variant is None:
             # gone from the spec: nothing describes its pods any more, but they can still be sent away
             return await self._scale(service, manifests.deployment_name(service, change.variant), change.replicas)
-        return await self._ensure(service, _declared(service, variant, change.replicas, throttled=change.throttled))
+        return await self._ensure(service, _declared(service, variant, change.replicas, change.tuning))
 
     async def _keep(self, change: KeepVariant) -> bool:
         """As declared, with as many replicas as there are: a number that is left out would fall back to one."""
@@ -130,7 +131,7 @@ class KubernetesCluster:
         live = self._mirror.deployment(service.key.namespace, manifests.deployment_name(service, change.variant))
         if service.target is not None or variant is None or live is None:
             return False
-        wanted = _declared(service, variant, live.replicas, throttled=change.throttled)
+        wanted = _declared(service, variant, live.replicas, change.tuning)
         return await self._ensure(service, wanted, keeps_replicas=True)
 
     async def _ensure(self, service: Service, wanted: JSON, *, keeps_replicas: bool = False) -> bool:
@@ -240,9 +241,9 @@ class KubernetesCluster:
         return True
 
 
-def _declared(service: Service, variant: Variant, replicas: int, *, throttled: bool) -> JSON:
+def _declared(service: Service, variant: Variant, replicas: int, tuning: Tuning) -> JSON:
     try:
-        return manifests.deployment(service, variant, replicas, throttled=throttled)
+        return manifests.deployment(service, variant, replicas, tuning)
     except ValueError as error:
         raise Refused(str(error)) from error
 

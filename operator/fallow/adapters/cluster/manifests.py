@@ -10,8 +10,18 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fallow.adapters.cluster.labels import GPU, GPU_PRODUCT, IDLE_CLOCKS, PRECISION, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.labels import (
+    GPU,
+    GPU_PRODUCT,
+    IDLE_CLOCKS,
+    PRECISION,
+    SCHEDULER_LIMITS,
+    SERVICE,
+    SPEC_HASH,
+    VARIANT,
+)
 from fallow.adapters.cluster.strategic_merge import merge
+from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
 from fallow.domain.workloads import UNBOOSTED, Engine, Service, Variant
 
 JSON = dict[str, Any]
@@ -30,11 +40,8 @@ def deployment_name(service: Service, variant: str) -> str:
     return f"{service.key.name}-{variant}"
 
 
-def deployment(service: Service, variant: Variant, replicas: int, *, throttled: bool = False) -> JSON:
-    """The Deployment of one variant; the hash annotation covers all of it but the number of replicas.
-
-    `throttled`: NVIDIA's driver lets the clocks of its engines fall while they have nothing to do.
-    """
+def deployment(service: Service, variant: Variant, replicas: int, tuning: Tuning = PLAIN) -> JSON:
+    """The Deployment of one variant; the hash annotation covers all of it but the number of replicas."""
     labels = _labels(service, variant)
     body = _object("apps/v1", "Deployment", service, deployment_name(service, variant.name), labels)
     body["spec"] = {
@@ -43,7 +50,7 @@ def deployment(service: Service, variant: Variant, replicas: int, *, throttled: 
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "progressDeadlineSeconds": STARTUP_PERIOD * STARTUP_FAILURES + 600,
         "revisionHistoryLimit": 3,
-        "template": merge(_template(service, variant, labels, throttled=throttled), service.template),
+        "template": merge(_template(service, variant, labels, tuning), service.template),
     }
     # the selector must go on matching, whatever the overlay says
     body["spec"]["template"] = merge(
@@ -131,12 +138,12 @@ def _labels(service: Service, variant: Variant | None = None) -> dict[str, str]:
     return labels
 
 
-def _template(service: Service, variant: Variant, labels: Mapping[str, str], *, throttled: bool) -> JSON:
+def _template(service: Service, variant: Variant, labels: Mapping[str, str], tuning: Tuning) -> JSON:
     engine = service.engine
     spec: JSON = {
         "terminationGracePeriodSeconds": int(engine.termination_grace),
         "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
-        "containers": [_container(service, variant, [{"name": UNBOOSTED, "value": "1"}] if throttled else [])],
+        "containers": [_container(service, variant, tuning)],
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": engine.shared_memory}},
             {"name": "cache", "emptyDir": {}},
@@ -154,21 +161,30 @@ def _template(service: Service, variant: Variant, labels: Mapping[str, str], *, 
                 # the cache can be filled again; without this an autoscaler keeps the node for its sake
                 "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "cache",
             }
-            | ({IDLE_CLOCKS: "fall"} if throttled else {}),
+            | _told(tuning),
         },
         "spec": spec,
     }
 
 
-def _container(service: Service, variant: Variant, env: Iterable[Mapping[str, Any]]) -> JSON:
-    """`env` gives way to what the service declares."""
+def _told(tuning: Tuning) -> dict[str, str]:
+    """The annotations that Fallow reads its own choice back from."""
+    told = {IDLE_CLOCKS: "fall"} if tuning.throttled else {}
+    if tuning.limits is not None:
+        told[SCHEDULER_LIMITS] = f"{tuning.limits.max_num_seqs}/{tuning.limits.max_num_batched_tokens}"
+    return told
+
+
+def _container(service: Service, variant: Variant, tuning: Tuning) -> JSON:
+    """What the service declares wins over Fallow's own choice."""
     engine = service.engine
+    env = [{"name": UNBOOSTED, "value": "1"}] if tuning.throttled else []
     pre_stop, _ = _stopping(engine)
     health = {"httpGet": {"path": "/health", "port": "http"}}
     container: JSON = {
         "name": CONTAINER,
         "image": engine.image,
-        "args": engine_args(service, variant),
+        "args": engine_args(service, variant, tuning.limits),
         "ports": [{"name": "http", "containerPort": engine.port, "protocol": "TCP"}],
         "resources": _resources(engine, variant),
         "startupProbe": {
@@ -191,13 +207,16 @@ def _container(service: Service, variant: Variant, env: Iterable[Mapping[str, An
     return container
 
 
-def engine_args(service: Service, variant: Variant) -> list[str]:
+def engine_args(service: Service, variant: Variant, limits: SchedulerLimits | None = None) -> list[str]:
     """Flags of vLLM. The variant's own come last, where they win over the ones before."""
     _, shutdown = _stopping(service.engine)
     args = ["--model", variant.model, "--served-model-name", service.served_name]
     args += ["--port", str(service.engine.port), "--tensor-parallel-size", str(variant.gpus)]
-    if variant.max_concurrency is not None:
-        args += ["--max-num-seqs", str(variant.max_concurrency)]
+    most = variant.max_concurrency if limits is None else limits.max_num_seqs
+    if most is not None:
+        args += ["--max-num-seqs", str(most)]
+    if limits is not None:
+        args += ["--max-num-batched-tokens", str(limits.max_num_batched_tokens)]
     if service.engine.sleep_mode:
         args.append("--enable-sleep-mode")
     # without it vLLM aborts the requests in flight at SIGTERM

@@ -16,6 +16,7 @@ from fallow.api import mapping, reading
 from fallow.api.memory import recalled
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.snapshots import ClusterView, Invalid, Pod, Workload
+from fallow.domain.tuning import PLAIN
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 
 JSON = Mapping[str, Any]
@@ -234,7 +235,7 @@ def _workload(found: parts.Deployment, service: Service, variant: str, owners: O
         generation=found.generation,
         applied=found.spec_hash,
         owned=owned,
-        throttled=owned and found.throttled,
+        tuning=found.tuning if owned else PLAIN,
         rolling=owned and found.rolling,
         scalers=scalers.owners_of(owners, found.namespace, found.name, service.key.name),
     )

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from fallow.adapters.cluster.gpus import asked_by, offered
-from fallow.adapters.cluster.labels import GPU_PRODUCT, IDLE_CLOCKS, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.labels import GPU_PRODUCT, IDLE_CLOCKS, SCHEDULER_LIMITS, SERVICE, SPEC_HASH, VARIANT
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Node, Pod
+from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
 
@@ -88,7 +89,7 @@ def read_node(body: JSON) -> Node:
 class Deployment:
     """A Deployment as last seen. `owner` is the uid of its controller; `service` and `variant` come from our labels.
 
-    `throttled` tells what our annotation in its template does; `rolling`: pods of an older template are still there.
+    `tuning` as our annotations in its template tell it; `rolling`: pods of an older template are still there.
     """
 
     namespace: str
@@ -101,7 +102,7 @@ class Deployment:
     generation: int
     spec_hash: str
     selector: Mapping[str, str]
-    throttled: bool = False
+    tuning: Tuning = PLAIN
     rolling: bool = False
 
 
@@ -120,9 +121,15 @@ def read_deployment(body: JSON) -> Deployment:
         generation=int(metadata.get("generation") or 0),
         spec_hash=(metadata.get("annotations") or {}).get(SPEC_HASH, ""),
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
-        throttled=IDLE_CLOCKS in (spec.get("template", {}).get("metadata", {}).get("annotations") or {}),
+        tuning=_tuning(spec.get("template", {}).get("metadata", {}).get("annotations") or {}),
         rolling=_rolls(metadata, status),
     )
+
+
+def _tuning(annotations: Mapping[str, str]) -> Tuning:
+    requests, _, tokens = annotations.get(SCHEDULER_LIMITS, "").partition("/")
+    known = requests.isdecimal() and tokens.isdecimal()
+    return Tuning(IDLE_CLOCKS in annotations, SchedulerLimits(int(requests), int(tokens)) if known else None)
 
 
 def _rolls(metadata: JSON, status: JSON) -> bool:

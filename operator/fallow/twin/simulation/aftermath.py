@@ -102,6 +102,7 @@ class Aftermath:
         self._lately = np.zeros((FALL, 2 * len(tables)))
         self._still = np.ones(2 * len(tables))
         self._prefill_watts = np.tile([table.prefill_watts for table in tables], 2)
+        self._held = np.tile([table.chunk / table.prefill_rate for table in tables], 2)
         self._cached = pools.spread.cached
         self._prompt_spread = (1.0 + pools.spread.prompt_cv**2)[both]
         sigma = np.sqrt(np.log1p(pools.spread.output_cv**2))
@@ -268,7 +269,7 @@ class Aftermath:
             hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
             deviation = np.sqrt(flow * life * hidden * self._prompt_spread) * computed / (one.output * length)
             width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
-            in_time += ndtr((headroom + width**2 / 2) / width)
+            in_time += np.where(one.step + self._held <= self._itl, 1.0, ndtr((headroom + width**2 / 2) / width))
             self._gaps(one, each, delay, width)
         good = one.ended * kept * (in_time / len(self._lengths))
         totals.done += one.ended.sum(axis=0)
@@ -281,6 +282,7 @@ class Aftermath:
         """Requests of one length by their mean gap, as engines count them when they end."""
         columns = one.step.shape[1]
         gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
+        gaps = np.minimum(gaps, one.step + self._held)
         rows = np.arange(columns) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
         ended = WEIGHTS[:, None, None] * (one.ended * each / len(self._lengths))
         found = np.bincount(rows.ravel(), ended.ravel(), columns * WIDTH)

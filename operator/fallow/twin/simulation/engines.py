@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fallow.twin.physics.constants import CHUNK_TOKENS
 from fallow.twin.simulation.aftermath import Aftermath, Stretch
 from fallow.twin.simulation.demand import Array, Spread
 from fallow.twin.simulation.sight import IntArray
@@ -72,6 +71,7 @@ class Engines:
         self._last = np.tile([FINE * (len(table.step) - 1.0) for table in tables], 2)
         self._step = np.concatenate([_fine(table.step, width) for table in tables])
         self._prefill_rate = np.tile([table.prefill_rate for table in tables], 2)
+        self._chunk = np.tile([table.chunk for table in tables], 2)
         self._slots = np.array([float(table.slots) for table in tables])
         self._cache = np.array([table.cache for table in tables])
         columns = 2 * self.pools
@@ -198,7 +198,7 @@ class Engines:
             each=each,
             share=ready / np.maximum(there, 1.0)[self.service],
             room=ready * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service]),
-            most=1.0 - step / (step + CHUNK_TOKENS / self._prefill_rate),
+            most=1.0 - step / (step + self._chunk / self._prefill_rate),
         )
 
     def _admit(self, frame: _Frame, kept: Stretch, second: int) -> None:

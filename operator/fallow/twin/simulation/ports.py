@@ -29,6 +29,7 @@ from fallow.domain.readings import (
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Pod, Workload
 from fallow.domain.snapshots import Node as ClusterNode
+from fallow.domain.tuning import Tuning
 from fallow.domain.units import GramsPerKWh, Instant, Joules, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
@@ -87,7 +88,7 @@ class FleetCluster:
         names = [variant.name for variant in self._simulation.setup.services[number].variants]
         variant = names.index(change.variant)
         fleet = self._simulation.fleet
-        throttled = fleet.throttle(number, variant, on=change.throttled)
+        throttled = fleet.throttle(number, variant, on=change.tuning.throttled)
         before = fleet.asked[number][variant]
         if before == change.replicas:
             return Outcome(change, wrote=throttled)
@@ -133,8 +134,8 @@ class FleetCluster:
             asked = fleet.asked[number][variant]
             if asked or replicas:
                 full = f"{key.name}-{name}"
-                throttled = (number, variant) in fleet.throttled
-                workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, throttled=throttled))
+                tuning = Tuning(throttled=(number, variant) in fleet.throttled)
+                workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, tuning=tuning))
         self._pods = kept
         return ClusterView(
             nodes={node.name: _node(node) for node in fleet.nodes if node.power is NodePower.ON},

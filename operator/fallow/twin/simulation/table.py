@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.twin.physics.calibrated import Apart
-from fallow.twin.physics.constants import LOWEST_CLOCK, RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
+from fallow.twin.physics.constants import CHUNK_TOKENS, LOWEST_CLOCK, RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
 
@@ -36,6 +36,7 @@ class EngineTable:
     bare: float
     loading: float
     ramp: float = RAMP_SECONDS
+    chunk: float = CHUNK_TOKENS
 
     @property
     def context(self) -> float:
