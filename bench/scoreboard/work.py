@@ -86,10 +86,10 @@ def grid() -> GridSeries:
 
 def assembled(demand: Demand) -> Assembled:
     query = query_of(Described(name=MODEL), Work(gpu="H100", precision="BF16"), shipped())
-    table = predicted_table(query)
     seen = survey(demand)
     services = []
     for index, key in enumerate(demand.services):
+        table = predicted_table(seen.as_asked(index, query))
         of = carried(table, float(seen.prompt[index]), float(seen.output[index]), ITL)
         begin = min(max(ceil(float(seen.start[index]) / of.rate / FILLED), 1), MOST_REPLICAS)
         replica = VariantSetup("bf16", 1, {PRODUCT: table}, START)
@@ -114,7 +114,7 @@ def assembled(demand: Demand) -> Assembled:
                     pue=Ratio(1.1, 1.2, 1.4),
                 )
             ],
-            [profile_of(variant, PRODUCT, table, query)],
+            [profile_of(variant, PRODUCT, predicted_table(query), query)],
         ),
         began=MONDAY,
     )

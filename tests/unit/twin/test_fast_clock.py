@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.calibration.tasks import Precision
 from fallow.twin.demand.recorded import Recorded
+from fallow.twin.physics.calibrated import law_for
 from fallow.twin.physics.constants import Gpu
 from fallow.twin.pods import EngineFacts, NodeFacts
 from fallow.twin.rates import Piecewise
@@ -19,21 +20,36 @@ from fallow.twin.replay import Objectives, Replicas, replay
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.steady import steady
+from fallow.twin.simulation.table import EngineTable, table_of
 from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 SECONDS = 600
 
 
-def engines(*, prompt_cv: float = 0.0, output_cv: float = 0.0, ttft: float = 1.0, itl: float = 0.025) -> Engines:
+def engines(
+    table: EngineTable = TABLE,
+    *,
+    prompt_cv: float = 0.0,
+    output_cv: float = 0.0,
+    ttft: float = 1.0,
+    itl: float = 0.025,
+) -> Engines:
     spread = Spread(np.array([prompt_cv]), np.array([output_cv]), np.zeros(1))
-    return Engines(Pools([TABLE], np.array([0]), spread, np.array([ttft]), np.array([itl])))
+    return Engines(Pools([table], np.array([0]), spread, np.array([ttft]), np.array([itl])))
 
 
 @pytest.mark.parametrize(
     ("rate", "prompt", "output", "replicas"),
-    [(0.3, 1155, 211, 1), (6, 1155, 211, 1), (4, 2048, 28, 1), (20, 1155, 211, 4)],
-    ids=["next to nothing", "a busy replica", "long prompts, short answers", "four replicas"],
+    [
+        (0.3, 1155, 211, 1),
+        (6, 1155, 211, 1),
+        (10, 1263, 206, 1),
+        (4, 2048, 28, 1),
+        (7, 2048, 28, 1),
+        (20, 1155, 211, 4),
+    ],
+    ids=["next to nothing", "busy", "too busy", "long prompts, short answers", "and too many of them", "four replicas"],
 )
 def test_energy_and_attainment_are_those_of_the_event_engine(
     rate: float, prompt: float, output: float, replicas: int
@@ -49,7 +65,8 @@ def test_energy_and_attainment_are_those_of_the_event_engine(
         objectives={key: Objectives(1.0, 0.025)},
     ).services[0]
     load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=SECONDS).block(0, SECONDS)
-    fast = engines(prompt_cv=0.9, output_cv=0.9)
+    own = replace(law_for(Gpu.H100, "8b", Precision.BF16, 1), answer=output)
+    fast = engines(table_of(own, context=prompt + output / 2), prompt_cv=0.9, output_cv=0.9)
     for _ in range(replicas):
         fast.join(0)
     for begin in range(0, SECONDS, 15):
@@ -57,10 +74,10 @@ def test_energy_and_attainment_are_those_of_the_event_engine(
         fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
 
     totals = fast.after.totals
-    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.05)
+    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.04)
     assert totals.generated.sum() == pytest.approx(event.generated_tokens, rel=0.04)
     assert event.attainment is not None
-    assert totals.good.sum() / totals.done.sum() == pytest.approx(event.attainment, abs=0.03)
+    assert totals.good.sum() / totals.done.sum() == pytest.approx(event.attainment, abs=0.05)
 
 
 @given(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,14 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
         raise ScenarioError("traffic: is empty; say what arrives, or replay the past with --from-prometheus")
     services = [_declared_as(objects.services, key) for key in demand.services]
     kinds = tuple(_kind(nodes) for nodes in scenario.nodes)
+    seen = survey(demand)
     tables = {
-        (service.key, variant.name, kind.product): _table(service, variant, kind)
-        for service in services
+        (service.key, variant.name, kind.product): _table(service, variant, kind, partial(seen.as_asked, index))
+        for index, service in enumerate(services)
         for variant in service.variants
         for kind in kinds
         if not variant.products or kind.product in variant.products
     }
-    seen = survey(demand)
     setup = Setup(
         nodes=kinds,
         services=tuple(_service(one, tables, kinds, scenario) for one in services),
@@ -200,7 +201,10 @@ def _kind(nodes: Nodes) -> NodeKind:
     )
 
 
-def _table(service: Service, variant: Variant, kind: NodeKind) -> tuple[EngineTable, Query]:
+def _table(
+    service: Service, variant: Variant, kind: NodeKind, as_asked: Callable[[Query], Query]
+) -> tuple[EngineTable, Query]:
+    """With the lengths of the service's own requests; the query is of the model's usual ones, as profiles are."""
     name = variant.model or service.model
     try:
         query = query_of(
@@ -211,7 +215,7 @@ def _table(service: Service, variant: Variant, kind: NodeKind) -> tuple[EngineTa
     except (UnknownModel, Unusable) as error:
         raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
     try:
-        table = predicted_table(query, slots=variant.max_concurrency or 256)
+        table = predicted_table(as_asked(query), slots=variant.max_concurrency or 256)
     except DoesNotFit as error:
         raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
     return table, query

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fallow.twin.calibration.predict import Query
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.setup import ServiceSetup, Setup
 from fallow.twin.simulation.sight import Known
@@ -30,6 +31,11 @@ class Survey:
     output: Array
     start: Array
     peak: Array
+
+    def as_asked(self, index: int, query: Query) -> Query:
+        """With the lengths of a service's own requests: how much cache a step reads, how many steps a prompt serves."""
+        prompt, output = float(self.prompt[index]), float(self.output[index])
+        return replace(query, context=prompt + output / 2, output=output)
 
 
 def survey(demand: Demand) -> Survey:
