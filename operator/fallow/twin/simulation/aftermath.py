@@ -59,6 +59,28 @@ class Stretch:
         return cls(**rows, waited=np.zeros((seconds, services)))
 
 
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """By second and column: seconds that a mean prompt is `computed` in so many `pieces`. By column: the `longest`
+    seconds of prompts in one step, which hold up all who decode.
+    """
+
+    computed: Array
+    pieces: Array
+    longest: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """By second and column: requests that enter a replica each second; of those who end the mean gap (s) and the share
+    whose first token kept its objective.
+    """
+
+    flow: Array
+    itl: Array
+    kept: Array
+
+
 @dataclass(slots=True)
 class Totals:
     """Sums since the start, by column; energy in joules of all GPUs of the pool. `good*` kept both objectives."""
@@ -102,7 +124,6 @@ class Aftermath:
         self._lately = np.zeros((FALL, 2 * len(tables)))
         self._still = np.ones(2 * len(tables))
         self._prefill_watts = np.tile([table.prefill_watts for table in tables], 2)
-        self._held = np.tile([table.chunk / table.prefill_rate for table in tables], 2)
         self._cached = pools.spread.cached
         self._prompt_spread = (1.0 + pools.spread.prompt_cv**2)[both]
         sigma = np.sqrt(np.log1p(pools.spread.output_cv**2))
@@ -114,6 +135,7 @@ class Aftermath:
         self.kept = np.ones(columns)
         self.mean_itl = np.zeros(columns)
         self._flow = np.zeros(columns)
+        self._spent = np.zeros(columns)
         self.totals = Totals(*(np.zeros(columns) for _ in fields(Totals)))
         self.counters = np.zeros((columns, TTFT.stop))
         self.first_tokens = np.zeros((services, WIDTH))
@@ -131,7 +153,7 @@ class Aftermath:
         self._prefill_watts[[pool, pool + self._pools]] = table.prefill_watts
 
     def blend(self, into: int, out_of: int, share: float) -> None:
-        for values in (self.prompt, self.kept, self.mean_itl, self._flow):
+        for values in (self.prompt, self.kept, self.mean_itl, self._flow, self._spent):
             values[into] += share * (values[out_of] - values[into])
 
     def finish(self, column: int, requests: float, output: float) -> None:
@@ -142,18 +164,19 @@ class Aftermath:
         self.totals.generated[column] += requests * output
         self.totals.good_tokens[column] += good * output
 
-    def work_out(self, one: Stretch, ready: Array, prompt: Array, computed: Array) -> None:
-        """`prompt` by service and second; `computed`: seconds of a mean prompt, by second and column."""
+    def work_out(self, one: Stretch, ready: Array, prompt: Array, work: Prompts) -> None:
+        """`prompt` tokens by service and second."""
         each = 1.0 / np.maximum(ready, 1.0)
         left = 1.0 - one.spent
         gap = one.step / left
         fallen = self._energy(one, ready, each, left)
-        first = self._first_tokens(one, each, computed, fallen)
-        flow, mean_itl, kept = self._means(one, each, gap, prompt, first)
-        self._good(one, each, flow, mean_itl, kept, computed)
+        use = self._use(one)
+        first = self._first_tokens(one, each, work, use, fallen)
+        means = self._means(one, each, gap, prompt, first)
+        self._good(one, each, means, work, use)
         self._count(one, each, prompt)
         ends = np.bincount(
-            (self._both * WIDTH + np.searchsorted(LATENCY_BOUNDS, mean_itl)).ravel(), one.ended.ravel(), self._size
+            (self._both * WIDTH + np.searchsorted(LATENCY_BOUNDS, means.itl)).ravel(), one.ended.ravel(), self._size
         )
         self.mean_gaps += ends.reshape(-1, WIDTH)
 
@@ -198,45 +221,57 @@ class Aftermath:
         self._lately, self._still = rows[-FALL:], still[-1]
         return still * spared[1:], stood * spared[:-1]
 
-    def _first_tokens(self, one: Stretch, each: Array, computed: Array, fallen: Array) -> Array:
-        """First tokens of those who entered: wait, backlog, the prompts before theirs (M/G/1), their own, one step; and
-        a ramp where the clocks were `fallen`.
+    def _first_tokens(self, one: Stretch, each: Array, work: Prompts, use: Array, fallen: Array) -> Array:
+        """First tokens of those who entered: wait, backlog, the prompts before theirs (M/G/k), their own, a step for
+        each piece; and a ramp where the clocks were `fallen`.
 
         Gives the share that kept the objective.
         """
         some = slice(self._pools)
-        use = np.minimum(one.spent[:, some], 0.98)
-        own = computed[:, some]
-        mean_wait = self._prompt_spread[some] / 2 * own / (1.0 - use)
-        base = one.waited[:, self._both[some]] + one.backlog[:, some] + own + one.step[:, some]
+        own, step = work.computed[:, some], one.step[:, some]
+        # a chunk of prompts and a step of those who decode take turns
+        stretch = 1.0 + step / work.longest[some]
+        lately = np.minimum(use[:, some] * stretch, 0.98)
+        mean_wait = self._prompt_spread[some] / 2 * own * stretch / (1.0 - lately) * each[some] ** SPARED
+        waits = lately ** (np.sqrt(2.0 / each[some] + 2.0) - 1.0)
+        base = one.waited[:, self._both[some]] + one.backlog[:, some] * stretch + own + work.pieces[:, some] * step
         counts = one.entered[:, some]
         down = fallen[:, some]
-        kept = self._kept(base, mean_wait, use)
+        kept = self._kept(base, mean_wait, waits)
         if not down.any():
-            self._note(base, mean_wait, use, counts, each)
+            self._note(base, mean_wait, waits, counts, each)
             return kept
         late = base + self._ramp[some]
-        self._note(base, mean_wait, use, (1.0 - down) * counts, each)
-        self._note(late, mean_wait, use, down * counts, each)
-        return kept + down * (self._kept(late, mean_wait, use) - kept)
+        self._note(base, mean_wait, waits, (1.0 - down) * counts, each)
+        self._note(late, mean_wait, waits, down * counts, each)
+        return kept + down * (self._kept(late, mean_wait, waits) - kept)
 
-    def _kept(self, base: Array, mean_wait: Array, use: Array) -> Array:
+    def _use(self, one: Stretch) -> Array:
+        """Share of each replica's time that went to prompts, in the mean of the last FLOW_SECONDS: what a crest leaves
+        over is the backlog.
+        """
+        found = np.empty_like(one.spent)
+        for second, spent in enumerate(one.spent):
+            self._spent += (spent - self._spent) / FLOW_SECONDS
+            found[second] = self._spent
+        return found
+
+    def _kept(self, base: Array, mean_wait: Array, waits: Array) -> Array:
         """The share of first tokens in time: some wait beside `base`, exponentially, and the others do not."""
         slack = (self._ttft[: self._pools] - base) / np.maximum(mean_wait, TINY)
-        return np.where(slack > 0, 1.0 - use * np.exp(-np.maximum(slack, 0.0)), 0.0)
+        return np.where(slack > 0, 1.0 - waits * np.exp(-np.maximum(slack, 0.0)), 0.0)
 
-    def _note(self, base: Array, mean_wait: Array, use: Array, counts: Array, each: Array) -> None:
+    def _note(self, base: Array, mean_wait: Array, waits: Array, counts: Array, each: Array) -> None:
         """First tokens as engines count them."""
         some = slice(self._pools)
         places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
-        weights = np.stack(((1.0 - use) * counts, *(use * counts * weight for weight in WEIGHTS)))
+        weights = np.stack(((1.0 - waits) * counts, *(waits * counts * weight for weight in WEIGHTS)))
         rows = np.arange(self._pools) * WIDTH + np.searchsorted(LATENCY_BOUNDS, places)
         by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
         self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
         self.counters[some, TTFT] += by_pool * each[some, None]
 
-    def _means(self, one: Stretch, each: Array, gap: Array, prompt: Array, first: Array) -> tuple[Array, Array, Array]:
-        """How many enter a replica each second, the mean gap of those who end and their share of kept first tokens."""
+    def _means(self, one: Stretch, each: Array, gap: Array, prompt: Array, first: Array) -> Means:
         seconds = len(gap)
         prompts = prompt.T[:, self._both]
         entered = one.entered * each
@@ -250,39 +285,43 @@ class Aftermath:
             self.mean_itl += ending[second] * (gap[second] - self.mean_itl)
             self._flow += (entered[second] - self._flow) / FLOW_SECONDS
             flow[second], mean_itl[second], kept[second] = self._flow, self.mean_itl, self.kept
-        return flow, mean_itl, kept
+        return Means(flow, mean_itl, kept)
 
-    def _good(self, one: Stretch, each: Array, flow: Array, mean_itl: Array, kept: Array, computed: Array) -> None:
-        """Prompts that come in during one answer are few: their number varies as a Poisson one.
+    def _good(self, one: Stretch, each: Array, means: Means, work: Prompts, use: Array) -> None:
+        """Prompts that come in during one answer are few: their number varies as a Poisson one. No gap is longer than a
+        step with as many of their tokens as fit.
 
         Of that the means over seconds and replicas already show a part; what they cannot show is the rest: of answers
         shorter than a second or than the mean one, and between the replicas of a pool.
         """
-        totals = self.totals
+        totals, flow, mean_itl = self.totals, means.flow, means.itl
         in_time = np.zeros_like(flow)
         mean_life = one.output * mean_itl
-        # what prompts add to a step is skewed, since some are long: taken as lognormal
-        delay = np.maximum(mean_itl - one.step, 1e-6)
-        headroom = np.log(np.maximum(self._itl - one.step, TINY) / delay)
+        # those that come while a request's own prompt is computed are next, and all hold up its own answer
+        behind = flow * (work.computed + one.step) * each**SPARED
+        longest = one.step + work.longest
         for length in self._lengths:
-            life = mean_life * length
+            life, tokens = mean_life * length, one.output * length
             hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
-            deviation = np.sqrt(flow * life * hidden * self._prompt_spread) * computed / (one.output * length)
+            # what prompts add to a step is skewed, since some are long: taken as lognormal
+            delay = np.maximum(mean_itl - one.step + behind * work.computed / tokens, 1e-6)
+            number = flow * life * hidden / (1.0 - use) ** 2 + behind
+            deviation = np.sqrt(number * self._prompt_spread) * work.computed / tokens
             width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
-            in_time += np.where(one.step + self._held <= self._itl, 1.0, ndtr((headroom + width**2 / 2) / width))
-            self._gaps(one, each, delay, width)
-        good = one.ended * kept * (in_time / len(self._lengths))
+            headroom = np.log(np.maximum(self._itl - one.step, TINY) / delay)
+            in_time += np.where(longest <= self._itl, 1.0, ndtr((headroom + width**2 / 2) / width))
+            gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
+            self._gaps(one, each, np.minimum(gaps, longest))
+        good = one.ended * means.kept * (in_time / len(self._lengths))
         totals.done += one.ended.sum(axis=0)
         totals.good += good.sum(axis=0)
         totals.generated += (one.ended * one.output).sum(axis=0)
         totals.good_tokens += (good * one.output).sum(axis=0)
         totals.admitted += one.entered.sum(axis=0)
 
-    def _gaps(self, one: Stretch, each: Array, delay: Array, width: Array) -> None:
+    def _gaps(self, one: Stretch, each: Array, gaps: Array) -> None:
         """Requests of one length by their mean gap, as engines count them when they end."""
         columns = one.step.shape[1]
-        gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
-        gaps = np.minimum(gaps, one.step + self._held)
         rows = np.arange(columns) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
         ended = WEIGHTS[:, None, None] * (one.ended * each / len(self._lengths))
         found = np.bincount(rows.ravel(), ended.ravel(), columns * WIDTH)
@@ -299,6 +338,9 @@ class Aftermath:
         counters[:, DONE] += one.ended.sum(axis=0) * each
 
 
+# What prompts of others do to a request is less among k replicas by k to this power: their router sees requests, not
+# how long their prompts are (1 would be M/G/k, 0 k queues). Fitted to the event engine with four and eight replicas.
+SPARED = 0.25
 # Over how long the rate of prompts is averaged; a few answers. A choice.
 FLOW_SECONDS = 10.0
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fallow.twin.simulation.aftermath import Aftermath, Stretch
+from fallow.twin.simulation.aftermath import Aftermath, Prompts, Stretch
 from fallow.twin.simulation.demand import Array, Spread
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
@@ -48,7 +48,7 @@ class _Frame:
     """
 
     arrivals: Array
-    computed: Array
+    prompts: Prompts
     output: Array
     each: Array
     share: Array
@@ -71,7 +71,8 @@ class Engines:
         self._last = np.tile([FINE * (len(table.step) - 1.0) for table in tables], 2)
         self._step = np.concatenate([_fine(table.step, width) for table in tables])
         self._prefill_rate = np.tile([table.prefill_rate for table in tables], 2)
-        self._chunk = np.tile([table.chunk for table in tables], 2)
+        self._chunk = np.tile([float(table.chunk) for table in tables], 2)
+        self._piece = np.tile([table.piece for table in tables], 2)
         self._slots = np.array([float(table.slots) for table in tables])
         self._cache = np.array([table.cache for table in tables])
         columns = 2 * self.pools
@@ -182,7 +183,7 @@ class Engines:
             self._admit(frame, kept, second)
             self._work(frame, kept, second)
             in_flight[second] = self.waiting + self.by_service(self.batch + self.prefilling)
-        self.after.work_out(kept, self.ready, prompt, frame.computed)
+        self.after.work_out(kept, self.ready, prompt, frame.prompts)
         return in_flight
 
     def _frame(self, arrivals: Array, prompt: Array, output: Array) -> _Frame:
@@ -191,14 +192,21 @@ class Engines:
         uncached = (prompt * (1.0 - self._pools.spread.cached)[:, None]).T
         each = 1.0 / np.maximum(self.ready, 1.0)
         step = self._step[self._places(self._mean * each)]
+        tokens = uncached[:, self._both]
+        beside = np.maximum(self._chunk - self._mean * each, 1.0)
+        pieces = np.maximum(tokens / beside, 1.0)
+        longest = beside / self._prefill_rate + self._piece
+        # of two prompts in one step each takes its own, which makes one more of those that are spread
+        further = pieces - 1.0 + np.minimum(pieces - 1.0, 1.0)
+        computed = tokens / self._prefill_rate + further * self._piece
         return _Frame(
             arrivals=np.ascontiguousarray(arrivals.T),
-            computed=uncached[:, self._both] / self._prefill_rate,
+            prompts=Prompts(computed, pieces, longest),
             output=np.maximum(output, 1.0).T[:, self._both],
             each=each,
             share=ready / np.maximum(there, 1.0)[self.service],
             room=ready * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service]),
-            most=1.0 - step / (step + self._chunk / self._prefill_rate),
+            most=longest / (step + longest),
         )
 
     def _admit(self, frame: _Frame, kept: Stretch, second: int) -> None:
@@ -229,7 +237,7 @@ class Engines:
         """
         entered = kept.entered[second]
         kept.backlog[second] = self.backlog
-        work = self.backlog + entered * frame.computed[second] * frame.each
+        work = self.backlog + entered * frame.prompts.computed[second] * frame.each
         spent = np.minimum(work, frame.most, out=kept.spent[second])
         begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
         # rounding must leave nothing below zero: it would be taken in again as a negative number of requests

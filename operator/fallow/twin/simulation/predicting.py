@@ -34,6 +34,7 @@ def predicted_table(query: Query, *, slots: int = MAX_NUM_SEQS) -> EngineTable:
         bare=bare_watts(query.gpu) * query.gpus,
         loading=(context + LOADING_SHARE * (query.gpu.design - context)) * query.gpus,
         ramp=known.ramp if (known := spec_of(query.gpu)) is not None else RAMP_SECONDS,
+        piece=one.prompt_seconds,
     )
 
 

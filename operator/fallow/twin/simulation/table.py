@@ -23,7 +23,8 @@ class EngineTable:
     `step`: seconds of a decode step without prefill; at batch 0 as at 1. `watts`: while so many decode; at 0 loaded and
     idle. `prefill_rate`: prompt tokens per second, drawing `prefill_watts`. `slots`: requests at most in work at once,
     `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads. `ramp`:
-    seconds that a first request takes longer where the clocks had fallen.
+    seconds that a first request takes longer where the clocks had fallen. `chunk`: tokens of prompts and answers in one
+    step at most; each further step that a prompt is spread over takes `piece` seconds besides its tokens.
     """
 
     step: Array
@@ -37,6 +38,7 @@ class EngineTable:
     loading: float
     ramp: float = RAMP_SECONDS
     chunk: float = CHUNK_TOKENS
+    piece: float = 0.0
 
     @property
     def context(self) -> float:
@@ -113,6 +115,8 @@ def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | N
         bare=law.gpu.bare * gpus,
         loading=law.gpu.loading * gpus,
         ramp=law.gpu.ramp,
+        chunk=limits.chunk_tokens,
+        piece=law.prompt_seconds,
     )
 
 
