@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.demand.generated import Bursts, Generated, Stream
+from fallow.twin.demand.bursts import MOST_VARIANCE, Burst, Bursts
+from fallow.twin.demand.generated import Generated, Stream
 from fallow.twin.demand.lengths import Lengths
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.together import Together
@@ -67,13 +68,65 @@ def test_a_block_is_the_same_however_it_is_asked_for(start: int, length: int) ->
     np.testing.assert_array_equal(part.prompt, whole.prompt[:, start:stop])
 
 
-def test_bursts_give_counts_the_dispersion_that_was_asked_for() -> None:
-    stream = Stream(KEY, Piecewise(((0.0, 20.0),)), LENGTHS, Bursts(second=5.0, minute=20.0))
-    found = counts(Generated([stream], 20 * 3600, seed=1))[0]
-    minutes = found.reshape(-1, 60).sum(axis=1)
+BURSTS = {
+    "coding": SHAPES["coding"].bursts,
+    "conversation": SHAPES["conversation"].bursts,
+    "seconds-of-their-own": Bursts((Burst(4.0),)),
+    "short-and-long": Bursts((Burst(2.0, 3.0), Burst(1.0, 120.0))),
+}
 
-    assert found.var() / found.mean() == pytest.approx(5.0, rel=0.1)
-    assert minutes.var() / minutes.mean() == pytest.approx(20.0, rel=0.25)
+
+def steady(bursts: Bursts, rate: float, hours: int, seed: int = 1) -> Array:
+    stream = Stream(KEY, Piecewise(((0.0, rate),)), LENGTHS, bursts)
+    return np.asarray(counts(Generated([stream], hours * 3600, seed=seed))[0])
+
+
+@pytest.mark.parametrize("rate", [4.0, 80.0])
+@pytest.mark.parametrize("name", BURSTS)
+def test_bursts_give_counts_the_mean_the_dispersion_and_the_correlation_that_were_asked_for(
+    name: str, rate: float
+) -> None:
+    bursts = BURSTS[name]
+    found = steady(bursts, rate, hours=60)
+    minutes = found.reshape(-1, 60).sum(axis=1)
+    off = found - found.mean()
+
+    assert found.mean() == pytest.approx(rate, rel=4.0 * float(np.sqrt(bursts.index(3600) / (rate * found.size))))
+    assert found.var() / found.mean() == pytest.approx(bursts.index(1), rel=0.03)
+    assert minutes.var() / minutes.mean() == pytest.approx(bursts.index(60), rel=0.1)
+    for lag in (1, 5, 20):
+        expected = sum(part.excess * np.exp(-lag / part.seconds) for part in bursts.parts if part.seconds > 0)
+        assert (off[lag:] * off[:-lag]).mean() / off.var() == pytest.approx(expected / bursts.index(1), abs=0.02)
+
+
+@given(excess=st.floats(0.0, 20.0), seconds=st.floats(0.1, 400.0), window=st.integers(1, 300))
+def test_the_index_over_a_window_is_the_sum_of_its_correlations(excess: float, seconds: float, window: int) -> None:
+    apart = np.abs(np.subtract.outer(np.arange(window), np.arange(window)))
+    summed = excess * np.exp(-apart / seconds).sum() / window
+
+    assert Bursts((Burst(excess, seconds),)).index(window) == pytest.approx(1.0 + summed)
+
+
+def test_bursts_go_on_over_a_full_hour() -> None:
+    bursts = Bursts((Burst(20.0, 60.0),))
+    hours = steady(bursts, 50.0, hours=800).reshape(-1, 3600) - 50.0
+    last, first = hours[:-1, -1], hours[1:, 0]
+
+    expected = 20.0 * np.exp(-1 / 60.0) / bursts.index(1)
+    assert (last * first).mean() / hours.var() == pytest.approx(expected, abs=0.1)
+
+
+def test_a_rate_that_is_low_varies_no_more_than_the_most() -> None:
+    found = steady(Bursts((Burst(50.0),)), 2.0, hours=60)
+
+    assert found.mean() == pytest.approx(2.0, rel=0.03)
+    assert found.var() / found.mean() == pytest.approx(1.0 + 2.0 * MOST_VARIANCE, rel=0.06)
+
+
+@pytest.mark.parametrize("wrong", [(-1.0, 5.0), (1.0, -1.0), (1.0, 3600.0)])
+def test_a_burst_that_cannot_be_drawn_is_refused(wrong: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="excess"):
+        Burst(*wrong)
 
 
 def test_without_bursts_counts_are_poisson() -> None:

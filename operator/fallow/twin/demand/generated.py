@@ -1,36 +1,18 @@
-"""A seeded generator: requests by a rate over time, bursts of seconds and of minutes, lengths by mean and variation."""
+"""A seeded generator: requests by a rate over time, bursts around it, lengths by mean and variation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.demand.bursts import CHUNK, Bursts
 from fallow.twin.demand.lengths import Lengths, means
 from fallow.twin.rates import Rate
 from fallow.twin.simulation.demand import Array, Load, Spread
-
-# Each service's hour is drawn on its own, so that any block can be asked for at any time.
-CHUNK = 3600
-MINUTE = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Bursts:
-    """Index of dispersion (variance over mean) of counts in a second and in a minute; 1 is Poisson.
-
-    They hold at any rate: the sum of more clients varies by the same index, and so by less against its mean.
-    """
-
-    second: float = 1.0
-    minute: float = 1.0
-
-    def shares(self) -> tuple[float, float]:
-        """Excess variance of the rate within the minute and between minutes, times the rate."""
-        slow = max((self.minute - self.second) / (MINUTE - 1), 0.0)
-        return max(self.second - 1.0 - slow, 0.0), slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +26,10 @@ class Stream:
 
 
 class Generated:
-    """Counts are Poisson around a rate that varies by gamma factors from minute to minute and second to second."""
+    """Counts are Poisson around a rate that bursts multiply.
+
+    Each service's hour is drawn on its own, so that any block can be asked for at any time.
+    """
 
     def __init__(self, streams: Sequence[Stream], seconds: int, *, seed: int) -> None:
         self._streams = tuple(streams)
@@ -90,12 +75,7 @@ class Generated:
         generator = np.random.default_rng(np.random.SeedSequence([self._seed, index, number]))
         times = np.arange(number * CHUNK, (number + 1) * CHUNK, dtype=np.float64)
         rate = np.maximum(stream.rate.at(times + 0.5), 0.0)
-        fast, slow = stream.bursts.shares()
-        typical = max(float(rate.mean()), 1e-9)
-        if slow > 0:
-            rate = rate * np.repeat(_factors(generator, CHUNK // MINUTE, slow / typical), MINUTE)
-        if fast > 0:
-            rate = rate * _factors(generator, CHUNK, fast / typical / (1.0 + slow / typical))
+        rate = rate * stream.bursts.factors(rate, number, partial(self._noise, index))
         arrivals = generator.poisson(rate).astype(np.float64)
         lengths = stream.lengths
         return (
@@ -104,12 +84,8 @@ class Generated:
             means(generator, arrivals, lengths.output, lengths.output_cv),
         )
 
-
-# A rate that varies more than this is off most of the time; at low rates measured indices would ask for that.
-MOST_VARIANCE = 4.0
-
-
-def _factors(generator: np.random.Generator, count: int, variance: float) -> Array:
-    """Gamma, of mean one."""
-    shape = 1.0 / min(variance, MOST_VARIANCE)
-    return np.asarray(generator.standard_gamma(shape, count) / shape)
+    def _noise(self, index: int, part: int, hour: int, last: int) -> Array:
+        """The same for a seed. It is drawn from the hour's end backwards: the hour after needs no more than the end."""
+        # none of these is zero at the end, which a seed would not tell from a shorter one
+        seed = np.random.SeedSequence([self._seed, index, hour + 1, part + 1])
+        return np.random.default_rng(seed).standard_normal(last)[::-1]
