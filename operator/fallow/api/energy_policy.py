@@ -233,6 +233,13 @@ class Guards(ApiModel):
         description="How often a day a service is reduced, switched or put to rest; then it keeps what it has until "
         "midnight in timeZone. Absent: any.",
     )
+    startup_shield: bool = Field(
+        default=True,
+        description="In mode Enforce: pods of services without targetRef are not to be moved while they load their "
+        'model, for half an hour at most. They carry karpenter.sh/do-not-disrupt: "true" and '
+        'cluster-autoscaler.kubernetes.io/safe-to-evict: "false" until they are ready; one that spec.template sets '
+        "stays as it is.",
+    )
 
 
 class Target(ApiModel):

@@ -120,6 +120,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             objective_veto=spec.guards.objective_veto,
             most_at_once=spec.guards.max_concurrent_changes,
             most_a_day=spec.guards.max_reductions_per_day,
+            startup_shield=spec.guards.startup_shield,
         ),
         time_zone=spec.time_zone,
         uid=declared.metadata.uid,

@@ -113,7 +113,10 @@ class PowerRules:
 
 @dataclass(frozen=True, slots=True)
 class GuardRules:
-    """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any."""
+    """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any.
+
+    `startup_shield`: pods are not moved while they load.
+    """
 
     dwell: Seconds = Seconds(300)
     max_step_per_minute: float = 2.0
@@ -121,6 +124,7 @@ class GuardRules:
     objective_veto: bool = True
     most_at_once: int | None = None
     most_a_day: int | None = None
+    startup_shield: bool = True
 
 
 @dataclass(frozen=True, slots=True)

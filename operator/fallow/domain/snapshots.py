@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.figures import Missing
@@ -31,12 +32,21 @@ class Node:
     in_turns: bool = False
 
 
+class Shield(StrEnum):
+    """Whether Fallow keeps autoscalers of nodes from moving a pod; OVER: it did, or never is to."""
+
+    NONE = "None"
+    UP = "Up"
+    OVER = "Over"
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod that holds GPUs or belongs to a service. `service` and `variant` are None for foreign pods.
 
     `gpus` are all the GPUs or parts of them that it asked for; of these `instances` by their MIG profile, and `copies`
     of GPUs that are used in turns, where they have a name of their own.
+    `placed`: when its node took it on, which containers that start anew do not change.
     """
 
     ref: PodRef
@@ -56,6 +66,8 @@ class Pod:
     deleting_since: Instant | None = None
     instances: Mapping[str, int] = field(default_factory=dict)
     copies: int = 0
+    placed: Instant | None = None
+    shield: Shield = Shield.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ def pod(
         "status": {
             "phase": phase,
             "podIP": "10.0.0.7",
+            "startTime": "2026-11-22T10:00:30Z",
             "conditions": [
                 {
                     "type": "Ready",

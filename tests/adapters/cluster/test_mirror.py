@@ -141,7 +141,7 @@ def test_a_ready_pod_says_since_when_and_on_which_port() -> None:
     service = raw.inference_service(spec={"engine": {"port": 9000}})
     pod = mirror_of((PODS, raw.pod()), (SERVICES, service)).view().pods[PodRef("llm", "chat-bf16-x")]
 
-    assert (pod.ready_since, pod.started, pod.port) == (TEN + 300, TEN + 60, 9000)
+    assert (pod.ready_since, pod.started, pod.placed, pod.port) == (TEN + 300, TEN + 60, TEN + 30, 9000)
 
 
 def test_the_greediest_init_container_counts_when_it_holds_more() -> None:

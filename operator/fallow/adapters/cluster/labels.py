@@ -12,6 +12,11 @@ SCHEDULER_LIMITS = f"{GROUP}/scheduler-limits"
 # on autoscalers of others whose minimum Fallow set: what their owner declared, and what Fallow wrote
 DECLARED_MINIMUM = f"{GROUP}/declared-minimum"
 SET_MINIMUM = f"{GROUP}/set-minimum"
+# on pods that Fallow shields while they load: the names of what it set there, and OVER once that is taken back
+SHIELD = f"{GROUP}/startup-shield"
+OVER = "over"
+DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"

@@ -8,9 +8,18 @@ from datetime import datetime
 from typing import Any
 
 from fallow.adapters.cluster.gpus import asked_by, offered
-from fallow.adapters.cluster.labels import GPU_PRODUCT, IDLE_CLOCKS, SCHEDULER_LIMITS, SERVICE, SPEC_HASH, VARIANT
+from fallow.adapters.cluster.labels import (
+    GPU_PRODUCT,
+    IDLE_CLOCKS,
+    OVER,
+    SCHEDULER_LIMITS,
+    SERVICE,
+    SHIELD,
+    SPEC_HASH,
+    VARIANT,
+)
 from fallow.domain.readings import PodRef
-from fallow.domain.snapshots import Node, Pod
+from fallow.domain.snapshots import Node, Pod, Shield
 from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
@@ -65,6 +74,8 @@ def read_pod(body: JSON) -> Pod | None:
         deleting_since=None
         if deletion is None
         else Instant(deletion - float(metadata.get("deletionGracePeriodSeconds") or 0)),
+        placed=instant(status.get("startTime")),
+        shield=_shield(metadata.get("annotations") or {}),
     )
 
 
@@ -152,3 +163,10 @@ def _started(status: JSON) -> Instant | None:
     running = [(part.get("state") or {}).get("running") or {} for part in status.get("containerStatuses") or ()]
     times = [started for part in running if (started := instant(part.get("startedAt"))) is not None]
     return max(times, default=None)
+
+
+def _shield(annotations: Mapping[str, str]) -> Shield:
+    mark = annotations.get(SHIELD)
+    if mark is None:
+        return Shield.NONE
+    return Shield.OVER if mark == OVER else Shield.UP
