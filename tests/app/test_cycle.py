@@ -8,9 +8,10 @@ import pytest
 
 from fallow.domain.errors import Conflict, Unreachable, WriteError
 from fallow.domain.figures import Missing
-from fallow.domain.plans import ClearRequest, RunVariant
+from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant, ShieldPod
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Shield
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import ServiceMemory
 from fallow.planner.levers import replicas
@@ -301,6 +302,57 @@ async def test_a_refused_write_of_a_steady_service_does_not_freeze_its_memory() 
     plant.running = 3
     report = await plant.pass_time(2)
     assert report.plan.services[CHAT].memory.quiet_since is None
+
+
+def starting(plant: Plant, count: int) -> None:
+    """Pods that load, beside the one that serves."""
+    pods = [pod(f"new-{number}", ready=False, started=None) for number in range(count)]
+    plant.cluster.show(replace(plant.cluster.view(), pods={one.ref: one for one in pods}))
+
+
+def shielded(plant: Plant) -> list[Shield]:
+    return [one.shield for one in plant.cluster.view().pods.values()]
+
+
+async def test_pods_that_load_are_shielded_and_asked_for_once() -> None:
+    plant = await running(Plant(service(), GREEN))
+    starting(plant, 3)
+    await plant.cycle.run()
+    await plant.cycle.run()
+    assert shielded(plant) == [Shield.UP] * 3
+    assert [change for change in plant.cluster.changes if not isinstance(change, ShieldPod)] == []
+    assert len(plant.cluster.changes) == 3
+
+
+async def test_a_shield_that_could_not_be_written_undoes_nothing_and_is_tried_again() -> None:
+    plant = await running(Plant(service(), GREEN))
+    plant.cluster.refuses = ShieldPod
+    starting(plant, 1)
+    report = await plant.cycle.run()
+    told = report.plan.services[CHAT]
+    assert [outcome.error for outcome in report.outcomes] == ["", "refused by an admission webhook"]
+    assert told.standing.reason is not Reason.WRITE_FAILED
+    plant.cluster.refuses = None
+    await plant.cycle.run()
+    assert shielded(plant) == [Shield.UP]
+
+
+async def test_with_an_api_server_that_hardly_answers_a_cycle_leaves_shields_to_the_next() -> None:
+    plant = await running(Plant(service(), GREEN))
+    starting(plant, 40)
+    quick = plant.cluster.apply
+
+    async def slow(change: Change) -> Outcome:
+        plant.clock.now += 10
+        return await quick(change)
+
+    plant.cluster.apply = slow  # type: ignore[method-assign]
+    report = await plant.cycle.run()
+    assert [outcome.error for outcome in report.outcomes] == [""] * 41
+    assert shielded(plant).count(Shield.UP) == 2
+    plant.cluster.apply = quick  # type: ignore[method-assign]
+    await plant.cycle.run()
+    assert shielded(plant) == [Shield.UP] * 40
 
 
 async def test_a_reporter_that_fails_stops_neither_the_others_nor_the_next_cycle(

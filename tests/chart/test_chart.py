@@ -240,6 +240,12 @@ def test_autoscalers_of_others_can_be_watched_and_patched_and_no_more(plain: Obj
     assert found == {("autoscaling", "horizontalpodautoscalers"): verbs, ("keda.sh", "scaledobjects"): verbs}
 
 
+def test_pods_can_be_watched_and_annotated_and_no_more(plain: Objects) -> None:
+    verbs = [verb for rule in rules(plain) if "pods" in rule["resources"] for verb in rule["verbs"]]
+
+    assert sorted(verbs) == ["list", "patch", "watch"]
+
+
 def test_only_configmaps_of_the_own_namespace_hold_the_ledger(plain: Objects) -> None:
     role = plain.one("Role")
     kept = [rule for rule in role["rules"] if rule["resources"] == ["configmaps"]]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
-from fallow.domain.snapshots import ClusterView, Workload
+from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.snapshots import ClusterView, Shield, Workload
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Service, ServiceKey
 
@@ -40,6 +40,8 @@ class FakeCluster:
                     wrote = False
                 case ClearRequest():
                     wrote = self._clear(change)
+                case ShieldPod():
+                    wrote = self._shield(change)
         except WriteError as error:
             return Outcome(change, wrote=False, error=str(error))
         if wrote:
@@ -83,6 +85,15 @@ class FakeCluster:
         self._check()
         now = replace(known or _new(change), replicas=change.replicas)
         self._view = replace(self._view, workloads=(*(w for w in self._view.workloads if w is not known), now))
+        return True
+
+    def _shield(self, change: ShieldPod) -> bool:
+        pod = self._view.pods.get(change.pod)
+        if pod is None or pod.uid != change.uid or pod.shield is not (Shield.NONE if change.up else Shield.UP):
+            return False
+        self._check()
+        now = replace(pod, shield=Shield.UP if change.up else Shield.OVER)
+        self._view = replace(self._view, pods={**self._view.pods, now.ref: now})
         return True
 
     def _clear(self, change: ClearRequest) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.cycle import Cycle, Sources
 from fallow.domain.errors import WriteError
-from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant
+from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant, ShieldPod
 from fallow.domain.policies import Policy
 from fallow.domain.readings import Readings
 from fallow.domain.reports import CycleReport
@@ -61,7 +61,7 @@ class MeddledMetrics(FakeMetricSource):
 class PickyCluster(FakeCluster):
     """A cluster that refuses one kind of change, where told to."""
 
-    refuses: type[RunVariant | ClearRequest] | None = None
+    refuses: type[RunVariant | ClearRequest | ShieldPod] | None = None
 
     async def apply(self, change: Change) -> Outcome:
         if self.refuses is not None and isinstance(change, self.refuses):

@@ -16,7 +16,7 @@ from fallow.app.watch import Watch
 from fallow.app.zones import Zones
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates
-from fallow.domain.plans import Change, Outcome, Plan, RunVariant, SetFloor
+from fallow.domain.plans import Change, Outcome, Plan, RunVariant, ServiceChange, SetFloor, ShieldPod
 from fallow.domain.policies import GuardRules
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
@@ -28,10 +28,14 @@ from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, conclude, estimate, teach
 from fallow.planner.limiting import power_limits
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
+from fallow.planner.shielding import shields
 from fallow.planner.targets import concurrency_targets
 from fallow.ports import CarbonSource, Cluster, MetricSource, PueSource, Reporter
 
 log = logging.getLogger(__name__)
+
+# How long a cycle begins to write shields; with an API server that hardly answers the rest waits for the next one.
+SHIELDING_SECONDS = Seconds(20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,10 @@ class Cycle:
         return self._watch.remember(snapshot, estimates), estimates
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
-        due = [change for service in plan.services.values() for change in changes(snapshot, service)]
-        outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change) for change in due)))
+        due: list[Change] = [change for service in plan.services.values() for change in changes(snapshot, service)]
+        due += shields(snapshot, plan)
+        until = Instant(self._now() + SHIELDING_SECONDS)
+        outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change, until) for change in due)))
         await self._tidy(snapshot.cluster.leftovers)
         for error in await self._sources.cluster.limit(power_limits(snapshot, plan), self._now()):
             log.warning("%s", error)
@@ -137,8 +143,11 @@ class Cycle:
     def _now(self) -> Instant:
         return Instant(self._clock())
 
-    async def _apply(self, snapshot: Snapshot, change: Change) -> Outcome:
+    async def _apply(self, snapshot: Snapshot, change: Change, until: Instant) -> Outcome:
         async with self._writes:
+            if isinstance(change, ShieldPod):
+                late = self._now() > until
+                return Outcome(change, wrote=False) if late else await self._sources.cluster.apply(change)
             if refusal := self._recheck(snapshot, change):
                 return Outcome(change, wrote=False, error=refusal)
             return await self._sources.cluster.apply(change)
@@ -159,7 +168,7 @@ class Cycle:
             error = await self._sources.cluster.hand_back(scaler)
         return error or f"its minimum is its owner's own again, {scaler.owners}"
 
-    def _recheck(self, snapshot: Snapshot, change: Change) -> str:
+    def _recheck(self, snapshot: Snapshot, change: ServiceChange) -> str:
         """Look once more just before writing: the object as decided on, and young readings where less is asked."""
         service, view = change.service, self._sources.cluster.view()
         latest = view.services.get(service.key)
@@ -187,7 +196,10 @@ def _as_carried_out(snapshot: Snapshot, plan: Plan, outcomes: tuple[Outcome, ...
 
     Where nothing was decided, what was observed is remembered all the same.
     """
-    failed: dict[ServiceKey, str] = {o.change.service.key: o.error for o in outcomes if o.error}
+    # a pod that could not be shielded changes nothing of what its service runs
+    failed: dict[ServiceKey, str] = {
+        o.key: o.error for o in outcomes if o.error and not isinstance(o.change, ShieldPod)
+    }
     if not failed:
         return plan
     services = dict(plan.services)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.policies import Mode, Policy
+from fallow.domain.readings import PodRef
 from fallow.domain.reasons import Reason
 from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
 from fallow.domain.units import Instant, Watts
@@ -160,7 +161,20 @@ class SetFloor:
     minimum: int
 
 
-Change = RunVariant | KeepVariant | SetFloor | ClearRequest
+@dataclass(frozen=True, slots=True)
+class ShieldPod:
+    """Keep autoscalers of nodes from moving a pod (`up`), or let them again. `key` is the service that it is told of,
+    whether that still exists or not.
+    """
+
+    key: ServiceKey
+    pod: PodRef
+    uid: str
+    up: bool
+
+
+ServiceChange = RunVariant | KeepVariant | SetFloor | ClearRequest
+Change = ServiceChange | ShieldPod
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +184,7 @@ class Outcome:
     change: Change
     wrote: bool
     error: str = ""
+
+    @property
+    def key(self) -> ServiceKey:
+        return self.change.key if isinstance(self.change, ShieldPod) else self.change.service.key

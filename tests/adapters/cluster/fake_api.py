@@ -75,7 +75,11 @@ class FakeApi(KubernetesApi):
             raise Conflict(f"PATCH {path}: 409 the object has been modified")
         annotations = {**(metadata.get("annotations") or {}), **body["metadata"].get("annotations", {})}
         kept = {name: text for name, text in annotations.items() if text is not None}
-        merged = {**live, "metadata": {**metadata, "annotations": kept}, "spec": {**live["spec"], **body["spec"]}}
+        merged = {
+            **live,
+            "metadata": {**metadata, "annotations": kept},
+            "spec": {**live["spec"], **body.get("spec", {})},
+        }
         return self._store(path, merged, live)
 
     def _store(self, path: str, body: dict[str, Any], live: dict[str, Any] | None) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
-from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SERVICES, Mirror
+from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, PODS, SERVICES, Mirror
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Unreachable, WriteError
-from fallow.domain.plans import ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
-from fallow.domain.snapshots import ClusterView
+from fallow.domain.plans import ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.readings import PodRef
+from fallow.domain.snapshots import ClusterView, Shield
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.ports import Cluster
 from tests.adapters.cluster import raw
@@ -21,6 +22,8 @@ from tests.support.cluster import FakeCluster
 CHAT = ServiceKey("llm", "chat")
 SERVICE_PATH = "/apis/fallow.dev/v1alpha1/namespaces/llm/inferenceservices/chat"
 HPA_PATH = "/apis/autoscaling/v2/namespaces/llm/horizontalpodautoscalers/legacy-load"
+POD_PATH = "/api/v1/namespaces/llm/pods/chat-bf16-x"
+POD = PodRef("llm", "chat-bf16-x")
 LEGACY_PATH = "/apis/apps/v1/namespaces/llm/deployments/legacy"
 
 
@@ -34,6 +37,8 @@ class Rig:
         self._mirror = Mirror()
         self._mirror.put(SERVICES, body)
         self._api.hold(SERVICE_PATH, body)
+        self._mirror.put(PODS, raw.pod(ready=False))
+        self._api.hold(POD_PATH, raw.pod(ready=False))
         if adopted and target:
             legacy = raw.deployment("legacy", owner="", labels={"app": "legacy"})
             self._mirror.put(DEPLOYMENTS, legacy)
@@ -61,6 +66,13 @@ class Rig:
 
     async def floor(self, minimum: int) -> Outcome:
         return await self.cluster.apply(SetFloor(self.service, "bf16", self.scaler, minimum))
+
+    async def shield(self, *, up: bool, uid: str = "pod-chat-bf16-x") -> Outcome:
+        return await self.cluster.apply(ShieldPod(CHAT, POD, uid, up))
+
+    @property
+    def shielded(self) -> Shield:
+        return self.cluster.view().pods[POD].shield
 
     def break_with(self, fault: WriteError) -> None:
         self._fake.fault = fault
@@ -175,3 +187,37 @@ async def test_what_an_autoscaler_runs_is_kept(kind: str) -> None:
     outcome = await rig.cluster.apply(KeepVariant(rig.service, "bf16"))
 
     assert (outcome.wrote, outcome.error) == (False, "")
+
+
+async def test_a_shield_is_put_up_once_and_comes_off_once(kind: str) -> None:
+    rig = Rig(kind)
+    written, seen = [], []
+    for up in (True, True, False, False, True):
+        written.append((await rig.shield(up=up)).wrote)
+        seen.append(rig.shielded)
+
+    assert written == [True, False, True, False, False]
+    assert seen == [Shield.UP, Shield.UP, Shield.OVER, Shield.OVER, Shield.OVER]
+
+
+async def test_a_pod_that_has_no_shield_loses_none(kind: str) -> None:
+    rig = Rig(kind)
+
+    assert not (await rig.shield(up=False)).wrote
+    assert rig.shielded is Shield.NONE
+
+
+async def test_another_pod_of_the_same_name_is_not_shielded(kind: str) -> None:
+    rig = Rig(kind)
+    outcome = await rig.shield(up=True, uid="the-one-before")
+
+    assert (outcome.wrote, outcome.error) == (False, "")
+    assert rig.shielded is Shield.NONE
+
+
+async def test_a_shield_that_cannot_be_written_is_an_outcome(kind: str) -> None:
+    rig = Rig(kind)
+    rig.break_with(Unreachable("no answer within 10 s"))
+
+    assert (await rig.shield(up=True)).error == "no answer within 10 s"
+    assert rig.shielded is Shield.NONE

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fallow.adapters.reports.decision_log import LogReporter
-from fallow.domain.plans import Outcome, RunVariant, SetFloor
+from fallow.domain.plans import Outcome, RunVariant, SetFloor, ShieldPod
 from tests.adapters.reports.scenes import GROW, READY, REST, mirror, report, stale
-from tests.support.builders import scaler, service
+from tests.support.builders import CHAT, ref, scaler, service
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,11 @@ async def test_a_quiet_cycle_is_silent(caplog: pytest.LogCaptureFixture) -> None
             {"outcomes": (Outcome(SetFloor(service(), "bf16", scaler(1), 4), wrote=False, error="403 no"),)},
             "llm/chat was not changed (minimum of HorizontalPodAutoscaler load to 4): 403 no",
             id="failed-minimum",
+        ),
+        pytest.param(
+            {"outcomes": (Outcome(ShieldPod(CHAT, ref("chat-x"), "1", up=False), wrote=False, error="403 no"),)},
+            "llm/chat was not changed (shield no longer chat-x): 403 no",
+            id="failed-shield",
         ),
     ],
 )

@@ -8,10 +8,10 @@ import pytest
 
 from fallow.adapters.reports.events import BURST, EventReporter
 from fallow.domain.errors import Unreachable
-from fallow.domain.plans import Condition, Outcome, RunVariant
+from fallow.domain.plans import Condition, Outcome, RunVariant, ShieldPod
 from fallow.domain.reasons import Reason
 from tests.adapters.reports.scenes import FRESH, GROW, READY, REST, Sink, mirror, report, stale
-from tests.support.builders import CHAT, NOW, scaler
+from tests.support.builders import CHAT, NOW, ref, scaler
 
 STARTING = Condition("Converged", status=False, reason=Reason.STARTING, message="bf16 1 of 2 ready")
 CONVERGED = Condition("Converged", status=True, reason=Reason.ALL_READY, message="bf16 2")
@@ -93,6 +93,17 @@ async def test_a_failed_write_is_a_warning() -> None:
     (event,) = await post.tell(outcomes=(Outcome(change, wrote=False, error="403 forbidden"),))
 
     assert (event["type"], event["reason"], event["note"]) == ("Warning", "WriteFailed", "403 forbidden")
+
+
+async def test_of_two_failed_writes_that_of_the_replicas_is_told() -> None:
+    post = Post()
+    run = RunVariant(post.held.view().services[CHAT], "bf16", 2)
+    shield = ShieldPod(CHAT, ref("chat-x"), "1", up=True)
+    failed = (Outcome(run, wrote=False, error="no replicas"), Outcome(shield, wrote=False, error="no shield"))
+    (event,) = await post.tell(outcomes=failed)
+    (other,) = await post.tell(outcomes=failed[1:])
+
+    assert (event["note"], other["note"]) == ("no replicas", "no shield")
 
 
 async def test_a_flapping_service_cannot_flood_the_api_server() -> None:

@@ -19,9 +19,10 @@ from fallow.adapters.cluster.covering import covers
 from fallow.adapters.cluster.labels import SERVICE
 from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SCALED_OBJECTS, SERVICES, Mirror
 from fallow.adapters.cluster.power_orders import PowerOrders
+from fallow.adapters.cluster.shields import Shields
 from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor
+from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tuning import Tuning
 from fallow.domain.units import Instant, Watts
@@ -65,6 +66,7 @@ class KubernetesCluster:
         self._dry_run = dry_run
         self._clock = clock
         self._orders = PowerOrders(api, namespace, field_manager, dry_run=dry_run)
+        self._shields = Shields(api, mirror, field_manager, dry_run=dry_run)
         self._applied: dict[str, Applied] = {}
         self._locks: WeakValueDictionary[ServiceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -72,7 +74,9 @@ class KubernetesCluster:
         return self._mirror.view()
 
     async def apply(self, change: Change) -> Outcome:
-        """Carry out a change where it makes a difference. The variants of one service take turns."""
+        """Carry out a change where it makes a difference. The variants of one service take turns, its pods need not."""
+        if isinstance(change, ShieldPod):
+            return await self._shields.apply(change)
         lock = self._locks.setdefault(change.service.key, asyncio.Lock())
         async with lock:
             try:

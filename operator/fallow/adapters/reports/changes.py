@@ -102,7 +102,8 @@ class FailureWatch:
     _last: dict[ServiceKey, str] = field(default_factory=dict)
 
     def new(self, outcomes: tuple[Outcome, ...]) -> Iterator[Outcome]:
-        failed = {outcome.change.service.key: outcome for outcome in outcomes if outcome.error}
+        # the first one counts: what a service runs goes before what is written on its pods
+        failed = {outcome.key: outcome for outcome in reversed(outcomes) if outcome.error}
         for key, outcome in failed.items():
             if self._last.get(key) != outcome.error:
                 yield outcome

@@ -23,6 +23,7 @@ from fallow.domain.plans import (
     RunVariant,
     ServicePlan,
     SetFloor,
+    ShieldPod,
     replicas_text,
 )
 from fallow.domain.reasons import Reason
@@ -117,13 +118,12 @@ class LogReporter:
         log.info("policy %s (%s): %s", use.policy, reason, stepped(use, step, active=active))
 
     def _failed(self, outcome: Outcome) -> None:
-        change = outcome.change
-        what = _what(change)
+        what = _what(outcome.change)
         if self._as_json:
-            facts = {"service": str(change.service.key), "failed": what, "error": outcome.error}
+            facts = {"service": str(outcome.key), "failed": what, "error": outcome.error}
             log.warning(json.dumps(facts))
             return
-        log.warning("%s was not changed (%s): %s", change.service.key, what, outcome.error)
+        log.warning("%s was not changed (%s): %s", outcome.key, what, outcome.error)
 
 
 def _what(change: Change) -> str:
@@ -136,3 +136,5 @@ def _what(change: Change) -> str:
             return f"minimum of {change.scaler} to {change.minimum}"
         case ClearRequest():
             return "clear /scale's request"
+        case ShieldPod():
+            return f"{'shield' if change.up else 'shield no longer'} {change.pod.name}"

@@ -95,7 +95,7 @@ class EventReporter:
             reason = Reason.STEP_REACHED if active else Reason.STEP_ENDED
             yield Told(ServiceKey("", use.policy), "Budget", reason, stepped(use, step, active=active))
         for outcome in self._failures.new(report.outcomes):
-            yield Told(outcome.change.service.key, "Write", Reason.WRITE_FAILED, outcome.error, warning=True)
+            yield Told(outcome.key, "Write", Reason.WRITE_FAILED, outcome.error, warning=True)
 
     def _is_allowed(self, told: Told, now: Instant) -> bool:
         kept = self._allowances.setdefault((told.key, told.action in TOLD), Allowance(BURST, now))

@@ -1,0 +1,70 @@
+"""Shields of pods that load: annotations on the live pod which Karpenter and cluster-autoscaler respect.
+
+Fallow adds what is not there, notes which ones it added, and takes these alone away again. Nothing is written into a
+pod template. Why so, and why "true" and not a duration: docs/decisions/startup-shield.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fallow.adapters.cluster.client import KubernetesApi, PatchType
+from fallow.adapters.cluster.labels import DO_NOT_DISRUPT, OVER, SAFE_TO_EVICT, SHIELD
+from fallow.adapters.cluster.mirror import PODS, Mirror
+from fallow.domain.errors import Conflict, WriteError
+from fallow.domain.plans import Outcome, ShieldPod
+
+log = logging.getLogger(__name__)
+
+VALUES = {DO_NOT_DISRUPT: "true", SAFE_TO_EVICT: "false"}
+
+
+class Shields:
+    """Compares with the pod as last watched, so that nothing has to be read first."""
+
+    def __init__(self, api: KubernetesApi, mirror: Mirror, field_manager: str, *, dry_run: bool = False) -> None:
+        self._api = api
+        self._mirror = mirror
+        self._field_manager = field_manager
+        self._dry_run = dry_run
+
+    async def apply(self, change: ShieldPod) -> Outcome:
+        """A pod that is gone, or changes at this very moment, is no error: the next cycle sees what became of it."""
+        held = self._mirror.get(PODS, *change.pod)
+        if held is None or held["metadata"].get("uid") != change.uid:
+            return Outcome(change, wrote=False)
+        annotations = _raised(held["metadata"]) if change.up else _lowered(held["metadata"])
+        if not annotations:
+            return Outcome(change, wrote=False)
+        if self._dry_run:
+            log.info("dry run: would write %s to pod %s", annotations, change.pod)
+            return Outcome(change, wrote=False)
+        # the uid and version make sure that it is the pod that was looked at, and as it was then
+        metadata = {part: held["metadata"][part] for part in ("uid", "resourceVersion")}
+        patch = {"metadata": {**metadata, "annotations": annotations}}
+        path = f"/api/v1/namespaces/{change.pod.namespace}/pods/{change.pod.name}"
+        try:
+            answer = await self._api.patch(path, patch, PatchType.MERGE, self._field_manager)
+        except Conflict:
+            return Outcome(change, wrote=False)
+        except WriteError as error:
+            return Outcome(change, wrote=False, error=str(error))
+        self._mirror.put(PODS, answer)
+        return Outcome(change, wrote=True)
+
+
+def _raised(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What is to be added; an annotation that is there is somebody else's, whatever it says."""
+    present = metadata.get("annotations") or {}
+    free = {name: value for name, value in VALUES.items() if name not in present}
+    return {} if SHIELD in present or not free else {SHIELD: " ".join(free), **free}
+
+
+def _lowered(metadata: Mapping[str, Any]) -> dict[str, str | None]:
+    """What is to be taken away: what Fallow added, unless somebody gave it another value since."""
+    present = metadata.get("annotations") or {}
+    mark = present.get(SHIELD, OVER)
+    ours = [name for name in mark.split() if name in VALUES and present.get(name) == VALUES[name]]
+    return {} if mark == OVER else {SHIELD: OVER, **dict.fromkeys(ours)}
