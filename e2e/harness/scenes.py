@@ -79,11 +79,11 @@ def variant(precision: str) -> JSON:
     return {"name": precision.lower(), "precision": precision, "gpus": {"count": 1, "products": [PRODUCT]}, **args}
 
 
-def quick_template(*, node: str = "", drain: float = 3) -> JSON:
-    """Pods that load in a second and take `drain` seconds to finish their requests; `node` pins them."""
+def quick_template(*, node: str = "", drain: float = 3, load: float = 1) -> JSON:
+    """Pods that load in a second, or `load`, and take `drain` seconds to finish their requests; `node` pins them."""
     annotations = {
         "twin.fallow.dev/pull-seconds": "0.2",
-        "twin.fallow.dev/load-seconds": "1",
+        "twin.fallow.dev/load-seconds": f"{load:g}",
         "twin.fallow.dev/drain-seconds": f"{drain:g}",
     }
     pinned = {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}} if node else {}

@@ -27,7 +27,7 @@ from e2e.harness.outages import (
     under_load,
     woken,
 )
-from e2e.harness.scenes import Scene
+from e2e.harness.scenes import SERVICE_LABEL, Scene, quick_template, service
 
 pytestmark = pytest.mark.cluster
 
@@ -107,6 +107,23 @@ def test_without_prometheus_nothing_is_taken_away(cluster: Cluster, scene: Scene
         scene.until_running(namespace, name, 0)
 
 
+def test_what_a_killed_operator_has_shielded_is_freed_by_the_next_one(scene: Scene) -> None:
+    scene.put(service("failsafe", "loading", scaling={"maxReplicas": 1}, template=quick_template(load=8)))
+    scene.until(lambda: KEPT in notes(scene, "loading"), "a shield of the pod that loads")
+    scene.stack.kill_operator()
+    scene.until_running("failsafe", "loading", 1)
+    assert KEPT in notes(scene, "loading")
+    scene.stack.start_operator()
+    scene.until(lambda: KEPT not in notes(scene, "loading"), "the shield to come off")
+
+
+def notes(scene: Scene, name: str) -> dict[str, str]:
+    """On the service's only pod."""
+    found = [body["metadata"] for body in scene.pods.all("failsafe").values()]
+    return next((one["annotations"] for one in found if one["labels"].get(SERVICE_LABEL) == name), {})
+
+
+KEPT = "karpenter.sh/do-not-disrupt"
 LATER = (HEALTHY, "dcgm-down")
 
 

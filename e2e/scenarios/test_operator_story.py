@@ -24,6 +24,7 @@ from e2e.harness.scenes import (
     MODEL,
     OPERATOR,
     PRODUCT,
+    SERVICE_LABEL,
     Scene,
     burst,
     policy,
@@ -48,6 +49,7 @@ TIERS = [
 ]
 RESTS = {"minReplicas": 0, "maxReplicas": 2}
 GROWS = {"minReplicas": 1, "maxReplicas": 4, "targetConcurrency": 8}
+SHIELD = ("karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict")
 SLEEPERS = ("by-request", "by-annotation", "by-scale")
 # Long enough for three looks at a working service, at a cycle and a scrape a second.
 FIRST_WORK = burst(3, 8)
@@ -148,6 +150,50 @@ def test_replicas_follow_the_load_up_at_once_and_down_one_by_one(scene: Scene) -
     down = scene.until(lambda: told(scene, ENFORCED, "busy", "ScaleDown"), "the decision in the status")
     assert {decision["reason"] for decision in down} == {"LoadFell"}
     assert ("ScaleDown", "LoadFell") in reasons(scene, ENFORCED, "busy")
+
+
+def test_a_pod_is_shielded_while_it_loads_and_its_node_is_free_again_once_it_is_ready(scene: Scene) -> None:
+    own = quick_template(load=6)
+    own["metadata"]["annotations"][SHIELD[0]] = "2h"
+    scaling = {"maxReplicas": 1}
+    scene.put(service(ENFORCED, "slow", scaling=scaling, template=quick_template(load=6)))
+    scene.put(service(ENFORCED, "slow-own", scaling=scaling, template=own))
+    for name in ("slow", "slow-own"):
+        scene.until_running(ENFORCED, name, 1)
+        scene.until(lambda name=name: stages(scene, name)[-1][-1] == "over", f"the end of the shield of {name}")  # type: ignore[misc]
+    both, one = " ".join(SHIELD), SHIELD[1]
+    assert stages(scene, "slow") == [
+        (False, None, None, None),
+        (False, "true", "false", both),
+        (True, "true", "false", both),
+        (True, None, None, "over"),
+    ]
+    assert stages(scene, "slow-own") == [
+        (False, "2h", None, None),
+        (False, "2h", "false", one),
+        (True, "2h", "false", one),
+        (True, "2h", None, "over"),
+    ]
+    # one that is only observed is not touched
+    assert stages(scene, "crowded", OBSERVED) == [(False, None, None, None), (True, None, None, None)]
+
+
+def stages(scene: Scene, name: str, namespace: str = ENFORCED) -> list[tuple[bool, str | None, str | None, str | None]]:
+    """Whether the service's only pod was ready, and what was written on it, each time that something of it changed."""
+    bodies = [
+        change.body
+        for change in scene.pods.changes(namespace)
+        if change.body is not None and change.body["metadata"]["labels"].get(SERVICE_LABEL) == name
+    ]
+    assert len({body["metadata"]["name"] for body in bodies}) == 1
+    return [stage for stage, _ in groupby(stage_of(body) for body in bodies)]
+
+
+def stage_of(pod: JSON) -> tuple[bool, str | None, str | None, str | None]:
+    annotations = pod["metadata"].get("annotations", {})
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", ()))
+    karpenter, autoscaler, mark = (annotations.get(key) for key in (*SHIELD, "fallow.dev/startup-shield"))
+    return ready, karpenter, autoscaler, mark
 
 
 @pytest.mark.parametrize("name", SLEEPERS)

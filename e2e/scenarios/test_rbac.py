@@ -52,13 +52,22 @@ def calls(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def live(scene: Scene) -> None:
-    """A service starts, works, rests and loses its request; another one is adopted and brought within its limits."""
+    """A service starts (shielded), works, rests and loses its request; another one is adopted and brought within its
+    limits.
+    """
     scene.namespace(NAMESPACE)
     scene.put(zone("rights", 300), profile("rights-bf16", "BF16", 0.2), scaled_objects())
     scene.cluster.kubectl("wait", "--for=condition=Established", "crd/scaledobjects.keda.sh")
     scene.put(*(existing(name, replicas=2) for name in ("legacy", "by-hpa", "by-keda")))
     scene.put(
-        service(NAMESPACE, "chat", scaling={"minReplicas": 0, "maxReplicas": 2}, replicas=1),
+        service(
+            NAMESPACE,
+            "chat",
+            scaling={"minReplicas": 0, "maxReplicas": 2},
+            replicas=1,
+            # long enough for a cycle to see it load
+            template=quick_template(load=5),
+        ),
         *(adopting(name) for name in ("legacy", "by-hpa", "by-keda")),
         owner("autoscaling/v2", "HorizontalPodAutoscaler", "by-hpa", minReplicas=2, maxReplicas=3),
         owner("keda.sh/v1alpha1", "ScaledObject", "by-keda", minReplicaCount=2, maxReplicaCount=3),
