@@ -24,7 +24,7 @@ from fallow.domain.readings import (
     WaitingSeries,
 )
 from fallow.domain.snapshots import ClusterView, DemandPoint, Node, Pod, Snapshot, Workload
-from fallow.domain.tuning import SchedulerLimits, Tuning
+from fallow.domain.tuning import Tuning
 from fallow.domain.units import GramsPerKWh, Instant, Joules, Seconds, Watts
 from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, ServiceMemory, Variant, Wake
 from fallow.domain.zones import Intensity, IntensitySource, Zone, ZoneReading
@@ -273,7 +273,7 @@ class Scene:
     previous: Readings | None = None
     earlier: Readings | None = None
     throttled: bool = False
-    limits: SchedulerLimits | None = None
+    step_tokens: int | None = None
     scalers: Mapping[str, tuple[Autoscaler, ...]] = field(default_factory=dict)
     nodes: tuple[Node, ...] = field(default_factory=lambda: (node(), node("node-l4", L4)))
 
@@ -296,7 +296,7 @@ class Scene:
                     run.replicas,
                     ready=run.is_ready,
                     owned=self.service.target is None,
-                    tuning=Tuning(self.throttled, self.limits),
+                    tuning=Tuning(self.throttled, self.step_tokens),
                     scalers=self.scalers.get(name, ()),
                 )
                 for name, run in self.variants.items()

@@ -9,7 +9,7 @@ from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.readings import PodRef
 from fallow.domain.reasons import Reason
-from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
+from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
@@ -72,8 +72,8 @@ class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
-    `throttled`: with engines whose clocks fall while they have nothing to do. `limits` of the engines by variant, where
-    Fallow sets them. `power_limit` of each of its GPUs: None for none.
+    `throttled`: with engines whose clocks fall while they have nothing to do. `step_tokens` of the engines by variant,
+    where Fallow limits them. `power_limit` of each of its GPUs: None for none.
     Where an autoscaler of others owns a variant's replicas (`scalers`) its number is the least that this is to run, and
     `above` are those that run above it.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
@@ -94,7 +94,7 @@ class ServicePlan:
     pending: Pending | None = None
     silences: tuple[str, ...] = ()
     throttled: bool = False
-    limits: Mapping[str, SchedulerLimits] = field(default_factory=dict)
+    step_tokens: Mapping[str, int] = field(default_factory=dict)
     power_limit: Watts | None = None
     scalers: Mapping[str, Autoscaler] = field(default_factory=dict)
     above: Mapping[str, int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class ServicePlan:
         return sum(self.asked.values())
 
     def tuning(self, variant: str) -> Tuning:
-        return Tuning(self.throttled, self.limits.get(variant))
+        return Tuning(self.throttled, self.step_tokens.get(variant))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ PRECISION = f"{GROUP}/precision"
 SPEC_HASH = f"{GROUP}/spec-hash"
 # on the pods of engines whose clocks fall while they have nothing to do
 IDLE_CLOCKS = f"{GROUP}/idle-clocks"
-# on the pods of engines whose limits Fallow set: requests at once and tokens in a step, such as 54/312
-SCHEDULER_LIMITS = f"{GROUP}/scheduler-limits"
+# on the pods of engines of which Fallow limits the tokens of a step: how many
+STEP_TOKENS = f"{GROUP}/step-tokens"
 # on autoscalers of others whose minimum Fallow set: what their owner declared, and what Fallow wrote
 DECLARED_MINIMUM = f"{GROUP}/declared-minimum"
 SET_MINIMUM = f"{GROUP}/set-minimum"

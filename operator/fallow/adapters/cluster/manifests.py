@@ -15,13 +15,13 @@ from fallow.adapters.cluster.labels import (
     GPU_PRODUCT,
     IDLE_CLOCKS,
     PRECISION,
-    SCHEDULER_LIMITS,
     SERVICE,
     SPEC_HASH,
+    STEP_TOKENS,
     VARIANT,
 )
 from fallow.adapters.cluster.strategic_merge import merge
-from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
+from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.workloads import UNBOOSTED, Engine, Service, Variant
 
 JSON = dict[str, Any]
@@ -170,8 +170,8 @@ def _template(service: Service, variant: Variant, labels: Mapping[str, str], tun
 def _told(tuning: Tuning) -> dict[str, str]:
     """The annotations that Fallow reads its own choice back from."""
     told = {IDLE_CLOCKS: "fall"} if tuning.throttled else {}
-    if tuning.limits is not None:
-        told[SCHEDULER_LIMITS] = f"{tuning.limits.max_num_seqs}/{tuning.limits.max_num_batched_tokens}"
+    if tuning.step_tokens is not None:
+        told[STEP_TOKENS] = str(tuning.step_tokens)
     return told
 
 
@@ -184,7 +184,7 @@ def _container(service: Service, variant: Variant, tuning: Tuning) -> JSON:
     container: JSON = {
         "name": CONTAINER,
         "image": engine.image,
-        "args": engine_args(service, variant, tuning.limits),
+        "args": engine_args(service, variant, tuning),
         "ports": [{"name": "http", "containerPort": engine.port, "protocol": "TCP"}],
         "resources": _resources(engine, variant),
         "startupProbe": {
@@ -207,16 +207,15 @@ def _container(service: Service, variant: Variant, tuning: Tuning) -> JSON:
     return container
 
 
-def engine_args(service: Service, variant: Variant, limits: SchedulerLimits | None = None) -> list[str]:
+def engine_args(service: Service, variant: Variant, tuning: Tuning = PLAIN) -> list[str]:
     """Flags of vLLM. The variant's own come last, where they win over the ones before."""
     _, shutdown = _stopping(service.engine)
     args = ["--model", variant.model, "--served-model-name", service.served_name]
     args += ["--port", str(service.engine.port), "--tensor-parallel-size", str(variant.gpus)]
-    most = variant.max_concurrency if limits is None else limits.max_num_seqs
-    if most is not None:
-        args += ["--max-num-seqs", str(most)]
-    if limits is not None:
-        args += ["--max-num-batched-tokens", str(limits.max_num_batched_tokens)]
+    if variant.max_concurrency is not None:
+        args += ["--max-num-seqs", str(variant.max_concurrency)]
+    if tuning.step_tokens is not None:
+        args += ["--max-num-batched-tokens", str(tuning.step_tokens)]
     if service.engine.sleep_mode:
         args.append("--enable-sleep-mode")
     # without it vLLM aborts the requests in flight at SIGTERM

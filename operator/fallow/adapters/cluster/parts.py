@@ -12,15 +12,15 @@ from fallow.adapters.cluster.labels import (
     GPU_PRODUCT,
     IDLE_CLOCKS,
     OVER,
-    SCHEDULER_LIMITS,
     SERVICE,
     SHIELD,
     SPEC_HASH,
+    STEP_TOKENS,
     VARIANT,
 )
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Node, Pod, Shield
-from fallow.domain.tuning import PLAIN, SchedulerLimits, Tuning
+from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
 
@@ -138,9 +138,8 @@ def read_deployment(body: JSON) -> Deployment:
 
 
 def _tuning(annotations: Mapping[str, str]) -> Tuning:
-    requests, _, tokens = annotations.get(SCHEDULER_LIMITS, "").partition("/")
-    known = requests.isdecimal() and tokens.isdecimal()
-    return Tuning(IDLE_CLOCKS in annotations, SchedulerLimits(int(requests), int(tokens)) if known else None)
+    tokens = annotations.get(STEP_TOKENS, "")
+    return Tuning(IDLE_CLOCKS in annotations, int(tokens) if tokens.isdecimal() else None)
 
 
 def _rolls(metadata: JSON, status: JSON) -> bool:
