@@ -41,7 +41,8 @@ class Arrivals:
     """Sums over the cycles of about the last half hour, older ones forgotten; `planner.arrivals` keeps them.
 
     `seconds` were watched, in which `requests` came; those that `began` took `prompt` tokens to compute, and those that
-    were `answered` took `output` tokens, which are not the same ones where requests have waited.
+    were `answered` took `output` tokens, which are not the same ones where requests have waited. `working` are the
+    seconds that requests were in work, `replicas` those that replicas were ready.
     `open_requests` came in the `open_cycles` of the span that has not ended.
     """
 
@@ -53,6 +54,8 @@ class Arrivals:
     output: float = 0.0
     cycles: Uneven = field(default_factory=Uneven)
     spans: Uneven = field(default_factory=Uneven)
+    working: float = 0.0
+    replicas: float = 0.0
     open_requests: float = 0.0
     open_seconds: float = 0.0
     open_cycles: int = 0

@@ -149,6 +149,7 @@ class ClusterView:
 class Flow:
     """Through a service's engines, per second: requests that `came`, that `began` (left the queue) and were `answered`,
     of those in work the half; tokens of prompts that were computed, not found in cache, and tokens of `answers`.
+    `running`: requests in work meanwhile, in the mean; 0 where that is not known.
     """
 
     came: float
@@ -156,6 +157,7 @@ class Flow:
     answered: float
     prompts: float
     answers: float
+    running: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
         answered=before.answered * kept + flow.answered * seconds,
         prompt=before.prompt * kept + flow.prompts * seconds,
         output=before.output * kept + flow.answers * seconds,
+        working=before.working * kept + flow.running * seconds,
+        replicas=before.replicas * kept + point.ready * seconds,
         cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,
         open_seconds=before.open_seconds + seconds,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.profiles import Profile, ProfilePoint
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Service, Variant
@@ -13,6 +14,10 @@ from fallow.domain.workloads import Service, Variant
 ENGINE_CONCURRENCY = 256
 # Prompts take at most this share of a replica's time: beyond it first tokens wait without bound (M/G/1). A choice.
 MOST_PREFILL = 0.9
+# Below so many requests at once in the mean, how long steps take is not told from how many are in work. A choice.
+LEAST_BATCH = 1.0
+# Steps are believed to take up to so many times as long as the profile says, or as short. A choice.
+MOST_PACE = 2.0
 # Batches that are looked at between two points of a profile.
 FINE = 4
 
@@ -51,36 +56,59 @@ def replica_capacity(
     variant: Variant,
     profile: Profile | None,
     headroom: float,
-    tokens: tuple[float, float] | None = None,
+    recent: Arrivals | None = None,
 ) -> Capacity:
     """Declared concurrency first, then the largest profiled one that meets the ITL objective, then the engine's limit.
 
-    Headroom (0..1) is kept free from profiled and engine limits; a declared target is taken as it is. `tokens` of the
-    recent requests, to compute and to answer, give the rate beside it.
+    Headroom (0..1) is kept free from profiled and engine limits; a declared target is taken as it is. The lengths of
+    `recent` requests, and how long their steps took, give the rate beside it.
     """
     found = _concurrency(service, variant, profile, headroom)
-    if tokens is None or profile is None:
+    if recent is None or recent.tokens is None or profile is None:
         return found
     limit = variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY
-    return replace(found, requests_per_second=rate_within(profile, *tokens, service.objectives.itl_p95, limit))
+    rate = rate_within(profile, *recent.tokens, service.objectives.itl_p95, limit, pace(profile, recent))
+    return replace(found, requests_per_second=rate)
 
 
-def rate_within(profile: Profile, prompt: float, output: float, itl: Seconds | None, limit: float) -> float | None:
+def pace(profile: Profile, recent: Arrivals) -> float:
+    """How many times as long a step has lately taken as the profile says; 1 where too little was seen to tell.
+
+    A profile is measured at one mix of lengths: longer contexts are more cache to read in each step. By Little's law
+    the mean gap between two tokens is the requests that decode over the tokens they make in a second; by the profile it
+    is s(b) / (1 - f) at the mean batch b of a replica whose time goes to prompts by the share f.
+    """
+    if profile.prefill_rate is None or not profile.points or not recent.is_known or recent.replicas <= 0:
+        return 1.0
+    share = min(recent.prompt / (profile.prefill_rate * recent.replicas), MOST_PREFILL)
+    batch = recent.working / recent.replicas - share
+    if batch < LEAST_BATCH or recent.output <= 0:
+        return 1.0
+    gap = batch * recent.replicas / recent.output
+    found = gap * (1.0 - share) / _step_at(profile.points, batch)
+    return min(max(found, 1 / MOST_PACE), MOST_PACE)
+
+
+def rate_within(
+    profile: Profile, prompt: float, output: float, itl: Seconds | None, limit: float, slower: float = 1.0
+) -> float | None:
     """Requests per second of so many tokens at which the mean gap between tokens meets the objective.
 
     At a batch b a request takes `output` steps of which it has a b-th part, and its prompt, which holds all steps up:
     r = 1 / (output s(b) / b + prompt / p), and a step takes s / (1 - r prompt / p) by the clock. Where no batch meets
-    the objective, one request after another. None where the profile does not tell the prefill rate p.
+    the objective, one request after another. Steps are so many times `slower` than in the profile. None where that
+    does not tell the prefill rate p.
     """
     if profile.prefill_rate is None or not profile.points:
         return None
     prefill, best = prompt / profile.prefill_rate, 0.0
-    for batch, step in _steps(profile.points, limit):
+    for batch, known in _steps(profile.points, limit):
+        step = known * slower
         rate = 1.0 / (output * step / batch + prefill)
         share = rate * prefill
         if share <= MOST_PREFILL and (itl is None or step <= itl * (1.0 - share)):
             best = max(best, rate)
-    return best or 1.0 / (output * _step(profile.points[0]) + prefill)
+    return best or 1.0 / (output * _step(profile.points[0]) * slower + prefill)
 
 
 @lru_cache
@@ -93,6 +121,15 @@ def _steps(points: tuple[ProfilePoint, ...], limit: float) -> tuple[tuple[float,
         for part in range(FINE)
     )
     return tuple((batch, step) for batch, step in (*parts, known[-1]) if batch <= limit)
+
+
+def _step_at(points: tuple[ProfilePoint, ...], batch: float) -> float:
+    """Linear between points and held flat outside them."""
+    above = next((point for point in points if point.concurrency >= batch), points[-1])
+    below = next((point for point in reversed(points) if point.concurrency <= batch), points[0])
+    apart = above.concurrency - below.concurrency
+    share = (batch - below.concurrency) / apart if apart > 0 else 0.0
+    return _step(below) + share * (_step(above) - _step(below))
 
 
 def _step(point: ProfilePoint) -> float:

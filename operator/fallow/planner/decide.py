@@ -173,7 +173,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
                 variant,
                 profile_for(variant, snapshot.cluster.profiles, product),
                 policy.scaling.headroom,
-                habits.arrivals.tokens,
+                habits.arrivals,
             )
             for variant in service.variants
         },

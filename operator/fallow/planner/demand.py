@@ -1,7 +1,7 @@
 """A service's load now, from its ready pods' engine readings; any doubt makes it Missing, never zero."""
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from fallow.domain.figures import Missing
@@ -131,6 +131,10 @@ def held_back(queues: Queues, wake: Wake) -> float:
     return sum(max(series.value, 0.0) for series in queues.waiting if concerns(series, wake))
 
 
+# What grows as requests pass through an engine.
+COUNTS = 5
+
+
 def _passed(engine: EngineReading) -> tuple[float, ...]:
     """Counts of an engine whose growth is the flow through it."""
     return (
@@ -148,19 +152,21 @@ def _passed_through(
     """The flow, and the rate of late requests; None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
         return None, None
-    rates: list[float] = [0.0] * len(fields(Flow))
+    counted, running = [0.0] * COUNTS, 0.0
     missed: list[float | None] = []
     for pod, now in readings:
         before = snapshot.previous.engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
             return None, None
         seconds = now.at - before.at
-        passed = zip(rates, _passed(before), _passed(now), strict=True)
-        rates = [rate + (new - old) / seconds for rate, old, new in passed]
+        passed = zip(counted, _passed(before), _passed(now), strict=True)
+        counted = [rate + (new - old) / seconds for rate, old, new in passed]
+        running += (before.running + now.running) / 2
         found = late(before, now, service.objectives)
         missed.append(None if found is None else found / seconds)
     known = [one for one in missed if one is not None]
-    return Flow(*rates), sum(known) if len(known) == len(missed) else None
+    came, began, answered, prompts, answers = counted
+    return Flow(came, began, answered, prompts, answers, running), sum(known) if len(known) == len(missed) else None
 
 
 def covers(points: tuple[DemandPoint, ...], now: Instant, window: Seconds, max_gap: Seconds) -> bool:

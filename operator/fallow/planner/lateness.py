@@ -23,7 +23,7 @@ AIM = 0.4
 SLOWLY = 1800.0
 DAYS = 2 * 86_400.0
 # Bounds of the share over the first one: choices.
-LEAST, MOST = log(1 / 6), log(1000.0)
+LEAST, MOST = log(1 / 1000), log(1000.0)
 
 
 def late(before: EngineReading, now: EngineReading, objectives: Objectives) -> float | None:

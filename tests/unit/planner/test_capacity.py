@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from fallow.app.simulation.priors import profile_of
+from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.profiles import Profile
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives, Variant
-from fallow.planner.capacity import profile_for, rate_within, replica_capacity
+from fallow.planner.capacity import MOST_PACE, pace, profile_for, rate_within, replica_capacity
 from fallow.twin.calibration.asking import Described, Work, query_of
 from fallow.twin.calibration.store import shipped
 from fallow.twin.simulation.predicting import predicted_table
@@ -16,6 +17,7 @@ from fallow.twin.simulation.sizing import carried
 from tests.support.builders import BF16, FP8, H100, L4, profile, service
 
 MEASURED = profile(BF16, (8, 800, 400, 0.01), (32, 2400, 600, 0.02), (128, 6000, 680, 0.05))
+FAST = Objectives(Seconds(1), Seconds(0.025))
 WITHOUT_ITL = profile(BF16, (8, 800, 400), (128, 6000, 680))
 
 
@@ -135,3 +137,42 @@ def test_the_engine_s_limit_bounds_the_rate() -> None:
 @pytest.mark.parametrize("known", [MEASURED, replace(MEASURED, points=(), prefill_rate=10_000.0)])
 def test_a_profile_without_prefill_or_points_tells_no_rate(known: Profile) -> None:
     assert rate_within(known, 1000, 100, None, 128) is None
+
+
+def seen(rate: float, gap: float, *, replicas: float = 2, prompt: float = 1000, output: float = 100) -> Arrivals:
+    """An hour of requests whose tokens came `gap` seconds apart, as many in work as Little's law has it."""
+    requests, busy = rate * 3600, rate * prompt / 10_000.0 * 3600
+    return Arrivals(
+        3600, requests, requests, requests, requests * prompt, requests * output, Uneven(every=15),
+        working=requests * output * gap + busy, replicas=replicas * 3600,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("slower", [0.8, 1.0, 1.3])
+def test_how_much_slower_steps_are_than_in_the_profile_is_told_by_the_requests_in_work(slower: float) -> None:
+    known, rate, batch = replace(MEASURED, prefill_rate=10_000.0), 4.0, 8.0
+    # at a batch of eight a step is 10 ms in the profile; 4 prompts a second take a fifth of each of two replicas
+    gap = 0.010 * slower / (1 - 0.2)
+    output = batch * 2 / (rate * gap)
+
+    assert pace(known, seen(rate, gap, output=output)) == pytest.approx(slower)
+    told = replica_capacity(service(objectives=FAST), BF16, known, 0.2, seen(rate, gap, output=output))
+    assert told.requests_per_second == pytest.approx(rate_within(known, 1000, output, FAST.itl_p95, 256, slower))
+
+
+@pytest.mark.parametrize(
+    "few",
+    [
+        Arrivals(),
+        seen(0.01, 0.02),
+        replace(seen(4, 0.02), working=0.0, replicas=0.0),
+        replace(seen(4, 0.02), working=1.0),
+    ],
+    ids=["nothing", "next to nothing", "an older version's books", "hardly anything in work"],
+)
+def test_where_little_was_seen_steps_are_as_long_as_the_profile_says(few: Arrivals) -> None:
+    assert pace(replace(MEASURED, prefill_rate=10_000.0), few) == 1.0
+
+
+def test_steps_are_never_believed_to_be_more_than_twice_as_long() -> None:
+    assert pace(replace(MEASURED, prefill_rate=10_000.0), seen(4, 0.5)) == MOST_PACE

@@ -146,8 +146,9 @@ def test_the_flow_tells_those_that_come_from_those_that_begin_and_are_answered()
 
     assert isinstance(found, DemandPoint)
     assert found.flow is not None
-    passed = [rate * CYCLE for rate in astuple(found.flow)]
-    assert passed == pytest.approx([10, 15, 13, 1500, 900])
+    *passed, running = astuple(found.flow)
+    assert [rate * CYCLE for rate in passed] == pytest.approx([10, 15, 13, 1500, 900])
+    assert running == 22
 
 
 def earlier(tokens: float, at: Instant = BEFORE) -> Readings:

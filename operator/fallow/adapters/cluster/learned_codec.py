@@ -121,9 +121,11 @@ def habits(rows: Sequence[list[Any]]) -> dict[ServiceKey, Habits]:
     found = {}
     for namespace, name, *row in rows:
         seconds, requests, began, answered, prompt, output, *rest = map(float, row)
-        cycles, spans, (lenience, most) = _uneven(rest[:4]), _uneven(rest[4:8]), rest[8:]
+        cycles, spans, (lenience, most, *worked) = _uneven(rest[:4]), _uneven(rest[4:8]), rest[8:]
+        working, replicas = worked or (0.0, 0.0)  # rows of older versions have neither
         found[ServiceKey(namespace, name)] = Habits(
-            Arrivals(seconds, requests, began, answered, prompt, output, cycles, spans), Lateness(lenience, most)
+            Arrivals(seconds, requests, began, answered, prompt, output, cycles, spans, working, replicas),
+            Lateness(lenience, most),
         )
     return found
 
@@ -138,6 +140,7 @@ def _habit_row(one: Habits) -> list[float]:
             for value in (part.seconds, part.squares, part.returned, part.every)
         ),
         *(one.lateness.lenience, one.lateness.most),
+        *(seen.working, seen.replicas),
     ]
 
 

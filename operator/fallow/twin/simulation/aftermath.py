@@ -305,8 +305,9 @@ class Aftermath:
             hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
             # what prompts add to a step is skewed, since some are long: taken as lognormal
             delay = np.maximum(mean_itl - one.step + behind * work.computed / tokens, 1e-6)
-            number = flow * life * hidden / (1.0 - use) ** 2 + behind
-            deviation = np.sqrt(number * self._prompt_spread) * work.computed / tokens
+            number = flow * life * hidden
+            uneven = number * (each + self._prompt_spread - 1.0) + np.minimum(number, 1.0) * (1.0 - each)
+            deviation = np.sqrt(uneven / (1.0 - use) ** 2 + behind * self._prompt_spread) * work.computed / tokens
             width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
             headroom = np.log(np.maximum(self._itl - one.step, TINY) / delay)
             in_time += np.where(longest <= self._itl, 1.0, ndtr((headroom + width**2 / 2) / width))
