@@ -36,7 +36,7 @@ def main() -> None:
             told[name] = tenth
             print(f"{time.perf_counter() - began:6.0f} s  {name} {tenth * 10} %", flush=True)
 
-    outcomes = all_run(one, names, shown, How(0, every=given.cycle))
+    outcomes = all_run(one, names, shown, How(0, every=given.cycle, without=("steps",)))
     found = [row for outcome in outcomes for row in rows_of(outcome, rows, bounds)]
     asked = [
         {"requests": round(float(count)), "tokens": float(count * tokens)}

@@ -14,7 +14,7 @@ import numpy as np
 
 from fallow.app.simulation.assembling import Assembled
 from fallow.app.simulation.priors import profile_of
-from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy
+from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy, ScalingRules
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, Variant, Wake
 from fallow.domain.zones import IntensitySource, Ratio, Zone
@@ -136,8 +136,14 @@ def _service(key: ServiceKey, variant: Variant, concurrency: float) -> Service:
 
 
 def _policy() -> Policy:
-    """Fallow's defaults, enforced."""
-    return Policy("defaults", mode=Mode.ENFORCE, idle=IdleRules(), guards=GuardRules())
+    """Enforced, with all levers that do not ask for other hardware or precision; else the defaults."""
+    return Policy(
+        "defaults",
+        mode=Mode.ENFORCE,
+        idle=IdleRules(),
+        scaling=ScalingRules(limits_steps=True),
+        guards=GuardRules(),
+    )
 
 
 def bounds_by_service(one: Assembled) -> Array:

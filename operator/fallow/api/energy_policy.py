@@ -75,6 +75,13 @@ class ScalingPolicy(ApiModel):
         default="5m", description="Load must have been lower for this long before replicas are removed."
     )
     headroom: float = Field(default=0.2, ge=0, description="Share of capacity kept free for bursts, 0 to 0.9.")
+    limit_steps: bool = Field(
+        default=False,
+        description="Whether engines may be started with fewer tokens in a step (vLLM's --max-num-batched-tokens), "
+        "where by the ModelProfile that lets a replica carry at least a fifth more within objectives.itl and "
+        "objectives.ttft: prompts are then computed in pieces and do not hold answers up. To begin, change or end it "
+        "engines are replaced once, one after the other.",
+    )
 
 
 class Tier(ApiModel):

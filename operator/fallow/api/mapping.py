@@ -110,6 +110,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             up_window=seconds(spec.scaling.up_window),
             down_window=seconds(spec.scaling.down_window),
             headroom=spec.scaling.headroom,
+            limits_steps=spec.scaling.limit_steps,
         ),
         precision=_precision(spec.precision),
         power=_power(spec.power),

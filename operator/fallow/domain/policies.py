@@ -77,12 +77,15 @@ class IdleRules:
 
 @dataclass(frozen=True, slots=True)
 class ScalingRules:
-    """Fast up, slow down: windows over which demand is taken, and the share of capacity kept free."""
+    """Fast up, slow down: windows over which demand is taken, and the share of capacity kept free. `limits_steps`:
+    engines may be started with fewer tokens in a step.
+    """
 
     enabled: bool = True
     up_window: Seconds = Seconds(30)
     down_window: Seconds = Seconds(300)
     headroom: float = 0.2
+    limits_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class Reason(StrEnum):
     CARBON_TIER = "CarbonTier"
     TIER_ENDED = "TierEnded"
     IDLE_CLOCKS = "IdleClocks"
+    STEP_TOKENS = "StepTokens"
     SWITCH_COMPLETE = "SwitchComplete"
     LIMITS = "Limits"
     BUDGET_BURN = "BudgetBurn"

@@ -26,13 +26,15 @@ FINE = 4
 class Capacity:
     """Requests in flight that one replica should carry at most, and where the number comes from.
 
-    `requests_per_second`: the highest rate of requests like the recent ones that a replica keeps up with.
+    `requests_per_second`: the highest rate of requests like the recent ones that a replica keeps up with. `patience`:
+    seconds that a request may wait for its turn where waiting is all that more of them bring; 0 where it is not.
     """
 
     concurrency: float
     origin: str
     tokens_per_second: float | None = None
     requests_per_second: float | None = None
+    patience: float = 0.0
 
 
 def profile_for(variant: Variant, profiles: Sequence[Profile], product: str | None = None) -> Profile | None:
@@ -102,7 +104,7 @@ def rate_within(
     if profile.prefill_rate is None or not profile.points:
         return None
     prefill, best = prompt / profile.prefill_rate, 0.0
-    for batch, known in _steps(profile.points, limit):
+    for batch, known in profiled_steps(profile.points, limit):
         step = known * slower
         rate = 1.0 / (output * step / batch + prefill)
         share = rate * prefill
@@ -112,7 +114,7 @@ def rate_within(
 
 
 @lru_cache
-def _steps(points: tuple[ProfilePoint, ...], limit: float) -> tuple[tuple[float, float], ...]:
+def profiled_steps(points: tuple[ProfilePoint, ...], limit: float) -> tuple[tuple[float, float], ...]:
     """Batches up to the limit, FINE to each stretch between two points, with seconds of a step; steps are linear."""
     known = [(1.0, _step(points[0])), *((point.concurrency, _step(point)) for point in points)]
     parts = (

@@ -43,7 +43,8 @@ class Context:
     autoscaler of others adds to them, its minimum.
 
     `follows`: an autoscaler's minimum may be another than its owner's.
-    `throttled`: its engines let their clocks fall while idle. `nodes` are those of its pods.
+    `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
+    `nodes` are those of its pods.
     """
 
     now: Instant
@@ -64,6 +65,7 @@ class Context:
     ceiling: int
     follows: bool = True
     throttled: bool = False
+    step_tokens: Mapping[str, int] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     around: Around = field(default_factory=Around)
 
@@ -146,4 +148,5 @@ class Proposal:
     switching_to: str | None = None
     resting: bool | None = None
     throttled: bool | None = None
+    step_tokens: Mapping[str, int] | None = None
     vetoes: tuple[Veto, ...] = field(default=())

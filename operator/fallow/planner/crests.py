@@ -17,6 +17,8 @@ from fallow.planner.context import Context
 LOOK = 60.0
 # A burst is looked at over the time that an answer may take by its objective, and over this long at least.
 SHORTEST = 1.0
+# Seconds over which crests are taken where requests may wait.
+WINDOWS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, LOOK)
 # However few are late: half of all crests are provided for.
 MEDIAN = 0.5
 
@@ -24,7 +26,8 @@ MEDIAN = 0.5
 @dataclass(frozen=True, slots=True)
 class Crests:
     """Of one service. A replica carries `each` requests per second; crests are taken over so many `seconds`, and all
-    but a share `missed` of the requests are to meet no higher one. `rates` are the recent ones.
+    but a share `missed` of the requests are to meet no higher one. `rates` are the recent ones. Where a request may
+    wait for `patience` seconds, crests over any time count as what is left of them when it is over.
     """
 
     arrivals: Arrivals
@@ -32,6 +35,7 @@ class Crests:
     each: float
     seconds: float
     missed: float
+    patience: float = 0.0
 
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
@@ -47,6 +51,7 @@ class Crests:
             rates=recent,
             each=each,
             seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
+            patience=capacity.patience,
             missed=min((1.0 - objectives.attainment) * OF_MISSES * exp(context.habits.lateness.lenience), MEDIAN),
         )
 
@@ -73,7 +78,17 @@ class Crests:
         )
 
     def _height(self, rate: float) -> float:
-        return crest(rate, self._dispersion, self.seconds, self.missed)
+        """Requests per second to provide for.
+
+        With patience D a crest of h over t seconds is served in time by c where c (t + D) is h t or more: what has
+        come by its end is done within D of it (network calculus: J.-Y. Le Boudec and P. Thiran, LNCS 2050, 2001).
+        """
+        if self.patience <= 0:
+            return self._over(rate, self.seconds)
+        return max(rate, *(self._over(rate, each) * each / (each + self.patience) for each in WINDOWS))
+
+    def _over(self, rate: float, seconds: float) -> float:
+        return crest(rate, self.arrivals.dispersion(seconds), seconds, self.missed)
 
     @property
     def _dispersion(self) -> float:

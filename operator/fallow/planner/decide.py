@@ -8,22 +8,24 @@ leaves to each service follows from what all of them want.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fallow.domain.arrivals import Arrivals
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.habits import Habits
 from fallow.domain.plans import Decision, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Snapshot
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.snapshots import Snapshot, Workload
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner import autoscaled
 from fallow.planner.budgets import NOTHING, asks
-from fallow.planner.capacity import profile_for, replica_capacity
+from fallow.planner.capacity import Capacity, profile_for, replica_capacity
 from fallow.planner.caps import caps
 from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
-from fallow.planner.levers import power, precision, replicas, rest, throttle
+from fallow.planner.levers import pieces, power, precision, replicas, rest, throttle
+from fallow.planner.pieces import held
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
@@ -57,7 +59,7 @@ def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
         plan = services[key] = plan_service(snapshot, service, estimates.services[key], around)
         if plan.decision is None or plan.decision.proposal:
             continue
-        if plan.decision.lever == throttle.NAME:
+        if plan.decision.lever in {throttle.NAME, pieces.NAME}:
             rolling |= {key}
         if plan.policy is not None and plan.policy.name in busy:
             busy[plan.policy.name] |= {key}
@@ -112,6 +114,7 @@ def plan_service(
         pending=None if acts else asked,
         silences=silences(context),
         throttled=_throttled(context, proposal.throttled if acts else None),
+        step_tokens=context.step_tokens if proposal.step_tokens is None or not acts else proposal.step_tokens,
         scalers=context.scalers,
         above={name: max(context.asked(name) - runs[name], 0) for name in context.scalers if runs.get(name)},
     )
@@ -168,13 +171,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         profiles=snapshot.cluster.profiles,
         product=product,
         capacity={
-            variant.name: replica_capacity(
-                service,
-                variant,
-                profile_for(variant, snapshot.cluster.profiles, product),
-                policy.scaling.headroom,
-                habits.arrivals,
-            )
+            variant.name: _capacity(snapshot, service, variant, policy, workloads.get(variant.name), product)
             for variant in service.variants
         },
         habits=habits,
@@ -182,9 +179,33 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         ceiling=ceiling,
         follows=follows,
         throttled=any(workload.tuning.throttled for workload in workloads.values()),
+        step_tokens={
+            name: workload.tuning.step_tokens
+            for name, workload in workloads.items()
+            if workload.tuning.step_tokens is not None
+        },
         nodes=nodes_of(snapshot.cluster, pods),
         around=around,
     )
+
+
+def _capacity(
+    snapshot: Snapshot,
+    service: Service,
+    variant: Variant,
+    policy: Policy,
+    workload: Workload | None,
+    product: str | None,
+) -> Capacity:
+    """While its engines are being replaced those are counted on that carry less."""
+    profile, recent = profile_for(variant, snapshot.cluster.profiles, product), _recent(snapshot, service)
+    found = replica_capacity(service, variant, profile, policy.scaling.headroom, recent)
+    tokens = None if workload is None or workload.rolling else workload.tuning.step_tokens
+    return found if tokens is None else held(found, service, variant, profile, recent, tokens)
+
+
+def _recent(snapshot: Snapshot, service: Service) -> Arrivals:
+    return snapshot.habits.get(service.key, Habits()).arrivals
 
 
 def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, *, follows: bool) -> tuple[int, int]:
@@ -234,10 +255,17 @@ def _consult(context: Context) -> Verdict:
         grows = sum(scaling.replicas.values()) > sum(context.current.values())
         if grows or context.memory.switching_to is None:
             return Verdict(scaling, "ScaleUp" if grows else "ScaleDown")
-    clocks = throttle.propose(context)
-    if clocks is not None and clocks.replicas is not None:
-        return Verdict(clocks, "Throttle" if clocks.throttled else "Unthrottle")
-    return Verdict(_standing(resting, switch, scaling, clocks))
+    tuning = (throttle.propose(context), pieces.propose(context))
+    tuned = next((one for one in tuning if one is not None and one.replicas is not None), None)
+    if tuned is not None:
+        return Verdict(tuned, _tuning(context, tuned))
+    return Verdict(_standing(resting, switch, scaling, *tuning))
+
+
+def _tuning(context: Context, tuned: Proposal) -> str:
+    if tuned.step_tokens is not None:
+        return "LimitSteps" if context.serving.name in tuned.step_tokens else "FreeSteps"
+    return "Throttle" if tuned.throttled else "Unthrottle"
 
 
 def _owner(context: Context) -> Verdict | None:
@@ -354,10 +382,10 @@ def _switch_verdict(switch: Proposal) -> Verdict:
 
 
 def _standing(
-    resting: Proposal | None, switch: Proposal | None, scaling: Proposal, clocks: Proposal | None
+    resting: Proposal | None, switch: Proposal | None, scaling: Proposal, *tuning: Proposal | None
 ) -> Proposal:
     """Why nothing changes: the most telling of the levers' answers, with the rest of their vetoes."""
-    answers = [answer for answer in (switch, scaling, resting, clocks) if answer is not None]
+    answers = [answer for answer in (switch, scaling, resting, *tuning) if answer is not None]
     vetoes = tuple(veto for answer in answers for veto in answer.vetoes)
     telling = next((answer for answer in answers if answer.vetoes), None)
     if telling is None and resting is not None:
@@ -373,7 +401,8 @@ def _after(context: Context, verdict: Verdict) -> ServiceMemory:
     proposal = verdict.proposal
     changed: Mapping[str, int] = proposal.replicas or {}
     memory = context.memory
-    if dict(changed) != dict(context.current) or proposal.throttled is not None:
+    tuned = proposal.throttled is not None or proposal.step_tokens is not None
+    if dict(changed) != dict(context.current) or tuned:
         memory = replace(memory, changed_at=context.now)
     if verdict.action in REDUCTIONS and not verdict.always:
         times = memory.reductions if memory.reduced_on == context.today else 0

@@ -73,7 +73,9 @@ def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
         )
     if action == "Throttle":
         return f"engines are replaced; a first request after a pause takes up to {throttle.RAMP:g} s longer"
-    if action == "Unthrottle":
+    if action == "LimitSteps":
+        return "engines are replaced; a prompt waits for its turn, and takes longer alone"
+    if action in {"Unthrottle", "FreeSteps"}:
         return "engines are replaced"
     if sum(replicas.values()) < sum(context.current.values()):
         return f"load above what {sum(replicas.values())} replicas carry waits for a start"

@@ -7,7 +7,7 @@ from fallow.domain.goals import Remedy
 from fallow.planner import autoscaled
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
-from fallow.planner.levers import throttle
+from fallow.planner.levers import pieces, throttle
 
 
 def silences(context: Context) -> tuple[str, ...]:
@@ -17,6 +17,7 @@ def silences(context: Context) -> tuple[str, ...]:
     return (
         *_rest(context),
         *_throttle(context),
+        *_steps(context),
         *_replicas(context),
         *_budgets(context),
         *_bursts(context),
@@ -43,6 +44,16 @@ def _throttle(context: Context) -> Iterator[str]:
     asked = rules is not None and (rules.throttle or Remedy.THROTTLE in _remedies(context))
     if asked and (reason := throttle.why_never(context)) is not None:
         yield f"its idle engines keep their clocks up: {reason}"
+
+
+def _steps(context: Context) -> Iterator[str]:
+    if not context.policy.scaling.limits_steps:
+        return
+    profile = profile_for(context.serving, context.profiles, context.product)
+    if (reason := pieces.why_never(context)) is not None:
+        yield f"the tokens of a step are not limited: {reason}"
+    elif profile is None or profile.prefill_rate is None:
+        yield "the tokens of a step are not limited: no ModelProfile with prefillTokensPerSecond fits what serves"
 
 
 def _replicas(context: Context) -> Iterator[str]:

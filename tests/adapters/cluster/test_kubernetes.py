@@ -133,6 +133,17 @@ async def test_clocks_that_are_to_fall_are_one_write_and_seen_in_the_view() -> N
     assert [one.tuning.throttled for one in bench.cluster.view().workloads] == [True]
 
 
+async def test_steps_that_are_to_have_fewer_tokens_are_one_write_and_seen_in_the_view() -> None:
+    bench = Bench()
+    await bench.run(1)
+    bench.api.calls.clear()
+    for tokens in (354, 354, None):
+        await bench.cluster.apply(RunVariant(bench.service, "bf16", 1, Tuning(step_tokens=tokens)))
+        assert [one.tuning.step_tokens for one in bench.cluster.view().workloads] == [tokens]
+
+    assert bench.api.calls == [("apply", DEPLOYMENT)] * 2
+
+
 async def test_a_changed_spec_is_applied() -> None:
     bench = Bench()
     await bench.run(1)

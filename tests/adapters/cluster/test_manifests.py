@@ -120,6 +120,18 @@ def test_engines_whose_clocks_fall_say_so_to_the_driver_and_to_us() -> None:
     assert "fallow.dev/idle-clocks" not in plain["metadata"]["annotations"]
 
 
+@pytest.mark.parametrize(("declared", "given"), [(None, None), (64, "64"), (1024, "354")])
+def test_the_tokens_of_a_step_are_limited_and_no_more_requests_are_let_in_than_there_are(
+    declared: int | None, given: str | None
+) -> None:
+    variant = replace(BF16, max_concurrency=declared)
+    made = manifests.deployment(service(variant), variant, 1, Tuning(step_tokens=354))["spec"]["template"]
+    args = made["spec"]["containers"][0]["args"]
+    flags = dict(zip(args[::2], args[1::2], strict=True))
+    assert (flags["--max-num-batched-tokens"], flags.get("--max-num-seqs")) == ("354", given)
+    assert made["metadata"]["annotations"]["fallow.dev/step-tokens"] == "354"
+
+
 def test_what_the_owner_says_of_the_clocks_goes_before() -> None:
     own = {"name": "CUDA_DISABLE_PERF_BOOST", "value": "0"}
     variant = replace(BF16, env=(own,))

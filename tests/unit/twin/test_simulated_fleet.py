@@ -199,6 +199,26 @@ def test_loading_draws_loading_watts() -> None:
     assert phases.loading == pytest.approx(TABLE.loading * 50)
 
 
+def test_engines_that_take_prompts_in_pieces_start_once_and_can_be_limited_in_power_too() -> None:
+    load = Written(poisson(6, 600), prompt=2048.0, output=28.0, cv=0.9)
+    runs = [simulation(load, setup(replicas=2)) for _ in range(2)]
+    pieces = runs[1]
+    assert pieces.fleet.limit_steps(0, 0, 350)
+    assert not pieces.fleet.limit_steps(0, 0, 350)
+    for run in runs:
+        run.advance(300)
+    good = [run.recorder.outcome(run.run).services[0].good for run in runs]
+    assert good[1] > good[0]
+    assert [int(run.fleet.sums.starts[0]) for run in runs] == [2, 4]
+
+    pieces.fleet.limit(0, 400.0)
+    assert pieces.fleet.limit_steps(0, 0, None)
+    pieces.fleet.limit(0, None)
+    for run in runs:
+        run.advance(600)
+    assert float(np.diff([run.recorder.joules(600)[0] for run in runs])[0]) > 0
+
+
 def test_engines_that_are_to_let_their_clocks_fall_start_once_and_draw_less() -> None:
     runs = [simulation(Written(np.zeros((1, 900))), setup(replicas=2)) for _ in range(2)]
     plain, throttled = runs

@@ -212,10 +212,12 @@ def engine_args(service: Service, variant: Variant, tuning: Tuning = PLAIN) -> l
     _, shutdown = _stopping(service.engine)
     args = ["--model", variant.model, "--served-model-name", service.served_name]
     args += ["--port", str(service.engine.port), "--tensor-parallel-size", str(variant.gpus)]
-    if variant.max_concurrency is not None:
-        args += ["--max-num-seqs", str(variant.max_concurrency)]
-    if tuning.step_tokens is not None:
-        args += ["--max-num-batched-tokens", str(tuning.step_tokens)]
+    most, tokens = variant.max_concurrency, tuning.step_tokens
+    if most is not None:
+        # vLLM refuses more requests at once than a step has tokens
+        args += ["--max-num-seqs", str(most if tokens is None else min(most, tokens))]
+    if tokens is not None:
+        args += ["--max-num-batched-tokens", str(tokens)]
     if service.engine.sleep_mode:
         args.append("--enable-sleep-mode")
     # without it vLLM aborts the requests in flight at SIGTERM

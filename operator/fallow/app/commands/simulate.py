@@ -50,7 +50,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
     fallow simulate docs/samples/simulation/week.yaml --days 1 --compare hpa,keda --html week.html
     """
     from fallow.app.simulation.assembling import assembled
-    from fallow.app.simulation.running import How
+    from fallow.app.simulation.running import How, levers_of
     from fallow.app.simulation.scenario import ScenarioError, read_scenario
     from fallow.twin.simulation.setup import SetupError
 
@@ -60,7 +60,7 @@ def simulate(  # noqa: PLR0913 - one parameter for each option
         written = written.model_copy(update=changed)
         past = _past(from_prometheus, last) if from_prometheus else None
         one = assembled(written, scenario.parent, past)
-        how = How(written.seed, every=cycle, parts=parts, levers=levers)
+        how = How(written.seed, every=cycle, parts=parts, without=levers_of(one.declared) if levers else ())
         _simulate(written, one, _names(compare), how, as_declared, form, html)
     except (ScenarioError, SetupError) as error:
         _refuse(str(error))

@@ -49,6 +49,7 @@ LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "replicas": lambda policy: replace(policy, scaling=replace(policy.scaling, enabled=False)),
     "rest": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, release=False)),
     "throttle": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, throttle=False)),
+    "steps": lambda policy: replace(policy, scaling=replace(policy.scaling, limits_steps=False)),
     "precision": lambda policy: replace(policy, precision=None),
     "power": lambda policy: replace(policy, power=None),
     "budgets": lambda policy: replace(policy, budgets=tuple(replace(one, on_burn=()) for one in policy.budgets)),
@@ -73,19 +74,20 @@ def without(declared: Declared, lever: str) -> Declared:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """`every`: seconds a cycle of Fallow; `parts` that services are dealt out to; `levers`: also without each."""
+    """`every`: seconds a cycle of Fallow; `parts` that services are dealt out to; `without`: also without each of these
+    levers.
+    """
 
     seed: int
     every: int = CYCLE
     parts: int = 1
-    levers: bool = False
+    without: tuple[str, ...] = ()
 
 
 def all_run(one: Assembled, names: Sequence[str], shown: Shown, how: How) -> list[Outcome]:
-    """Outcomes in the order of `names`, then Fallow without each lever that a policy has."""
+    """Outcomes in the order of `names`, then Fallow without each lever that it is to be run without."""
     pieces = parted(one, how.parts) if how.parts > 1 else [one]
-    levers = levers_of(one.declared) if how.levers else ()
-    runs = [(name, "") for name in names] + [(FALLOW, lever) for lever in levers]
+    runs = [(name, "") for name in names] + [(FALLOW, lever) for lever in how.without]
     jobs = [
         Job(name, len(pieces) * number + part, lever, part)
         for number, (name, lever) in enumerate(runs)

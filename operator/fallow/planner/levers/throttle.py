@@ -11,14 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fallow.domain.goals import Remedy
-from fallow.domain.plans import Veto
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Node
-from fallow.domain.units import Seconds, Watts
+from fallow.domain.units import Watts
 from fallow.domain.workloads import UNBOOSTED, Service
 from fallow.footprint.hardware import hardware_of
-from fallow.planner import guards
-from fallow.planner.capacity import profile_for
+from fallow.planner import replacing
 from fallow.planner.context import Context, Proposal
 from fallow.planner.pauses import idle_share
 
@@ -32,10 +30,6 @@ DRIVER_PARTS = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", 
 RAMP = 0.22
 # Share of objectives.ttft that the ramp may take. A choice.
 MOST_OF_TTFT = 0.5
-# Engines are replaced for it where it is paid back within this time at the load of the last minutes. A choice.
-PAID_BACK = Seconds(86_400)
-# Seconds of a start where no profile tells them; the engine that is replaced runs on meanwhile.
-START, TWICE = Seconds(120), 2.0
 
 
 def propose(context: Context) -> Proposal | None:
@@ -50,15 +44,9 @@ def propose(context: Context) -> Proposal | None:
     if wanted is context.throttled:
         return None
     saves = _saved(context)
-    if wanted and not _pays(context, saves):
+    if wanted and not replacing.pays(context, saves):
         return None
-    vetoes = guards.raised(
-        guards.freshness(context),
-        guards.pending(context),
-        guards.window(context, context.policy.scaling.down_window),
-        *guards.pace(context),
-        _turn(context),
-    )
+    vetoes = replacing.vetoes(context)
     what = "engines whose clocks fall while they have nothing to do" if wanted else "engines whose clocks stay up"
     message = f"engines are replaced one after the other by {what}"
     burns = None if rules.throttle else context.budget.active.get(Remedy.THROTTLE)
@@ -121,24 +109,6 @@ def _saved(context: Context) -> Watts | None:
     hardware = hardware_of(context.product)
     gpus = context.asked(context.serving.name) * context.serving.gpus
     return (hardware.context - hardware.bare) * (gpus * idle_share(points))
-
-
-def _pays(context: Context, saves: Watts | None) -> bool:
-    """Whether it gives back what replacing the engines takes."""
-    if saves is None or context.product is None:
-        return False
-    profile = profile_for(context.serving, context.profiles, context.product)
-    seconds = (profile.load_seconds if profile else None) or START
-    gpus = context.asked(context.serving.name) * context.serving.gpus
-    return saves.value * PAID_BACK > hardware_of(context.product).context.value * gpus * seconds * TWICE
-
-
-def _turn(context: Context) -> Veto | None:
-    """One service at a time, since each needs room for one more engine."""
-    others = sorted(str(key) for key in context.around.rolling if key != context.service.key)
-    if not others:
-        return None
-    return Veto("turn", Reason.ROLLING_ELSEWHERE, f"the engines of {others[0]} are being replaced")
 
 
 def _sets_itself(service: Service) -> bool:

@@ -116,7 +116,8 @@ class Engines:
         """From now on the pool's replicas are as this table says, which has as many slots as before."""
         width = len(self._step) // self.pools
         self._step[pool * width : (pool + 1) * width] = _fine(table.step, width)
-        self._prefill_rate[[pool, pool + self.pools]] = table.prefill_rate
+        both = [pool, pool + self.pools]
+        self._prefill_rate[both], self._chunk[both], self._piece[both] = table.prefill_rate, table.chunk, table.piece
         self.after.become(pool, table)
 
     def join(self, pool: int) -> None:

@@ -7,7 +7,7 @@ booted for them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from heapq import heappop, heappush
 from itertools import count
@@ -145,6 +145,8 @@ class Fleet:
         self.sums = Sums(np.zeros(services), np.zeros(services), np.zeros(services, dtype=np.int64))
         # services and variants whose engines let their clocks fall
         self.throttled: set[tuple[int, int]] = set()
+        # tokens of a step by service and variant, where they are limited
+        self.step_tokens: dict[tuple[int, int], int] = {}
         # W of each GPU by pool, where they are limited
         self.limits: dict[int, float] = {}
         # pods with a node, by service and variant
@@ -204,8 +206,29 @@ class Fleet:
         if on is ((service, variant) in self.throttled):
             return False
         self.throttled ^= {(service, variant)}
-        for pool in {place for (one, other, _), place in self._pool_of.items() if (one, other) == (service, variant)}:
+        for pool in self._pools(service, variant):
             self.engines.after.throttle(pool, on=on)
+        self._replace(service, variant)
+        return True
+
+    def limit_steps(self, service: int, variant: int, tokens: int | None) -> bool:
+        """How many tokens a step of a variant's engines has at most, None for those of its table; replaced as above."""
+        if self.step_tokens.get((service, variant)) == tokens:
+            return False
+        if tokens is None:
+            del self.step_tokens[service, variant]
+        else:
+            self.step_tokens[service, variant] = tokens
+        for pool in self._pools(service, variant):
+            self._become(pool)
+        self._replace(service, variant)
+        return True
+
+    def _pools(self, service: int, variant: int) -> set[int]:
+        return {pool for (one, other, _), pool in self._pool_of.items() if (one, other) == (service, variant)}
+
+    def _replace(self, service: int, variant: int) -> None:
+        """What a rolling update takes: one start of each ready replica."""
         start = self.setup.services[service].variants[variant].start
         for pod in self.pods[service, variant]:
             if pod.life is Life.READY:
@@ -215,17 +238,22 @@ class Fleet:
                 self._mark(pod, pod.pool)
                 self.sums.loading[service] += joules
                 self.sums.starts[service] += 1
-        return True
 
     def limit(self, pool: int, watts: float | None) -> None:
         """The power limit of the GPUs of all replicas of a pool, also of those to come; None for none."""
         if self.limits.get(pool) == watts:
             return
-        table = self._table_of(pool)
         if watts is None:
             del self.limits[pool]
         else:
             self.limits[pool] = watts
+        self._become(pool)
+
+    def _become(self, pool: int) -> None:
+        place, table, watts = self.places[pool], self._table_of(pool), self.limits.get(pool)
+        tokens = self.step_tokens.get((place.service, place.variant))
+        if tokens is not None:
+            table = replace(table, chunk=float(tokens))
         self.engines.become(pool, table if watts is None else table.under_cap(watts))
 
     def settle(self, now: float) -> None:

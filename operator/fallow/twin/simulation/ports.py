@@ -88,10 +88,11 @@ class FleetCluster:
         names = [variant.name for variant in self._simulation.setup.services[number].variants]
         variant = names.index(change.variant)
         fleet = self._simulation.fleet
-        throttled = fleet.throttle(number, variant, on=change.tuning.throttled)
+        tuned = fleet.throttle(number, variant, on=change.tuning.throttled)
+        tuned |= fleet.limit_steps(number, variant, change.tuning.step_tokens)
         before = fleet.asked[number][variant]
         if before == change.replicas:
-            return Outcome(change, wrote=throttled)
+            return Outcome(change, wrote=tuned)
         self.asked.append((change.service.key, change.variant, before, change.replicas))
         fleet.ask(number, variant, change.replicas, float(self._simulation.now))
         return Outcome(change, wrote=True)
@@ -134,7 +135,8 @@ class FleetCluster:
             asked = fleet.asked[number][variant]
             if asked or replicas:
                 full = f"{key.name}-{name}"
-                tuning = Tuning(throttled=(number, variant) in fleet.throttled)
+                place = (number, variant)
+                tuning = Tuning(place in fleet.throttled, fleet.step_tokens.get(place))
                 workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, tuning=tuning))
         self._pods = kept
         return ClusterView(

@@ -1,0 +1,99 @@
+"""Steps with few tokens of prompts, where prompts that are computed whole hold answers up and keep replicas empty.
+
+Engines are started with a lower --max-num-batched-tokens. It costs energy at the same load, since steps are more and a
+prompt is spread over several of them, and saves replicas where answers are short and come in between many prompts.
+"""
+
+from collections.abc import Iterable
+
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Watts
+from fallow.domain.workloads import Service
+from fallow.footprint.hardware import hardware_of
+from fallow.planner import replacing
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import Context, Proposal
+from fallow.planner.pieces import Pieces, in_pieces, whole
+
+NAME = "StepTokens"
+# A replica must carry so many times as much in pieces; and once it works so, hardly more than whole.
+GAIN, KEPT = 1.2, 1.0
+# Another number of tokens is worth replacing the engines from this change on.
+MOVED = 0.15
+# Flags of vLLM by which a service decides itself.
+OWN_FLAGS = ("--max-num-batched-tokens", "--no-enable-chunked-prefill", "--long-prefill-token-threshold")
+
+
+def propose(context: Context) -> Proposal | None:
+    """Replace the engines by such that take fewer tokens in a step, other ones, or as many as vLLM does; None where
+    they are as they should be, or too little is known to tell.
+    """
+    if not context.policy.name or context.memory.switching_to is not None or not context.replicas:
+        return None
+    now = context.step_tokens.get(context.serving.name)
+    if not context.policy.scaling.limits_steps or why_never(context) is not None:
+        return None if now is None else _proposed(context, None, "the policy leaves steps as they are", None)
+    profile, recent = profile_for(context.serving, context.profiles, context.product), context.habits.arrivals
+    if profile is None or not recent.is_known:
+        return None
+    plain = whole(context.service, context.serving, profile, recent, context.replicas)
+    if plain is None:
+        return None
+    found = in_pieces(context.service, context.serving, profile, recent)
+    carried = 0.0 if found is None else found.within(context.service.objectives, context.replicas)
+    words = f"a replica carries {carried:.3g} requests/s in pieces and {plain:.3g} whole"
+    if now is not None and carried < plain * KEPT:
+        return _proposed(context, None, words, None)
+    if found is None or _is_near(now, found) or (now is None and carried < plain * GAIN):
+        return None
+    saves = _saved(context, plain / carried) if now is None else None
+    if now is None and not replacing.pays(context, saves):
+        return None
+    return _proposed(context, found, words, saves)
+
+
+def why_never(context: Context) -> str | None:
+    """Why the steps of a service are not limited as things are declared, and what to write instead."""
+    service = context.service
+    if service.target is not None:
+        return f"Deployment {service.target} is adopted; set --max-num-batched-tokens in its own pod template"
+    own = next((flag for flag in OWN_FLAGS if flag in _flags(service)), None)
+    if own is not None:
+        return f"its own arguments have {own}; take it out to let the policy decide"
+    if service.objectives.itl_p95 is None:
+        return "it has no objectives.itl, by which the tokens of a step are chosen"
+    return None
+
+
+def _proposed(context: Context, found: Pieces | None, words: str, saves: Watts | None) -> Proposal:
+    tokens = {name: count for name, count in context.step_tokens.items() if name != context.serving.name}
+    if found is not None:
+        tokens[context.serving.name] = found.tokens
+    what = "as many tokens as vLLM takes" if found is None else f"at most {found.tokens} tokens"
+    message = f"engines are replaced one after the other by such whose steps have {what}: {words}"
+    vetoes = replacing.vetoes(context)
+    if vetoes:
+        return Proposal(NAME, vetoes[0].reason, f"{message}; {vetoes[0].message}", vetoes=vetoes)
+    return Proposal(NAME, Reason.STEP_TOKENS, message, context.current, saves=saves, step_tokens=tokens)
+
+
+def _is_near(now: int | None, found: Pieces) -> bool:
+    return now is not None and abs(found.tokens - now) <= MOVED * now
+
+
+def _saved(context: Context, share: float) -> Watts | None:
+    """What the replicas draw that are not needed any more, without work; None where the GPUs are not known."""
+    if context.product is None:
+        return None
+    spared = max(context.replicas - max(context.floor, 1), 0) * (1.0 - share)
+    return hardware_of(context.product).context * (spared * context.serving.gpus)
+
+
+def _flags(service: Service) -> frozenset[str]:
+    """Of all its variants and of the containers of its template."""
+    containers: Iterable[dict[str, list[str]]] = service.template.get("spec", {}).get("containers") or ()
+    words = (
+        *(word for variant in service.variants for word in variant.args),
+        *(word for one in containers for part in ("args", "command") for word in one.get(part) or ()),
+    )
+    return frozenset(str(word).partition("=")[0] for text in words for word in str(text).split())

@@ -1,0 +1,145 @@
+"""What a replica carries when prompts are computed whole, and when a step takes only so many of their tokens.
+
+A whole prompt holds up everyone who decodes for as long as it takes. Where answers are short, few prompts fall into
+each, so that their number varies much and a replica must stay far below what it carries in the mean. In small pieces no
+gap between two tokens is longer than a step with one piece (chunked prefill: A. Agrawal et al., Sarathi-Serve, OSDI
+2024), so what varies is how long a prompt waits for its turn: a matter of the first token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil, exp, log, log1p, sqrt
+from statistics import NormalDist
+
+from fallow.domain.arrivals import Arrivals
+from fallow.domain.profiles import Profile
+from fallow.domain.units import Seconds
+from fallow.domain.workloads import Objectives, Service, Variant
+from fallow.planner.capacity import ENGINE_CONCURRENCY, Capacity, pace, profiled_steps
+
+# Share of the ITL objective that a step with one piece may take: steps are known to some per cent.
+FULL = 0.95
+# Seconds that a step with a piece of a prompt takes besides its tokens, since it is no replayed graph: 1.9 ms for 8B on
+# H100 by the twin's fit to ML.ENERGY's rows (docs/methodology.md).
+PIECE = 0.002
+# Fewer tokens than this compute a prompt at less than half of the GPU's rate (the ridge of H100 is at 300). A choice.
+FEWEST_TOKENS = 128
+# Lengths of prompts and answers vary by as much as their mean: about so in Azure's traces of 2023 (.96, .97).
+SPREAD = 2.0
+# A wait for prompts before is shorter among k replicas by k to this power, as the twin's event engine has it.
+SPARED = 0.25
+# Shares of what is carried in the mean that are looked at.
+SHARES = tuple(number / 20 for number in range(19, 0, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Steps of at most so many `tokens`, of prompts and answers together. A replica then carries `rate` requests per
+    second at most; a request's own prompt takes `own` seconds in its turn.
+    """
+
+    tokens: int
+    rate: float
+    own: Seconds
+
+    def patience(self, objectives: Objectives) -> float:
+        """Seconds that are left of the objective for the first token; with none, a request may wait as long as its own
+        prompt takes.
+        """
+        return max((objectives.ttft_p95 or self.own * 2) - self.own, 0.0)
+
+    def within(self, objectives: Objectives, replicas: int) -> float:
+        """Requests per second and replica of which as many have their first token in time as are to."""
+        missed = 1.0 - objectives.attainment
+        left = self.patience(objectives)
+        for share in SHARES:
+            waits = share ** (sqrt(2.0 * replicas + 2.0) - 1.0)
+            mean = SPREAD / 2.0 * self.own / (1.0 - share) * replicas**-SPARED
+            if waits * exp(-left / mean) <= missed:
+                return share * self.rate
+        return 0.0
+
+
+def held(
+    capacity: Capacity, service: Service, variant: Variant, profile: Profile | None, recent: Arrivals, tokens: int
+) -> Capacity:
+    """What a replica carries whose steps take at most so many tokens."""
+    found = None if profile is None else _with(tokens, variant, profile, recent)
+    if found is None:
+        return capacity
+    return replace(capacity, requests_per_second=found.rate, patience=found.patience(service.objectives))
+
+
+def _with(tokens: int, variant: Variant, profile: Profile, recent: Arrivals) -> Pieces | None:
+    lengths, rate = recent.tokens, profile.prefill_rate
+    if lengths is None or rate is None:
+        return None
+    for batch, step in _known(variant, profile, recent):
+        room = max(tokens - batch, 1.0)
+        gap = step + PIECE + room / rate
+        carried = room / lengths[0] / gap
+        if carried * lengths[1] * gap <= batch:
+            return Pieces(tokens, carried, Seconds(ceil(lengths[0] / room) * gap))
+    return None
+
+
+def in_pieces(service: Service, variant: Variant, profile: Profile, recent: Arrivals) -> Pieces | None:
+    """The most tokens of a step that keep the ITL objective whatever comes; None where too few would be left, where
+    there is no such objective, or where too little is known.
+    """
+    itl, tokens = service.objectives.itl_p95, recent.tokens
+    if itl is None or tokens is None or profile.prefill_rate is None:
+        return None
+    gap, (prompt, output) = itl * FULL, tokens
+    for batch, step in _known(variant, profile, recent):
+        room = (gap - step - PIECE) * profile.prefill_rate
+        rate = room / prompt / gap
+        if room < FEWEST_TOKENS:
+            return None
+        if rate * output * gap <= batch:
+            return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
+    return None
+
+
+def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int) -> float | None:
+    """Requests per second and replica at which as many have their gaps in time as are to, with prompts computed whole.
+
+    What prompts add to an answer is taken as lognormal. In the mean it is its steps' time f / (1 - f) at the share f
+    of prompts, and those that come while its own is computed. Of its variance the number of prompts is a part, which
+    routers even out, and their length the other; both are more by 1 / (1 - f)^2, since a held-up answer meets more of
+    them (completion time of M/G/1 with preemption, D. Gaver, JRSS B 24(1), 1962).
+    """
+    itl, tokens = service.objectives.itl_p95, recent.tokens
+    if itl is None or tokens is None or profile.prefill_rate is None:
+        return None
+    prompt, output = tokens[0] / profile.prefill_rate, tokens[1]
+    known, best = list(_known(variant, profile, recent)), 0.0
+    seldom = [(known[0][0] * share, known[0][1]) for share in SHARES] if known else []
+    for batch, step in (*seldom, *known):
+        rate = 1.0 / (output * step / batch + prompt)
+        share = rate * prompt
+        behind = rate * (prompt + step) * replicas**-SPARED
+        added = output * step * share / (1.0 - share) + behind * prompt
+        number = rate * output * step / (1.0 - share)
+        uneven = number * (1.0 / replicas + SPREAD - 1.0) + min(number, 1.0) * (1.0 - 1.0 / replicas)
+        variance = (uneven / (1.0 - share) ** 2 + behind * SPREAD) * prompt**2
+        if _beyond(output * (itl - step), added, variance) <= 1.0 - service.objectives.attainment:
+            best = max(best, rate)
+    return best
+
+
+def _known(variant: Variant, profile: Profile, recent: Arrivals) -> Iterator[tuple[float, float]]:
+    """Batches up to the engine's limit with seconds of a step, as long as they lately were."""
+    limit = variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY
+    slower = pace(profile, recent)
+    return ((batch, step * slower) for batch, step in profiled_steps(profile.points, limit))
+
+
+def _beyond(limit: float, mean: float, variance: float) -> float:
+    """Share of a lognormal value above the limit."""
+    if limit <= 0:
+        return 1.0
+    width = sqrt(log1p(variance / mean**2))
+    return 1.0 - NormalDist().cdf((log(limit / mean) + width**2 / 2) / width)
