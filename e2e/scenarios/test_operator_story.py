@@ -20,6 +20,7 @@ import pytest
 from e2e.harness.cluster import Cluster
 from e2e.harness.scenes import (
     API,
+    DOWN_WINDOW,
     IDLE_AFTER,
     MODEL,
     OPERATOR,
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.cluster
 JSON = dict[str, Any]
 
 ENFORCED, ADVISED, OBSERVED, THROTTLED = "story", "story-advised", "story-observed", "story-throttled"
+PIECES = "story-pieces"
 CLEAN, DIRTY = 80, 420
 TIERS = [
     {"above": 350, "unit": "gCO2/kWh", "allow": ["FP8"]},
@@ -55,6 +57,13 @@ SLEEPERS = ("by-request", "by-annotation", "by-scale")
 FIRST_WORK = burst(3, 8)
 # In flight: about as many as arrive in a second; three or four replicas at a target of eight.
 MUCH = steady(26)
+# Long prompts, short answers, for a model of their own.
+CODER = "meta-llama/Llama-3.1-8B-Instruct"
+CODE = {
+    "rate": {"constant": 9},
+    "prompt": {"mean": 2048, "cv": 0.9, "most": 8000},
+    "output": {"mean": 28, "cv": 0.9, "most": 200},
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         scene.namespace(ADVISED, "Recommend")
         scene.namespace(OBSERVED, "Observe")
         scene.namespace(THROTTLED, idle=climbing("Throttle"))
+        scene.namespace(PIECES, scaling=stepping(limited=True))
         scene.put(
             zone("story", CLEAN),
             profile("story-bf16", "BF16", 0.20),
@@ -76,6 +86,14 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             service(ADVISED, "crowded", scaling=GROWS),
             service(OBSERVED, "crowded", scaling=GROWS),
             service(THROTTLED, "warm", scaling={"minReplicas": 2, "maxReplicas": 3}),
+            coder_profile(),
+            service(
+                PIECES,
+                "coder",
+                model={"name": CODER, "servedName": "coder"},
+                scaling={"minReplicas": 1, "maxReplicas": 4},
+                objectives={"ttft": {"p95": "1s"}, "itl": {"p95": "25ms"}},
+            ),
             autoscaler("scaled"),
             existing_deployment("legacy", replicas=2),
             existing_deployment("shared", replicas=1),
@@ -91,6 +109,7 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
         stack.traffic(ADVISED, "quiet", FIRST_WORK)
         for namespace in (ENFORCED, ADVISED, OBSERVED):
             stack.traffic(namespace, "busy" if namespace == ENFORCED else "crowded", MUCH)
+        stack.traffic(PIECES, "coder", CODE)
         stack.traffic(ENFORCED, "chat", steady(3))
         stack.traffic(ENFORCED, "scaled", steady(3))
         stack.traffic(ENFORCED, "shared", steady(4))
@@ -101,6 +120,24 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
 
 def climbing(*rungs: str) -> JSON:
     return {"after": f"{IDLE_AFTER}s", "ladder": list(rungs)}
+
+
+def stepping(*, limited: bool) -> JSON:
+    return {"upWindow": "2s", "downWindow": f"{DOWN_WINDOW}s", "limitSteps": limited}
+
+
+def coder_profile() -> JSON:
+    found = profile("story-coder", "BF16", 0.20)
+    points = [(1, 143, 7.0, 300), (8, 1081, 7.4, 400), (64, 5333, 12.0, 600)]
+    found["spec"] |= {
+        "model": CODER,
+        "prefillTokensPerSecond": 24_000,
+        "points": [
+            {"concurrency": batch, "tokensPerSecond": tokens, "itlMillis": gap, "watts": watts}
+            for batch, tokens, gap, watts in points
+        ],
+    }
+    return found
 
 
 def adopting(name: str, scaling: JSON) -> JSON:
@@ -325,6 +362,35 @@ def idle_watts(scene: Scene) -> float:
     """The highest of its GPUs, 0 where none is known."""
     rows = scene.ask_prometheus(f'max(DCGM_FI_DEV_POWER_USAGE{{namespace="{THROTTLED}"}})')
     return float(rows[0]["value"][1]) if rows else 0.0
+
+
+def test_engines_take_prompts_in_pieces_where_these_hold_answers_up_and_as_before_when_that_ends(scene: Scene) -> None:
+    (decision,) = scene.until(lambda: told(scene, PIECES, "coder", "LimitSteps"), "steps with fewer tokens")
+    assert (decision["lever"], decision["reason"]) == ("StepTokens", "StepTokens")
+    scene.until(lambda: set(step_tokens(scene)) != {None} and None not in step_tokens(scene), "engines that work so")
+    (tokens,) = set(step_tokens(scene))
+    assert tokens is not None
+    assert 250 < int(tokens) < 450
+    scene.cluster.kubectl(
+        "patch",
+        "energypolicy",
+        PIECES,
+        "--type=merge",
+        "-p",
+        json.dumps({"spec": {"scaling": stepping(limited=False)}}),
+    )
+    scene.until(lambda: told(scene, PIECES, "coder", "FreeSteps"), "steps as vLLM has them")
+    scene.until(lambda: set(step_tokens(scene)) == {None}, "engines that work so")
+    truth = next(one for one in scene.stack.twin_state()["services"] if one["service"] == "coder")
+    assert truth["failed"] == 0
+    assert truth["done"] > 0
+
+
+def step_tokens(scene: Scene) -> list[str | None]:
+    """Of those that stay, ready or not: the tokens that their arguments allow in a step."""
+    bodies = [body for body in scene.pods.all(PIECES).values() if not body["metadata"].get("deletionTimestamp")]
+    flags = [dict(pairwise(body["spec"]["containers"][0]["args"])) for body in bodies]
+    return [one.get("--max-num-batched-tokens") for one in flags]
 
 
 def test_recommend_proposes_and_changes_nothing(scene: Scene) -> None:

@@ -16,6 +16,8 @@ ENGINE_CONCURRENCY = 256
 MOST_PREFILL = 0.9
 # Below so many requests at once in the mean, how long steps take is not told from how many are in work. A choice.
 LEAST_BATCH = 1.0
+# So many times as many requests must decode as are computed. A choice.
+MOSTLY = 4.0
 # Steps are believed to take up to so many times as long as the profile says, or as short. A choice.
 MOST_PACE = 2.0
 # Batches that are looked at between two points of a profile.
@@ -78,13 +80,15 @@ def pace(profile: Profile, recent: Arrivals) -> float:
 
     A profile is measured at one mix of lengths: longer contexts are more cache to read in each step. By Little's law
     the mean gap between two tokens is the requests that decode over the tokens they make in a second; by the profile it
-    is s(b) / (1 - f) at the mean batch b of a replica whose time goes to prompts by the share f.
+    is s(b) / (1 - f) at the mean batch b of a replica whose time goes to prompts by the share f. Of the requests in
+    work f / (1 - f) are prompts that are computed or wait for it (M/M/1); where they are many, the rest is not known.
     """
     if profile.prefill_rate is None or not profile.points or not recent.is_known or recent.replicas <= 0:
         return 1.0
     share = min(recent.prompt / (profile.prefill_rate * recent.replicas), MOST_PREFILL)
-    batch = recent.working / recent.replicas - share
-    if batch < LEAST_BATCH or recent.output <= 0:
+    prompts = share / (1.0 - share)
+    batch = recent.working / recent.replicas - prompts
+    if batch < max(LEAST_BATCH, MOSTLY * prompts) or recent.output <= 0:
         return 1.0
     gap = batch * recent.replicas / recent.output
     found = gap * (1.0 - share) / _step_at(profile.points, batch)

@@ -141,10 +141,10 @@ def test_a_profile_without_prefill_or_points_tells_no_rate(known: Profile) -> No
 
 def seen(rate: float, gap: float, *, replicas: float = 2, prompt: float = 1000, output: float = 100) -> Arrivals:
     """An hour of requests whose tokens came `gap` seconds apart, as many in work as Little's law has it."""
-    requests, busy = rate * 3600, rate * prompt / 10_000.0 * 3600
+    requests, share = rate * 3600, rate * prompt / 10_000.0 / replicas
     return Arrivals(
         3600, requests, requests, requests, requests * prompt, requests * output, Uneven(every=15),
-        working=requests * output * gap + busy, replicas=replicas * 3600,
+        working=requests * output * gap + share / (1 - share) * replicas * 3600, replicas=replicas * 3600,
     )  # fmt: skip
 
 
@@ -167,8 +167,9 @@ def test_how_much_slower_steps_are_than_in_the_profile_is_told_by_the_requests_i
         seen(0.01, 0.02),
         replace(seen(4, 0.02), working=0.0, replicas=0.0),
         replace(seen(4, 0.02), working=1.0),
+        seen(12, 0.02, output=10),
     ],
-    ids=["nothing", "next to nothing", "an older version's books", "hardly anything in work"],
+    ids=["nothing", "next to nothing", "an older version's books", "hardly anything in work", "mostly prompts"],
 )
 def test_where_little_was_seen_steps_are_as_long_as_the_profile_says(few: Arrivals) -> None:
     assert pace(replace(MEASURED, prefill_rate=10_000.0), few) == 1.0
