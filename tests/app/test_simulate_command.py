@@ -74,9 +74,11 @@ def test_json_holds_every_controller_with_its_series_and_decisions(tmp_path: Pat
         ({"nodes": [{"product": "NVIDIA-L4", "count": 1}]}, "no nodes have 1 GPUs of NVIDIA-H100-80GB-HBM3; add some"),
         ({"nods": []}, "nods: Extra inputs are not permitted"),
         ({"manifests": ["none.yaml"]}, "none.yaml cannot be read"),
-        ({"faults": [{"at": "1h"}]}, "faults.0: write one of node: NUMBER or fullest, and crash: NAMESPACE/NAME"),
+        ({"faults": [{"at": "1h"}]}, "faults.0: write one of node: NUMBER or fullest, and crash, hang or xid: NAME"),
         ({"faults": [{"at": "1h", "node": 4}]}, "there is no node 4: write 0 to 3, or fullest"),
         ({"faults": [{"at": "1h", "crash": "llm/code"}]}, "'llm/code' has no traffic: write one of llm/chat"),
+        ({"faults": [{"at": "1h", "xid": "llm/code"}]}, "faults.0.xid: 'llm/code' has no traffic"),
+        ({"faults": [{"at": "1h", "xid": "llm/chat", "hang": "llm/chat"}]}, "faults.0: write one of node"),
     ],
 )
 def test_a_wrong_scenario_is_refused_with_what_to_write(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -108,13 +110,16 @@ def test_faults_befall_every_controller_and_are_told(tmp_path: Path) -> None:
         {"at": "30m", "node": "fullest", "back": "10m"},
         {"at": "45m", "node": 3},
         {"at": "50m", "crash": "llm/chat", "replicas": 2},
+        {"at": "55m", "hang": "llm/chat", "back": "5m"},
+        {"at": "58m", "xid": "llm/chat"},
     ]
     path = scenario(tmp_path, faults=faults, days=1.2 / 24)
     told = json.loads(simulate(path, "--compare", "static-70", "-o", "json").stdout)
 
     assert told["inputs"]["faults"] == (
         "after 0.5 h node with most pods is lost for 10 min; after 0.75 h node 3 is lost for good;"
-        " after 0.8333 h 2 of llm/chat crash"
+        " after 0.8333 h 2 of llm/chat crash; after 0.9167 h 1 of llm/chat hang for 5 min;"
+        " after 0.9667 h a GPU of llm/chat fails for good"
     )
     assert all(one["failed"] > 0 for one in told["controllers"])
     refused = simulate(path, "--parts", "2")

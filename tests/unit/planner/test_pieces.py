@@ -178,6 +178,11 @@ def test_every_guard_can_say_no(change: dict[str, Any]) -> None:
     assert (plan.standing.action, plan.step_tokens) == ("Hold", {})
 
 
+def test_where_prompts_are_in_time_in_no_way_nothing_is_done() -> None:
+    hasty = replace(SERVICE, objectives=Objectives(Seconds(0.05), Seconds(0.0125)))
+    assert planned(scene(service=hasty)).standing.action == "Hold"
+
+
 def test_a_service_at_its_least_replicas_gains_nothing_by_it() -> None:
     kept = replace(SERVICE, scaling=replace(SERVICE.scaling, min_replicas=8))
     assert planned(scene(service=kept)).standing.action == "Hold"

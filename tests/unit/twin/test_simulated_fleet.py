@@ -9,7 +9,7 @@ import pytest
 
 from fallow.twin.simulation.fleet import Life, Power
 from fallow.twin.simulation.run import Simulation
-from fallow.twin.simulation.setup import Crash, Fault, NodeLoss, PowerOff, Setup, SetupError, Start
+from fallow.twin.simulation.setup import Crash, Fault, GpuFault, Hang, NodeLoss, PowerOff, Setup, SetupError, Start
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 STARTED = Start(pull=20, load=40, compile_=10, sigma=0.0)
@@ -143,15 +143,54 @@ def test_as_many_engines_crash_as_are_said_and_load_again() -> None:
     assert lives(run) == [Life.READY] * 3
 
 
+def test_an_engine_that_hangs_keeps_its_gpu_and_its_context_and_goes_on_later() -> None:
+    run = struck(Hang(100, 0, back=60), Hang(300, 0), replicas=2)
+    seen = []
+    for until in (100, 110, 150, 170, 400):
+        before = [run.fleet.joules(pod, float(run.now)) for pod in run.fleet.all_pods()]
+        begun = run.now
+        run.advance(until)
+        seen.append(sorted(lives(run)))
+        if until == 150:
+            drawn = [run.fleet.joules(pod, 150.0) - old for pod, old in zip(run.fleet.all_pods(), before, strict=True)]
+            assert min(drawn) == pytest.approx((150 - begun) * TABLE.context)
+
+    both, one = [Life.READY, Life.READY], [Life.HUNG, Life.READY]
+    assert seen == [both, one, one, both, one]
+    assert run.engines.failed.sum() > 0
+    run.ask(0, 0, 0)
+    run.advance(600)
+    assert lives(run) == []
+
+
+def test_a_gpu_that_fails_takes_its_pod_along_and_is_used_again_once_it_is_back() -> None:
+    run = struck(GpuFault(100, 0, back=300), replicas=8)
+    run.advance(110)
+    node, other = run.fleet.nodes
+    assert (len(node.broken), len(node.free), len(other.free)) == (1, 0, 7)
+    run.advance(250)
+    assert lives(run) == [Life.READY] * 8
+    run.advance(450)
+    assert (node.broken, len(node.free)) == ([], 1)
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_no_joule_is_lost_with_a_node(seed: int) -> None:
-    """What nobody held is the bare draw of free GPUs of nodes that are there, each second of it."""
-    run = struck(NodeLoss(200, back=100), NodeLoss(500, 0), replicas=2)
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (NodeLoss(200, back=100), NodeLoss(500, 0)),
+        (GpuFault(100, 0, back=250), GpuFault(150, 0), Hang(300, 0, back=90), NodeLoss(600, 0, back=60)),
+    ],
+    ids=["nodes are lost", "GPUs fail and engines hang"],
+)
+def test_no_joule_is_lost_with_a_node_or_a_gpu(seed: int, faults: tuple[Fault, ...]) -> None:
+    """What nobody held is the bare draw of such GPUs of nodes that are there, each second of it."""
+    run = struck(*faults, replicas=2)
     nobody = 0.0
     while not run.ended:
         if run.now % 60 == 0:
             run.ask(0, 0, 1 + (run.now // 60 + seed) % 4)
-        free = sum(len(node.free) * node.kind.bare for node in run.fleet.nodes if node.power is Power.ON)
+        free = sum(node.idle_gpus * node.kind.bare for node in run.fleet.nodes if node.power is Power.ON)
         run.advance(run.now + 1)
         nobody += free
     outcome = run.recorder.outcome(run.run)

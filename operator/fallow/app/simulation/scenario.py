@@ -103,12 +103,16 @@ class GridFile(_Part):
 
 
 class FaultRule(_Part):
-    """A node that is lost (`node`: its number, or fullest), for good or until it is `back`; or engines that crash."""
+    """A node that is lost (`node`: its number, or fullest); engines that `crash` or `hang`; a GPU that fails (`xid`).
+    For good, or until it is `back`.
+    """
 
     at: PositiveDuration
     node: int | Literal["fullest"] | None = None
     back: PositiveDuration | None = None
     crash: str | None = None
+    hang: str | None = None
+    xid: str | None = None
     replicas: int = Field(default=1, ge=1)
 
 

@@ -44,7 +44,7 @@ def propose(context: Context) -> Proposal | None:
     words = f"a replica carries {carried:.3g} requests/s in pieces and {plain:.3g} whole"
     if now is not None and carried < plain * KEPT:
         return _proposed(context, None, words, None)
-    if found is None or _is_near(now, found) or (now is None and carried < plain * GAIN):
+    if found is None or carried == 0 or _is_near(now, found) or (now is None and carried < plain * GAIN):
         return None
     saves = _saved(context, plain / carried) if now is None else None
     if now is None and not replacing.pays(context, saves):

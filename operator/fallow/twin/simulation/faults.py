@@ -1,9 +1,9 @@
-"""What befalls a simulated fleet at a set time: a node is lost, for good or for a while; engines crash."""
+"""What befalls a simulated fleet at a set time: nodes are lost, engines crash or hang, GPUs fail."""
 
 from __future__ import annotations
 
 from fallow.twin.simulation.fleet import Fleet, Life, Node, Power
-from fallow.twin.simulation.setup import Fault, NodeLoss
+from fallow.twin.simulation.setup import Fault, GpuFault, Hang, NodeLoss
 
 
 def strike(fleet: Fleet, fault: Fault, now: float) -> None:
@@ -14,8 +14,15 @@ def strike(fleet: Fleet, fault: Fault, now: float) -> None:
             fleet.lose(node, now, back=fault.back)
         return
     ready = [pod for pod in fleet.all_pods() if pod.service == fault.service and pod.life is Life.READY]
-    for pod in sorted(ready, key=lambda pod: (pod.ready_at or 0.0, pod.number))[: fault.replicas]:
-        fleet.crash(pod, now)
+    count = 1 if isinstance(fault, GpuFault) else fault.replicas
+    for pod in sorted(ready, key=lambda pod: (pod.ready_at or 0.0, pod.number))[:count]:
+        match fault:
+            case GpuFault():
+                fleet.fail_gpu(pod, now, back=fault.back)
+            case Hang():
+                fleet.hang(pod, now, back=fault.back)
+            case _:
+                fleet.crash(pod, now)
 
 
 def _fullest(fleet: Fleet) -> Node | None:

@@ -29,8 +29,13 @@ class Life(StrEnum):
     PULLING = "pulling"
     LOADING = "loading"
     READY = "ready"
+    HUNG = "hung"
     DRAINING = "draining"
     GONE = "gone"
+
+
+# A pod holds its GPUs and no engine works on them.
+HOLDS = frozenset({Life.PULLING, Life.LOADING, Life.HUNG})
 
 
 class Power(StrEnum):
@@ -42,7 +47,7 @@ class Power(StrEnum):
 @dataclass(slots=True, eq=False)
 class Node:
     """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
-    None while it has one.
+    None while it has one. `broken` GPUs can be given to nobody, the one that failed first at their head.
     """
 
     name: str
@@ -56,8 +61,14 @@ class Node:
     lost: bool = False
     images: set[int] = field(default_factory=set)
     compiled: set[int] = field(default_factory=set)
+    broken: list[int] = field(default_factory=list)
     on_since: float = 0.0
     on_seconds: float = 0.0
+
+    @property
+    def idle_gpus(self) -> int:
+        """That nobody holds, whether they can be used or not."""
+        return len(self.free) + len(self.broken)
 
     def empty_for(self, now: float) -> float:
         return -1.0 if self.empty_since is None else now - self.empty_since
@@ -285,8 +296,30 @@ class Fleet:
             self._note_work(pod)
             self._load(pod, now)
 
+    def hang(self, pod: Pod, now: float, *, back: float | None) -> None:
+        """Its engine answers nothing, keeps its context and its memory, and goes on after so many seconds."""
+        if pod.life is Life.READY:
+            self.engines.lost(pod.pool)
+            self._note_work(pod)
+            pod.life, pod.since, pod.ready_at = Life.HUNG, now, None
+            if back is not None:
+                self._later(now + back, "recovered", pod)
+
+    def fail_gpu(self, pod: Pod, now: float, *, back: float | None) -> None:
+        """The first of its GPUs fails, and the pod with it; another one is made instead."""
+        node = pod.node
+        if node is None:
+            return
+        node.broken.append(pod.gpus[0])
+        if back is not None:
+            self._later(now + back, "mended", node)
+        self._fail(pod, now)
+
     def watts_before_ready(self, pod: Pod) -> float:
+        """Of a pod in which no engine works."""
         table = self._table(pod)
+        if pod.life is Life.HUNG:
+            return table.context
         return table.loading if pod.life is Life.LOADING else table.bare
 
     def nobody(self, now: float) -> float:
@@ -371,7 +404,7 @@ class Fleet:
         if what == "pulled" and pod.life is Life.PULLING:
             self._spend(pod, at)
             self._load(pod, at)
-        elif what == "loaded" and pod.life is Life.LOADING:
+        elif (what == "loaded" and pod.life is Life.LOADING) or (what == "recovered" and pod.life is Life.HUNG):
             self._start_done(pod, at)
         elif what in {"drained", "killed"} and pod.life is Life.DRAINING:
             self.engines.gone(pod.pool, finished=what == "drained")
@@ -381,17 +414,20 @@ class Fleet:
         rules = self.setup.power_off
         if what == "returned":
             node.lost, node.on_since = False, at
-            node.free, node.since = set(range(node.kind.gpus)), [at] * node.kind.gpus
+            node.free, node.broken, node.since = set(range(node.kind.gpus)), [], [at] * node.kind.gpus
             # its driver counts anew
             node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
             self._up(node, at)
+        elif what == "mended" and node.broken:
+            node.free.add(node.broken.pop(0))
+            self._place_waiting(at)
         elif what == "booted" and node.power is Power.BOOTING and not node.lost:
             self._up(node, at)
         elif (
             what == "off" and node.power is Power.ON and rules is not None and node.empty_for(at) >= rules.after - 1e-6
         ):
             node.power = Power.OFF
-            for gpu in node.free:
+            for gpu in (*node.free, *node.broken):
                 node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
             node.on_seconds += at - node.on_since
             node.images, node.compiled = set(), set()
@@ -445,11 +481,11 @@ class Fleet:
             return
         self.placed[pod.service, pod.variant] -= 1
         if not node.lost:
-            node.free.update(pod.gpus)
+            node.free.update(gpu for gpu in pod.gpus if gpu not in node.broken)
             for gpu in pod.gpus:
                 node.closed[gpu] += pod.joules / len(pod.gpus)
                 node.since[gpu] = now
-            if len(node.free) == node.kind.gpus:
+            if node.idle_gpus == node.kind.gpus:
                 node.empty_since = now
                 if self.setup.power_off is not None:
                     self._later(now + self.setup.power_off.after, "off", node)
@@ -462,7 +498,7 @@ class Fleet:
             return
         joules = self.watts_before_ready(pod) * (now - pod.since)
         pod.joules += joules
-        sums = self.sums.loading if pod.life is Life.LOADING else self.sums.pulling
+        sums = self.sums.pulling if pod.life is Life.PULLING else self.sums.loading
         sums[pod.service] += joules
         pod.since = now
 
@@ -492,7 +528,7 @@ class Fleet:
         self._free_joules += self._free_watts * (now - self._free_watts_since)
         self._free_watts_since = now
         self._free_watts = sum(
-            len(node.free) * node.kind.bare for node in self.nodes if node.power is not Power.OFF and not node.lost
+            node.idle_gpus * node.kind.bare for node in self.nodes if node.power is not Power.OFF and not node.lost
         )
 
     def _later(self, at: float, what: str, subject: Pod | Node) -> None:

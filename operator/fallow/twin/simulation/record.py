@@ -11,7 +11,7 @@ from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import Fleet, Life, Pod
+from fallow.twin.simulation.fleet import HOLDS, Fleet, Life, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
 from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
@@ -75,7 +75,7 @@ class Recorder:
         sums, engines = self._fleet.sums, self._engines
         starting = np.zeros(len(self._setup.services))
         for pod in self._fleet.all_pods():
-            if pod.life in {Life.PULLING, Life.LOADING}:
+            if pod.life in HOLDS:
                 starting[pod.service] += self._fleet.watts_before_ready(pod) * (now - pod.since)
         return np.asarray(engines.by_service(engines.after.totals.joules) + sums.pulling + sums.loading + starting)
 

@@ -105,7 +105,30 @@ class Crash:
     replicas: int = 1
 
 
-Fault = NodeLoss | Crash
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Engines of a service answer nothing any more, those that have been ready for longest first: their requests fail,
+    and they hold their GPUs. They go on after `back` seconds; None: not before their pods are removed.
+    """
+
+    at: float
+    service: int
+    replicas: int = 1
+    back: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFault:
+    """A GPU of a service's oldest ready replica falls off the bus (XID 79): its pod fails, and the GPU can be used
+    again after `back` seconds, when the node was reset; None: never.
+    """
+
+    at: float
+    service: int
+    back: float | None = None
+
+
+Fault = NodeLoss | Crash | Hang | GpuFault
 
 
 @dataclass(frozen=True, slots=True)
