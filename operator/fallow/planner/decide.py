@@ -30,6 +30,7 @@ from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
 from fallow.planner.silence import silences
+from fallow.planner.switching import under_way
 
 OWNER = "Owner"
 # What guards.maxReductionsPerDay counts, where it is Fallow's own doing.
@@ -247,7 +248,7 @@ def _consult(context: Context) -> Verdict:
     can_rest = context.policy.mode is Mode.ENFORCE or context.memory.switching_to is None
     if resting is not None and resting.replicas is not None and can_rest:
         return Verdict(resting, "Rest")
-    switch = precision.propose(context)
+    switch = under_way(context, precision.NAME) or precision.propose(context)
     if switch is not None and switch.replicas is not None:
         return _switch_verdict(switch)
     scaling = power.propose(context) or replicas.propose(context)

@@ -9,29 +9,27 @@ from math import ceil
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
-from fallow.domain.policies import Mode, PrecisionRules, Tier
+from fallow.domain.policies import PrecisionRules, Tier
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
-from fallow.planner import guards
-from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+from fallow.planner.context import Context, Proposal
 from fallow.planner.pricing import Prices, prices
+from fallow.planner.switching import begin
 
 NAME = "Precision"
 
 
 def propose(context: Context) -> Proposal | None:
-    """Start a switch, finish one, give one up, or say why the serving variant stays; None where no tiers are set."""
+    """Start a switch, or say why the serving variant stays; None where no tiers are set."""
     if context.scalers:
-        return _kept(context)
-    if context.memory.switching_to is not None:
-        return _continue(context, context.memory.switching_to)
+        return None
     rules, reference = context.policy.precision, context.service.reference
     if len(context.service.variants) < 2 or context.replicas == 0:
         return None
     if rules is None:
-        return None if context.serving == reference else _begin(context, reference, "no policy asks for it any more")
+        return None if context.serving == reference else _begun(context, reference, "no policy asks for it any more")
     asked = _asked(context, rules)
     if isinstance(asked, Missing):
         return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {asked}")
@@ -42,7 +40,7 @@ def propose(context: Context) -> Proposal | None:
             return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)
         reason = asks if asks is Reason.BUDGET_BURN else Reason.STEADY
         return Proposal(NAME, reason, f"{chosen.name} stays: {where}")
-    return _begin(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
+    return _begun(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
 
 
 def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, Reason] | Missing:
@@ -78,68 +76,9 @@ def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
     return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
 
 
-def _kept(context: Context) -> Proposal | None:
-    """An autoscaler of others looks at one Deployment: a switch would take its load away from under it."""
-    if context.memory.switching_to is None:
-        return None
-    scaler = next(iter(context.scalers.values()))
-    message = f"the switch to {context.memory.switching_to} waits: {scaler} owns the replicas of one variant; delete it"
-    return Proposal(NAME, Reason.LEFT_TO_AUTOSCALER, message)
-
-
-def _begin(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
-    stops = guards.raised(
-        guards.freshness(context), guards.pending(context), *guards.pace(context), _room(context, chosen)
-    )
-    if stops:
-        return Proposal(NAME, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
-    return Proposal(
-        NAME,
-        Reason.TIER_ENDED if chosen == context.service.reference else asks,
-        f"{context.serving.name} to {chosen.name}: {why}",
-        {**context.current, chosen.name: _replicas_for(context, chosen)},
-        saves=_saved(context, chosen),
-        switching_to=chosen.name,
-    )
-
-
-def _continue(context: Context, target: str) -> Proposal:
-    """Cut over once the new variant carries as many replicas as asked for; give up after the deadline.
-
-    What is ready is taken away neither on missing signals nor when it is more than the old variant has.
-    """
-    variant, old = context.service.variant(target), context.serving.name
-    asked, ready = context.current.get(target, 0), context.ready(target)
-    if variant is None or asked == 0:
-        message = f"{target} is gone; {old} keeps serving"
-        return Proposal(NAME, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
-    stays = {**context.current, target: 0}
-    called_off, veto = _is_called_off(context, variant), guards.freshness(context)
-    started, better = context.memory.changed_at, ready > context.ready(old)
-    if called_off and not better and veto is None:
-        message = f"no policy asks for {target} any more; {old} keeps serving"
-        return Proposal(NAME, Reason.TIER_ENDED, message, stays, serving=old, switching_to="")
-    wanted = max(asked, _replicas_for(context, variant))
-    if asked < wanted and not called_off:
-        message = f"{old} grew meanwhile; {target} gets {wanted} replicas"
-        return Proposal(NAME, Reason.SWITCHING, message, {**context.current, target: wanted})
-    if ready >= asked and veto is None:
-        message = f"{target} is ready with {ready} replicas; {old} drains"
-        replicas = {**context.current, old: 0}
-        return Proposal(NAME, Reason.SWITCH_COMPLETE, message, replicas, serving=target, switching_to="")
-    if started is not None and context.now - started > STARTING_LIMIT and not better and veto is None:
-        message = f"{target} had {ready} of {asked} replicas ready after {STARTING_LIMIT:.0f} s; {old} keeps serving"
-        return Proposal(NAME, Reason.NOT_READY, message, stays, serving=old, switching_to="")
-    message = f"{target} has {ready} of {asked} replicas ready; {old} serves until then"
-    if veto is not None:
-        return Proposal(NAME, veto.reason, f"{message}; {veto.message}", vetoes=(veto,))
-    return Proposal(NAME, Reason.SWITCHING, message)
-
-
-def _is_called_off(context: Context, target: Variant) -> bool:
-    """A lesser variant is for an enforced policy alone to bring; the reference may always come back."""
-    enforced = context.policy.mode is Mode.ENFORCE and context.policy.precision is not None
-    return target != context.service.reference and not enforced
+def _begun(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
+    reason = Reason.TIER_ENDED if chosen == context.service.reference else asks
+    return begin(context, NAME, chosen, why, reason=reason, saves=_saved(context, chosen))
 
 
 def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Tier | None:
@@ -220,26 +159,6 @@ def _advantage(context: Context, variant: Variant) -> str:
         f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
     )
     return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
-
-
-def _needed(context: Context, variant: Variant) -> int:
-    """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first."""
-    have = context.capacity[context.serving.name].concurrency * context.replicas
-    return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
-
-
-def _replicas_for(context: Context, variant: Variant) -> int:
-    return min(_needed(context, variant), max(context.ceiling, 1))
-
-
-def _room(context: Context, variant: Variant) -> Veto | None:
-    """Where maxReplicas is in the way of equal capacity, the watched load must fit under it."""
-    carried = context.capacity[variant.name].concurrency * context.ceiling
-    peak = max((point.in_flight for point in context.history), default=0.0)
-    if _needed(context, variant) <= context.ceiling or peak <= carried:
-        return None
-    message = f"{context.ceiling} replicas of {variant.name} carry {carried:.0f} requests, the peak was {peak:.0f}"
-    return Veto("limits", Reason.MAX_REPLICAS, message)
 
 
 def _saved(context: Context, variant: Variant) -> Watts | None:
