@@ -52,6 +52,18 @@ def test_a_new_watch_knows_nothing() -> None:
     assert (watch.previous, watch.earlier(NOW), watch.history) == (None, None, {})
 
 
+def test_how_long_steps_take_is_learned_anew_once_another_variant_serves() -> None:
+    watch = watched(every(15, 60))
+    one = shown(75)
+    two = replace(one, cluster=replace(one.cluster, memories={CHAT: ServiceMemory(serving="bf16")}))
+    same = decide(two, estimate(two, Concluded()))
+    watch.keep(two, same)
+    assert watch.habits[CHAT].arrivals.computed is None
+    other = replace(same, services={CHAT: replace(same.services[CHAT], serving="l4")})
+    watch.keep(two, other)
+    assert watch.habits[CHAT].arrivals.computed == 0
+
+
 def test_previous_are_the_readings_of_the_round_before() -> None:
     watch = watched([0, 15])
     assert watch.previous is not None

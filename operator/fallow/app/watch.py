@@ -13,7 +13,7 @@ from fallow.domain.readings import Readings
 from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
-from fallow.planner.arrivals import noted
+from fallow.planner.arrivals import anew, noted
 from fallow.planner.budgets import capping
 from fallow.planner.lateness import learned
 from fallow.planner.levers.replicas import STEP_WINDOW
@@ -60,6 +60,11 @@ class Watch:
     def keep(self, snapshot: Snapshot, plan: Plan) -> None:
         """Memorise what was carried out."""
         services = snapshot.cluster.services
+        for key, told in plan.services.items():
+            before = snapshot.cluster.memories.get(key)
+            if key in self._habits and before is not None and before.serving not in {None, told.serving}:
+                habits = self._habits[key]
+                self._habits[key] = replace(habits, arrivals=anew(habits.arrivals))
         self._memories = {key: (services[key].uid, told.memory) for key, told in plan.services.items()}
 
     @property

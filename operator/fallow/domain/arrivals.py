@@ -42,7 +42,8 @@ class Arrivals:
 
     `seconds` were watched, in which `requests` came; those that `began` took `prompt` tokens to compute, and those that
     were `answered` took `output` tokens, which are not the same ones where requests have waited. `working` are the
-    seconds that requests were in work, `replicas` those that replicas were ready.
+    seconds that requests were in work, `replicas` those that replicas were ready, since another variant serves; so are
+    `computed` tokens of prompts and `made` ones of answers (None: as above).
     `open_requests` came in the `open_cycles` of the span that has not ended.
     """
 
@@ -56,6 +57,8 @@ class Arrivals:
     spans: Uneven = field(default_factory=Uneven)
     working: float = 0.0
     replicas: float = 0.0
+    computed: float | None = None
+    made: float | None = None
     open_requests: float = 0.0
     open_seconds: float = 0.0
     open_cycles: int = 0

@@ -35,6 +35,8 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
         output=before.output * kept + flow.answers * seconds,
         working=before.working * kept + flow.running * seconds,
         replicas=before.replicas * kept + point.ready * seconds,
+        computed=None if before.computed is None else before.computed * kept + flow.prompts * seconds,
+        made=None if before.made is None else before.made * kept + flow.answers * seconds,
         cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,
         open_seconds=before.open_seconds + seconds,
@@ -47,6 +49,11 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
 
 
 NONE_OPEN: dict[str, Any] = {"open_requests": 0.0, "open_seconds": 0.0, "open_cycles": 0}
+
+
+def anew(before: Arrivals) -> Arrivals:
+    """Other engines serve from now on: how long their steps take is not told by what those before them did."""
+    return replace(before, working=0.0, replicas=0.0, computed=0.0, made=0.0)
 
 
 def _next(before: Uneven, came: float, seconds: float, kept: float) -> Uneven:

@@ -85,12 +85,14 @@ def pace(profile: Profile, recent: Arrivals) -> float:
     """
     if profile.prefill_rate is None or not profile.points or not recent.is_known or recent.replicas <= 0:
         return 1.0
-    share = min(recent.prompt / (profile.prefill_rate * recent.replicas), MOST_PREFILL)
+    computed = recent.prompt if recent.computed is None else recent.computed
+    made = recent.output if recent.made is None else recent.made
+    share = min(computed / (profile.prefill_rate * recent.replicas), MOST_PREFILL)
     prompts = share / (1.0 - share)
     batch = recent.working / recent.replicas - prompts
-    if batch < max(LEAST_BATCH, MOSTLY * prompts) or recent.output <= 0:
+    if batch < max(LEAST_BATCH, MOSTLY * prompts) or made <= 0:
         return 1.0
-    gap = batch * recent.replicas / recent.output
+    gap = batch * recent.replicas / made
     found = gap * (1.0 - share) / _step_at(profile.points, batch)
     return min(max(found, 1 / MOST_PACE), MOST_PACE)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fallow.domain.arrivals import FEWEST, Arrivals
 from fallow.domain.snapshots import DemandPoint, Flow
-from fallow.planner.arrivals import GAP, MEMORY, crest, noted
+from fallow.planner.arrivals import GAP, MEMORY, anew, crest, noted
 from tests.support.builders import CYCLE, point
 
 DAY = 86_400
@@ -42,6 +42,14 @@ def bursts(mean: float, over_mean: float, cycles: int, *, seconds: int = 15, see
     else:
         each = random.negative_binomial(mean / (over_mean - 1), 1 / over_mean, size)
     return [float(total) for total in each.reshape(cycles, seconds).sum(axis=1)]
+
+
+def test_what_tells_how_long_steps_take_is_forgotten_when_others_serve_and_lengths_are_not() -> None:
+    before = anew(came([30, 60, 10]))
+    assert (before.computed, before.made, before.working, before.replicas) == (0, 0, 0, 0)
+    assert before.tokens == pytest.approx((500, 100))
+    now = noted(before, flowing(2, ready=3), CYCLE)
+    assert (now.computed, now.made, now.replicas) == pytest.approx((15_000, 3_000, 45))
 
 
 def test_tokens_are_those_of_a_request() -> None:

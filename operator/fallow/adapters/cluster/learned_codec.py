@@ -122,9 +122,23 @@ def habits(rows: Sequence[list[Any]]) -> dict[ServiceKey, Habits]:
     for namespace, name, *row in rows:
         seconds, requests, began, answered, prompt, output, *rest = map(float, row)
         cycles, spans, (lenience, most, *worked) = _uneven(rest[:4]), _uneven(rest[4:8]), rest[8:]
-        working, replicas = worked or (0.0, 0.0)  # rows of older versions have neither
+        working, replicas = worked[:2] or (0.0, 0.0)  # rows of older versions have neither
+        computed, made = worked[2:] or (None, None)  # only where another variant came to serve
         found[ServiceKey(namespace, name)] = Habits(
-            Arrivals(seconds, requests, began, answered, prompt, output, cycles, spans, working, replicas),
+            Arrivals(
+                seconds,
+                requests,
+                began,
+                answered,
+                prompt,
+                output,
+                cycles,
+                spans,
+                working,
+                replicas,
+                computed,
+                made,
+            ),
             Lateness(lenience, most),
         )
     return found
@@ -141,6 +155,7 @@ def _habit_row(one: Habits) -> list[float]:
         ),
         *(one.lateness.lenience, one.lateness.most),
         *(seen.working, seen.replicas),
+        *(() if seen.computed is None or seen.made is None else (seen.computed, seen.made)),
     ]
 
 
