@@ -8,7 +8,7 @@ from fallow.api import amounts, mapping, reading
 from fallow.api.kinds import KINDS
 from fallow.api.model import ApiModel
 from fallow.domain.goals import BurnStep, Remedy
-from fallow.domain.policies import Mode, Objective
+from fallow.domain.policies import HardwareRules, Mode, Objective
 from fallow.domain.units import Grams, GramsPerKWh, Instant, LitresPerKWh, Seconds, Watts
 from fallow.domain.zones import IntensityKind
 from tests.api.samples import sample, sample_names
@@ -156,6 +156,13 @@ def test_below_every_threshold_all_precisions_are_allowed() -> None:
     assert policy.precision is not None
     assert policy.precision.tiers[-1].above == GramsPerKWh(0)
     assert {"BF16", "FP8", "INT4"} <= policy.precision.tiers[-1].allow
+
+
+def test_hardware_is_matched_only_where_it_is_asked_for() -> None:
+    raw = sample("energypolicy-complete")
+    assert mapping.policy(reading.energy_policy(raw)).hardware == HardwareRules(0.1)
+    raw["spec"]["hardware"] = {}
+    assert mapping.policy(reading.energy_policy(raw)).hardware is None
 
 
 def test_switched_off_precision_is_no_precision() -> None:

@@ -134,6 +134,27 @@ class PrecisionPolicy(ApiModel):
     )
 
 
+class HardwarePolicy(ApiModel):
+    """Which GPU type serves, of those that a service has variants for."""
+
+    rules = (
+        Rule(
+            "self.hysteresis <= 0.5",
+            lambda h: h.hysteresis <= 0.5,
+            "hysteresis must be a share from 0 to 0.5, such as 0.1",
+            ".hysteresis",
+        ),
+    )
+
+    match: bool = Field(
+        default=False,
+        description="Whether a variant of the reference's precision and at least its quality may serve instead of it, "
+        "such as one on another GPU type or on more GPUs, where by the ModelProfiles the load of the last minutes and "
+        "of the last half hour takes fewer watts there within the objectives, and enough GPUs are free.",
+    )
+    hysteresis: float = Field(default=0.1, ge=0, description="Share of the watts that a switch must save, 0 to 0.5.")
+
+
 class PerGpu(ApiModel):
     """Limits of a single GPU."""
 
@@ -290,6 +311,9 @@ class EnergyPolicySpec(ApiModel):
     scaling: ScalingPolicy = Field(default=ScalingPolicy(), description="How replicas follow the load.")
     precision: PrecisionPolicy | None = Field(
         default=None, description="When a quantised variant may serve. Absent: never."
+    )
+    hardware: HardwarePolicy | None = Field(
+        default=None, description="Which GPU type serves. Absent: that of the reference."
     )
     power: PowerPolicy | None = Field(default=None, description="Power caps. Absent: none.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(

@@ -28,6 +28,7 @@ from fallow.domain.figures import Figure
 from fallow.domain.goals import Budget, BudgetPeriod, BurnStep, Measure, Remedy, Target
 from fallow.domain.policies import (
     GuardRules,
+    HardwareRules,
     IdleRules,
     Mode,
     Objective,
@@ -113,6 +114,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             limits_steps=spec.scaling.limit_steps,
         ),
         precision=_precision(spec.precision),
+        hardware=HardwareRules(spec.hardware.hysteresis) if spec.hardware and spec.hardware.match else None,
         power=_power(spec.power),
         guards=GuardRules(
             dwell=seconds(spec.guards.dwell),

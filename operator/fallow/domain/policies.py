@@ -105,6 +105,16 @@ class PrecisionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class HardwareRules:
+    """Which of a service's variants that are as good as its reference serves, by what the load takes on each.
+
+    `hysteresis`: share of what is drawn that a switch must save.
+    """
+
+    hysteresis: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class PowerRules:
     """`cap`: most that the GPUs of all matched services draw together. `lowest`: no GPU is limited to less than this
     share of the most that it can be set to.
@@ -144,6 +154,7 @@ class Policy:
     idle: IdleRules | None = None
     scaling: ScalingRules = field(default_factory=ScalingRules)
     precision: PrecisionRules | None = None
+    hardware: HardwareRules | None = None
     power: PowerRules | None = None
     guards: GuardRules = field(default_factory=GuardRules)
     targets: tuple[Target, ...] = ()

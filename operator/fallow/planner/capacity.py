@@ -109,6 +109,16 @@ def rate_within(
     """
     if profile.prefill_rate is None or not profile.points:
         return None
+    met = rate_met(profile, prompt, output, itl, limit, slower)
+    return met or 1.0 / (output * _step(profile.points[0]) * slower + prompt / profile.prefill_rate)
+
+
+def rate_met(
+    profile: Profile, prompt: float, output: float, itl: Seconds | None, limit: float, slower: float = 1.0
+) -> float:
+    """The same; 0 where no batch meets the objective, or the profile tells too little."""
+    if profile.prefill_rate is None or not profile.points:
+        return 0.0
     prefill, best = prompt / profile.prefill_rate, 0.0
     for batch, known in profiled_steps(profile.points, limit):
         step = known * slower
@@ -116,7 +126,25 @@ def rate_within(
         share = rate * prefill
         if share <= MOST_PREFILL and (itl is None or step <= itl * (1.0 - share)):
             best = max(best, rate)
-    return best or 1.0 / (output * _step(profile.points[0]) * slower + prefill)
+    return best
+
+
+def in_work(profile: Profile, prompt: float, output: float, limit: float, rate: float) -> float | None:
+    """Requests in work on a replica to which so many come per second, by its profile and in the mean.
+
+    The batch b at which it keeps up with them (`rate_within`), and the prompt that is computed for a share of the time.
+    Between two batches, and below one, they are linear in the rate. None where it cannot keep up.
+    """
+    if profile.prefill_rate is None or not profile.points:
+        return None
+    prefill, below, slower = prompt / profile.prefill_rate, 0.0, 0.0
+    for batch, step in profiled_steps(profile.points, limit):
+        carried = 1.0 / (output * step / batch + prefill)
+        if rate <= carried:
+            return below + (batch - below) * (rate - slower) / (carried - slower) + rate * prefill
+        if carried > slower:
+            below, slower = batch, carried
+    return None
 
 
 @lru_cache

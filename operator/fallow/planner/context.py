@@ -20,6 +20,7 @@ from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
 from fallow.planner.caps import Cap
+from fallow.planner.inventory import Free
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
 STARTING_LIMIT = Seconds(1800)
@@ -29,12 +30,14 @@ STARTING_LIMIT = Seconds(1800)
 class Around:
     """What goes on around one service: what budgets ask of it (`budget`) and a power cap leaves to it (`cap`), services
     that have engines being replaced (`rolling`), and those of each policy whose replicas come or go (`changing`).
+    `free` GPUs are looked for where a policy matches hardware.
     """
 
     budget: Asked = NOTHING
     cap: Cap | None = None
     rolling: frozenset[ServiceKey] = frozenset()
     changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
+    free: Free = field(default_factory=Free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Context:
 
     `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
-    `nodes` are those of its pods.
+    `nodes` are those of its pods. `host`: what the rest of a machine draws for each of its GPUs, as it is booked.
     """
 
     now: Instant
@@ -67,6 +70,7 @@ class Context:
     throttled: bool = False
     step_tokens: Mapping[str, int] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
+    host: Watts = Watts(0)
     around: Around = field(default_factory=Around)
 
     @property
@@ -85,6 +89,12 @@ class Context:
     @property
     def today(self) -> str:
         return day_of(self.now, ZoneInfo(self.policy.time_zone))
+
+    @property
+    def reference(self) -> Variant:
+        """The reference, or the variant as good as it that serves in its place where the policy lets it."""
+        matched = self.policy.hardware is not None and self.serving in self.service.peers
+        return self.serving if matched else self.service.reference
 
     @property
     def replicas(self) -> int:

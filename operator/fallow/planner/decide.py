@@ -1,7 +1,8 @@
 """The decide step: one plan for the cluster, each service's part explained, nothing done without a reason.
 
 The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
-word, rest and wake, a power cap, the switch under way, variant, replicas, the clocks of idle engines. What a power cap
+word, rest and wake, the switch under way, variant, a power cap, more replicas, hardware, fewer replicas, the clocks of
+idle engines. What a power cap
 leaves to each service follows from what all of them want.
 """
 
@@ -17,6 +18,7 @@ from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot, Workload
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
+from fallow.footprint.impacts import ANYWHERE
 from fallow.planner import autoscaled
 from fallow.planner.budgets import NOTHING, asks
 from fallow.planner.capacity import Capacity, profile_for, replica_capacity
@@ -24,13 +26,14 @@ from fallow.planner.caps import caps
 from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
-from fallow.planner.levers import pieces, power, precision, replicas, rest, throttle
+from fallow.planner.inventory import Free, free_gpus
+from fallow.planner.levers import hardware, pieces, power, precision, replicas, rest, throttle
 from fallow.planner.pieces import held
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
 from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
 from fallow.planner.silence import silences
-from fallow.planner.switching import under_way
+from fallow.planner.switching import is_of_hardware, under_way
 
 OWNER = "Owner"
 # What guards.maxReductionsPerDay counts, where it is Fallow's own doing.
@@ -54,23 +57,30 @@ class Verdict:
 def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
     services: dict[ServiceKey, ServicePlan] = {}
     rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster, snapshot.at))
-    budgets = asks(snapshot, estimates)
+    budgets, free = asks(snapshot, estimates), _free(snapshot)
     for key, service in snapshot.cluster.services.items():
-        around = Around(budgets.get(key, NOTHING), None, rolling, busy)
+        around = Around(budgets.get(key, NOTHING), None, rolling, busy, free)
         plan = services[key] = plan_service(snapshot, service, estimates.services[key], around)
         if plan.decision is None or plan.decision.proposal:
             continue
         if plan.decision.lever in {throttle.NAME, pieces.NAME}:
             rolling |= {key}
+        if plan.decision.lever == hardware.NAME:
+            free = free.none()  # what this one takes is seen by the next cycle
         if plan.policy is not None and plan.policy.name in busy:
             busy[plan.policy.name] |= {key}
     for key, cap in caps(snapshot, estimates, services).items():
         plan = services[key]
         if cap.replicas is not None and plan.total > cap.replicas:
-            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy)
+            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free)
             plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
         services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
     return Plan(at=snapshot.at, services=services)
+
+
+def _free(snapshot: Snapshot) -> Free:
+    matched = any(policy.hardware is not None for policy in snapshot.cluster.policies)
+    return free_gpus(snapshot.cluster) if matched else Free()
 
 
 def plan_service(
@@ -186,6 +196,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
             if workload.tuning.step_tokens is not None
         },
         nodes=nodes_of(snapshot.cluster, pods),
+        host=(zone.zone if (zone := snapshot.zones.get(estimate.zone)) else ANYWHERE).host_per_gpu.best,
         around=around,
     )
 
@@ -248,19 +259,36 @@ def _consult(context: Context) -> Verdict:
     can_rest = context.policy.mode is Mode.ENFORCE or context.memory.switching_to is None
     if resting is not None and resting.replicas is not None and can_rest:
         return Verdict(resting, "Rest")
-    switch = under_way(context, precision.NAME) or precision.propose(context)
+    switch = _under_way(context) or precision.propose(context)
     if switch is not None and switch.replicas is not None:
         return _switch_verdict(switch)
+    return _tended(context, resting, switch)
+
+
+def _tended(context: Context, resting: Proposal | None, switch: Proposal | None) -> Verdict:
+    """What runs, sized and placed for its load."""
     scaling = power.propose(context) or replicas.propose(context)
-    if scaling.replicas is not None:
-        grows = sum(scaling.replicas.values()) > sum(context.current.values())
-        if grows or context.memory.switching_to is None:
-            return Verdict(scaling, "ScaleUp" if grows else "ScaleDown")
+    grows = scaling.replicas is not None and sum(scaling.replicas.values()) > sum(context.current.values())
+    if grows:
+        return Verdict(scaling, "ScaleUp")
+    # while a lesser variant is asked for, or it is not known whether one is, hardware stays as it is
+    matching = hardware.propose(context) if switch is None or switch.reason is Reason.STEADY else None
+    if matching is not None and matching.replicas is not None:
+        return Verdict(matching, "Switch")
+    if scaling.replicas is not None and context.memory.switching_to is None:
+        return Verdict(scaling, "ScaleDown")
     tuning = (throttle.propose(context), pieces.propose(context))
     tuned = next((one for one in tuning if one is not None and one.replicas is not None), None)
     if tuned is not None:
         return Verdict(tuned, _tuning(context, tuned))
-    return Verdict(_standing(resting, switch, scaling, *tuning))
+    return Verdict(_standing(resting, switch, scaling, matching, *tuning))
+
+
+def _under_way(context: Context) -> Proposal | None:
+    """The switch under way, on behalf of the lever whose kind it is."""
+    target = context.service.variant(context.memory.switching_to or "")
+    of_hardware = target is not None and is_of_hardware(context, target)
+    return under_way(context, hardware.NAME if of_hardware else precision.NAME)
 
 
 def _tuning(context: Context, tuned: Proposal) -> str:

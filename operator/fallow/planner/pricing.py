@@ -16,7 +16,7 @@ from fallow.domain.profiles import Profile, ProfileKey
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import Variant
-from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, efforts_carried, efforts_of
+from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, efforts_carried, efforts_of, loaded_idle
 from fallow.footprint.bins import ENOUGH
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
@@ -29,6 +29,10 @@ ALIKE = 1.5
 FEW_PROMPTS = 0.25
 # A variant that does not serve teaches nothing: what it taught before counts for so long, and then it is tried anew.
 BELIEVED = Seconds(30 * 86_400)
+
+
+# Efforts by rising concurrency, and the draw of a replica that is loaded and has no work.
+Known = tuple[tuple[Effort, ...], Watts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +58,36 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two: a variant, the requests in work on each of its replicas, and its profile."""
+    """One of the two: a variant, the requests in work on each of its replicas, its profile, and the GPUs it runs on."""
 
     variant: Variant
     level: float
     profile: Profile | None
+    product: str | None
 
     def effort(self, efforts: Sequence[Effort]) -> Effort | None:
         return effort_at(efforts, self.level, self._declared)
 
     def _declared(self, concurrency: float) -> float | None:
         return None if self.profile is None else declared_above_idle(self.profile, concurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What work takes on both sides by one yardstick, and what a replica of each draws loaded and without work."""
+
+    efforts: tuple[Effort, Effort]
+    idle: tuple[Watts, Watts]
+    origin: str
+
+
+def measured(context: Context, sides: tuple[Side, Side]) -> Measured | None:
+    """By the first yardstick that knows both sides; None where none does, and the declared points must tell."""
+    for origin, known in _yardsticks(context, sides):
+        one, other = (side.effort(efforts) for side, (efforts, _) in zip(sides, known, strict=True))
+        if one is not None and other is not None and _are_alike(one, other):
+            return Measured((one, other), (known[0][1], known[1][1]), origin)
+    return None
 
 
 def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> Prices | Missing:
@@ -74,17 +97,17 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
     cluster (carried over in profiles), the declared points. While the serving variant is measured anew after a drift
     and the other was measured before, nothing is known: the declared points would only answer for so long.
     """
-    pair = (context.service.reference, variant)
-    sides = tuple(
-        Side(one, level, profile_for(one, context.profiles, context.product))
-        for one, level in zip(pair, levels, strict=True)
+    product, pair = context.product, (context.reference, variant)
+    one, other = (
+        Side(each, level, profile_for(each, context.profiles, product), product)
+        for each, level in zip(pair, levels, strict=True)
     )
-    if _is_measured_anew(context, pair):
+    sides = (one, other)
+    if is_measured_anew(context, pair):
         return Missing(Reason.NO_HISTORY, f"{context.serving.name} is measured anew since its energy drifted away")
-    for origin, efforts in _yardsticks(context, sides):
-        found = [side.effort(known) for side, known in zip(sides, efforts, strict=True)]
-        if found[0] is not None and found[1] is not None and _are_alike(found[0], found[1]):
-            return _priced(context, variant, (found[0], found[1]), origin)
+    known = measured(context, sides)
+    if known is not None:
+        return _priced(context, variant, known.efforts, known.origin)
     declared = [side.profile.joules_per_token(side.level) if side.profile else None for side in sides]
     if declared[0] is None or declared[1] is None:
         words = f"{pair[0].name} and {variant.name}"
@@ -93,20 +116,23 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
     return Prices(declared[0], declared[1], CLEAR_ADVANTAGE * declared[0])
 
 
-def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, list[tuple[Effort, ...]]]]:
-    if context.product is not None:
-        known = [context.estimate.energies.get(side.variant.name) for side in sides]
-        here = [one for one in known if one is not None and one.product == context.product]
-        if len(here) == len(sides):
-            yield "as measured here", [_believed(context.now, one.points, one.idle) for one in here]
-        keys = [_key(side.variant, context.product) for side in sides]
-        merged = [one for key in keys if (one := context.estimate.profiles.get(key)) is not None]
-        if len(merged) == len(sides):
-            words = "as measured in this cluster"
-            yield words, [_believed(context.now, one.points, one.idle) for one in merged]
+def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, list[Known]]]:
+    seen = [(context.estimate.energies.get(side.variant.name), side.product) for side in sides]
+    here = [
+        (_believed(context.now, one.points, one.idle), one.idle.best)
+        for one, product in seen
+        if one is not None and one.idle is not None and one.product == product
+    ]
+    if len(here) == len(sides):
+        yield "as measured here", here
+    keys = [_key(side.variant, side.product) for side in sides if side.product is not None]
+    merged = [one for key in keys if (one := context.estimate.profiles.get(key)) is not None]
+    if len(merged) == len(sides):
+        words = "as measured in this cluster"
+        yield words, [(_believed(context.now, one.points, one.idle), one.idle.best) for one in merged]
     carried = [side.profile for side in sides if side.profile is not None and side.profile.carried]
     if len(carried) == len(sides):
-        yield "as measured in another cluster", [efforts_carried(one) for one in carried]
+        yield "as measured in another cluster", [(efforts_carried(one), loaded_idle(one)) for one in carried]
 
 
 def _priced(context: Context, variant: Variant, pair: tuple[Effort, Effort], origin: str) -> Prices:
@@ -124,7 +150,7 @@ def _believed(now: Instant, points: Sequence[LoadPoint], idle: Figure[Watts] | N
     return efforts_of((one for one in points if one.windows >= ENOUGH and now - one.last_seen <= BELIEVED), idle)
 
 
-def _is_measured_anew(context: Context, pair: Sequence[Variant]) -> bool:
+def is_measured_anew(context: Context, pair: Sequence[Variant]) -> bool:
     known = context.estimate.energies
     serving = known.get(context.serving.name)
     if serving is None or not serving.relearning:

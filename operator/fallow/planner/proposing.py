@@ -8,9 +8,10 @@ from fallow.domain.plans import Decision, Pending, replicas_text
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
-from fallow.domain.workloads import Proposed, ServiceMemory
+from fallow.domain.workloads import Proposed, ServiceMemory, Variant
 from fallow.planner.context import Context
 from fallow.planner.levers import throttle
+from fallow.planner.switching import is_of_hardware
 
 # Digits of a name: enough for the one or two proposals of a service, and short enough to type.
 DIGITS = 8
@@ -68,9 +69,7 @@ def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
     if action == "Switch":
         added = [name for name, count in replicas.items() if count > context.current.get(name, 0)]
         found = next((variant for name in added if (variant := context.service.variant(name)) is not None), None)
-        return (
-            "" if found is None else f"answers come from {found.name}, of quality {found.quality:g} of the reference's"
-        )
+        return "" if found is None else _risk_of_switch(context, found)
     if action == "Throttle":
         return f"engines are replaced; a first request after a pause takes up to {throttle.RAMP:g} s longer"
     if action == "LimitSteps":
@@ -80,3 +79,9 @@ def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
     if sum(replicas.values()) < sum(context.current.values()):
         return f"load above what {sum(replicas.values())} replicas carry waits for a start"
     return ""
+
+
+def _risk_of_switch(context: Context, to: Variant) -> str:
+    if is_of_hardware(context, to):
+        return f"answers come from {to.name}, as good, at the pace of other GPUs: within objectives by its profile"
+    return f"answers come from {to.name}, of quality {to.quality:g} of the reference's"

@@ -7,7 +7,7 @@ from fallow.domain.goals import Remedy
 from fallow.planner import autoscaled
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
-from fallow.planner.levers import pieces, throttle
+from fallow.planner.levers import hardware, pieces, throttle
 
 
 def silences(context: Context) -> tuple[str, ...]:
@@ -22,6 +22,7 @@ def silences(context: Context) -> tuple[str, ...]:
         *_budgets(context),
         *_bursts(context),
         *_precision(context),
+        *_hardware(context),
         *_objectives(context),
     )
 
@@ -103,6 +104,11 @@ def _precision(context: Context) -> Iterator[str]:
         yield f"variants are never switched: {owned[1]} owns the replicas of {owned[0].name}"
     elif isinstance(context.estimate.intensity, Missing):
         yield f"precision tiers never act: the grid's intensity is not known ({context.estimate.intensity})"
+
+
+def _hardware(context: Context) -> Iterator[str]:
+    if context.policy.hardware is not None and (reason := hardware.why_never(context)) is not None:
+        yield f"no other GPU type ever serves it: {reason}"
 
 
 def _objectives(context: Context) -> Iterator[str]:

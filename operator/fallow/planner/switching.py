@@ -3,6 +3,7 @@
 Levers decide which one is to serve; once a switch is under way it is brought to an end here, whoever began it.
 """
 
+from dataclasses import dataclass
 from math import ceil
 
 from fallow.domain.plans import Veto
@@ -12,6 +13,16 @@ from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+from fallow.planner.fleets import replicas_for
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Why a switch begins, what it saves if that is known, and what says no."""
+
+    reason: Reason
+    saves: Watts | None
+    stops: tuple[Veto, ...]
 
 
 def under_way(context: Context, lever: str) -> Proposal | None:
@@ -22,21 +33,32 @@ def under_way(context: Context, lever: str) -> Proposal | None:
     return _kept(context, lever, target) if context.scalers else _continue(context, lever, target)
 
 
-def begin(context: Context, lever: str, chosen: Variant, why: str, *, reason: Reason, saves: Watts | None) -> Proposal:
+def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Change) -> Proposal:
     """Bring the chosen variant beside the one that serves, or say which guard is in the way."""
-    stops = guards.raised(
-        guards.freshness(context), guards.pending(context), *guards.pace(context), _room(context, chosen)
-    )
+    stops = change.stops
     if stops:
         return Proposal(lever, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
     return Proposal(
         lever,
-        reason,
+        change.reason,
         f"{context.serving.name} to {chosen.name}: {why}",
         {**context.current, chosen.name: _replicas_for(context, chosen)},
-        saves=saves,
+        saves=change.saves,
         switching_to=chosen.name,
     )
+
+
+def guarded(context: Context, chosen: Variant) -> tuple[Veto, ...]:
+    """What is in the way of any switch that is not urgent."""
+    return guards.raised(
+        guards.freshness(context), guards.pending(context), *guards.pace(context), _room(context, chosen)
+    )
+
+
+def is_of_hardware(context: Context, variant: Variant) -> bool:
+    """Whether a switch to it changes the hardware alone."""
+    peers = context.service.peers
+    return variant in peers and context.serving in peers
 
 
 def _kept(context: Context, lever: str, target: str) -> Proposal:
@@ -80,13 +102,22 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
 
 
 def _is_called_off(context: Context, target: Variant) -> bool:
-    """A lesser variant is for an enforced policy alone to bring; the reference may always come back."""
+    """A lesser variant is for an enforced policy alone to bring, one as good for one that matches hardware; the
+    reference may always come back.
+    """
+    if target in context.service.peers and context.policy.hardware is not None:
+        return context.policy.mode is Mode.OBSERVE
     enforced = context.policy.mode is Mode.ENFORCE and context.policy.precision is not None
     return target != context.service.reference and not enforced
 
 
 def _needed(context: Context, variant: Variant) -> int:
-    """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first."""
+    """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first.
+
+    On other hardware as many as the recent peak asks for there, where that is known.
+    """
+    if is_of_hardware(context, variant) and (found := replicas_for(context, variant)) is not None:
+        return found
     have = context.capacity[context.serving.name].concurrency * context.replicas
     return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
 

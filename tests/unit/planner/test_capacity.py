@@ -9,7 +9,7 @@ from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.profiles import Profile
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives, Variant
-from fallow.planner.capacity import MOST_PACE, pace, profile_for, rate_within, replica_capacity
+from fallow.planner.capacity import MOST_PACE, in_work, pace, profile_for, rate_within, replica_capacity
 from fallow.twin.calibration.asking import Described, Work, query_of
 from fallow.twin.calibration.store import shipped
 from fallow.twin.simulation.predicting import predicted_table
@@ -173,6 +173,26 @@ def test_how_much_slower_steps_are_than_in_the_profile_is_told_by_the_requests_i
 )
 def test_where_little_was_seen_steps_are_as_long_as_the_profile_says(few: Arrivals) -> None:
     assert pace(replace(MEASURED, prefill_rate=10_000.0), few) == 1.0
+
+
+def test_the_length_of_steps_is_told_by_the_engines_that_serve_alone() -> None:
+    """Those before them made ten times as many tokens."""
+    known, alone = replace(MEASURED, prefill_rate=10_000.0), seen(4, 0.015, output=60)
+    mixed = replace(alone, prompt=alone.prompt * 10, output=alone.output * 10)
+    now = replace(mixed, computed=alone.prompt, made=alone.output)
+    assert pace(known, now) == pace(known, alone)
+    assert pace(known, mixed) < pace(known, alone)
+
+
+def test_requests_in_work_are_those_at_which_a_replica_keeps_up() -> None:
+    known = replace(MEASURED, prefill_rate=10_000.0)
+    # a batch of eight takes 10 ms a step: 1000 tokens computed and 100 answered
+    rate = 1 / (100 * 0.010 / 8 + 0.1)
+    assert in_work(known, 1000, 100, 128, rate) == pytest.approx(8 + rate * 0.1)
+    half = in_work(known, 1000, 100, 128, 0.05)
+    assert half == pytest.approx(0.05 * (100 * 0.01 + 0.1) + 0.05 * 0.1, rel=0.05)
+    assert in_work(known, 1000, 100, 128, 1000) is None
+    assert in_work(MEASURED, 1000, 100, 128, rate) is None
 
 
 def test_steps_are_never_believed_to_be_more_than_twice_as_long() -> None:

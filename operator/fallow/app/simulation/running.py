@@ -51,6 +51,7 @@ LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "throttle": lambda policy: replace(policy, idle=policy.idle and replace(policy.idle, throttle=False)),
     "steps": lambda policy: replace(policy, scaling=replace(policy.scaling, limits_steps=False)),
     "precision": lambda policy: replace(policy, precision=None),
+    "hardware": lambda policy: replace(policy, hardware=None),
     "power": lambda policy: replace(policy, power=None),
     "budgets": lambda policy: replace(policy, budgets=tuple(replace(one, on_burn=()) for one in policy.budgets)),
 }

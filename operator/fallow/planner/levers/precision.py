@@ -16,7 +16,7 @@ from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
 from fallow.planner.context import Context, Proposal
 from fallow.planner.pricing import Prices, prices
-from fallow.planner.switching import begin
+from fallow.planner.switching import Change, begin, guarded
 
 NAME = "Precision"
 
@@ -25,7 +25,7 @@ def propose(context: Context) -> Proposal | None:
     """Start a switch, or say why the serving variant stays; None where no tiers are set."""
     if context.scalers:
         return None
-    rules, reference = context.policy.precision, context.service.reference
+    rules, reference = context.policy.precision, context.reference
     if len(context.service.variants) < 2 or context.replicas == 0:
         return None
     if rules is None:
@@ -48,7 +48,7 @@ def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, R
 
     Where it is not known what is asked for, the lesser variant stays.
     """
-    reference, intensity = context.service.reference, context.estimate.intensity
+    reference, intensity = context.reference, context.estimate.intensity
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
     if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
         return intensity
@@ -77,13 +77,13 @@ def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
 
 
 def _begun(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
-    reason = Reason.TIER_ENDED if chosen == context.service.reference else asks
-    return begin(context, NAME, chosen, why, reason=reason, saves=_saved(context, chosen))
+    reason = Reason.TIER_ENDED if chosen == context.reference else asks
+    return begin(context, NAME, chosen, why, change=Change(reason, _saved(context, chosen), guarded(context, chosen)))
 
 
 def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Tier | None:
     """The tier at this intensity; one that a lesser variant serves in is left only past the hysteresis."""
-    serving, reference = context.serving.precision.upper(), context.service.reference.precision.upper()
+    serving, reference = context.serving.precision.upper(), context.reference.precision.upper()
 
     def threshold(tier: Tier) -> GramsPerKWh:
         holds = serving in tier.allow and reference not in tier.allow
@@ -95,7 +95,7 @@ def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Ti
 
 def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Variant, tuple[Veto, ...]]:
     """The best that the tier allows; a service without such a variant keeps the one it has."""
-    reference = context.service.reference
+    reference = context.reference
     if reference.precision.upper() in tier.allow:
         return reference, ()
     vetoes: dict[str, Veto] = {}
@@ -132,13 +132,13 @@ def _level(context: Context, variant: Variant) -> float:
 
 def _prices(context: Context, variant: Variant) -> Prices | Missing:
     """J/token of the reference and of the variant at the load at hand."""
-    levels = (_level(context, context.service.reference), _level(context, variant))
+    levels = (_level(context, context.reference), _level(context, variant))
     return prices(context, variant, levels)
 
 
 def _other(context: Context, variant: Variant) -> Variant:
     """The lesser of the two variants that a switch is between, whichever way it goes."""
-    return context.serving if variant.name == context.service.reference.name else variant
+    return context.serving if variant.name == context.reference.name else variant
 
 
 def _is_greener(context: Context, variant: Variant) -> bool:
@@ -150,7 +150,7 @@ def _is_greener(context: Context, variant: Variant) -> bool:
 
 
 def _advantage(context: Context, variant: Variant) -> str:
-    reference, other = context.service.reference, _other(context, variant)
+    reference, other = context.reference, _other(context, variant)
     known = _prices(context, other)
     if isinstance(known, Missing):
         return known.detail
@@ -166,6 +166,6 @@ def _saved(context: Context, variant: Variant) -> Watts | None:
     known, demand = _prices(context, _other(context, variant)), context.estimate.demand
     if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
         return None
-    serving = known.reference if context.serving.name == context.service.reference.name else known.other
-    after = known.other if variant.name != context.service.reference.name else known.reference
+    serving = known.reference if context.serving.name == context.reference.name else known.other
+    after = known.other if variant.name != context.reference.name else known.reference
     return Watts((serving - after) * demand.tokens_per_second)

@@ -1,0 +1,222 @@
+"""What a service's load would take on the GPUs of each of its variants: replicas within the objectives, and watts.
+
+By ModelProfiles and the lengths of the recent requests, alike for the variant that serves and for all others, so that
+what is compared does not depend on which of them serves.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import exp, expm1, hypot, log
+
+from fallow.domain.figures import Missing
+from fallow.domain.profiles import Profile
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Watts
+from fallow.domain.workloads import Variant
+from fallow.footprint.above_idle import declared_above_idle, loaded_idle
+from fallow.footprint.hardware import hardware_of
+from fallow.planner.capacity import ENGINE_CONCURRENCY, in_work, profile_for, rate_met, replica_capacity
+from fallow.planner.context import Context
+from fallow.planner.crests import Crests, rates
+from fallow.planner.pauses import FALL
+from fallow.planner.pricing import CLEAR_ADVANTAGE, Side, is_measured_anew, measured
+
+# More replicas of one service than this are not reckoned with.
+MOST_REPLICAS = 10_000
+# A share of prompts that is never zero: their lengths are taken as exponential (docs/methodology.md).
+FEWEST_LATE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests per second, of the last half hour (`lately`), of the policy's down window (`now`) and at the highest
+    since then (`peak`); tokens to compute and tokens to answer of each.
+    """
+
+    lately: float
+    now: float
+    peak: float
+    prompt: float
+    output: float
+
+    @classmethod
+    def of(cls, context: Context) -> Load | None:
+        """None where too little came to tell."""
+        arrivals, length = context.habits.arrivals, context.policy.scaling.down_window
+        came = [one.flow.came for one in context.history if one.flow is not None and context.now - one.at <= length]
+        recent = rates(context.history, context.policy.scaling.up_window)
+        if arrivals.tokens is None or not arrivals.is_known or not came:
+            return None
+        now, peak = max(sum(came) / len(came), 0.0), max(rate for _, rate in recent)
+        return cls(arrivals.requests / arrivals.seconds, now, max(now, peak), *arrivals.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One variant on one GPU product, under one load."""
+
+    context: Context
+    load: Load
+    variant: Variant
+    product: str
+    profile: Profile
+
+    @property
+    def limit(self) -> float:
+        return self.variant.max_concurrency or self.profile.max_concurrency or ENGINE_CONCURRENCY
+
+    @property
+    def host(self) -> Watts:
+        """Of the rest of the machine, for a replica's GPUs."""
+        return self.context.host * self.variant.gpus
+
+    @property
+    def bare(self) -> Watts:
+        """Of a replica's GPUs without it."""
+        return self.profile.idle_watts or hardware_of(self.product).bare * self.variant.gpus
+
+    @property
+    def prompts_are_in_time(self) -> bool:
+        """Whether a prompt that is alone is computed within objectives.ttft, of as many requests as are to be."""
+        objectives, rate = self.context.service.objectives, self.profile.prefill_rate
+        if objectives.ttft_p95 is None or rate is None:
+            return True
+        longest = self.load.prompt * log(1.0 / max(1.0 - objectives.attainment, FEWEST_LATE))
+        return longest / rate <= objectives.ttft_p95
+
+    @property
+    def each(self) -> float:
+        """Requests per second that a replica carries within objectives.itl; 0 where the profile meets it nowhere."""
+        load, itl = self.load, self.context.service.objectives.itl_p95
+        return rate_met(self.profile, load.prompt, load.output, itl, self.limit)
+
+    def replicas(self, rate: float) -> int | None:
+        """As many as crests of that rate and the concurrency of a replica ask for; None where the profile meets
+        objectives.itl at no concurrency, or does not tell.
+        """
+        context, each = self.context, self.each
+        if each <= 0:
+            return None
+        headroom = context.policy.scaling.headroom
+        capacity = replica_capacity(context.service, self.variant, self.profile, headroom)
+        crests = Crests.of(context, replace(capacity, requests_per_second=each))
+        if crests is None:
+            return None
+        least = max(crests.needed(rate), context.floor, 1)
+
+        def carries(count: int) -> bool:
+            level = self.level(rate / count)
+            return level is not None and level <= capacity.concurrency
+
+        if carries(least):
+            return least
+        counts = range(least, max(MOST_REPLICAS, least) + 1)
+        found = bisect_left(counts, True, key=carries)
+        return counts[found] if found < len(counts) else None
+
+    def level(self, rate: float) -> float | None:
+        """Requests in work on a replica."""
+        return in_work(self.profile, self.load.prompt, self.load.output, self.limit, rate)
+
+    def side(self, rate: float, replicas: int) -> Side:
+        """At the requests in work on a replica while any are: of n in the mean, none are for exp(-n) of the time."""
+        mean = self.level(rate / replicas) or 0.0
+        return Side(self.variant, mean / -expm1(-mean) if mean > 0 else 1.0, self.profile, self.product)
+
+    def watts(self, rate: float, replicas: int, work: float, idle: Watts) -> float:
+        """Of replicas that draw `idle` without work, and `work` J more for each token of an answer; with their hosts.
+
+        Where clocks fall while an engine has nothing to do, that part of the time is as without it (planner/pauses.py).
+        """
+        standing, each = idle.value, rate / replicas
+        if self.context.throttled:
+            rests = exp(-(self.level(each) or 0.0) - each * FALL)
+            standing += (min(self.bare.value, standing) - standing) * rests
+        return replicas * (standing + self.host.value) + rate * self.load.output * work
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """W of two fleets at one load. The other draws less by `gone` where GPUs without a replica are turned off with
+    their hosts, as it is booked, and by `stays` where they stay on; `share` is the smaller of both, of what is drawn.
+    Either errs by `doubt` at most, in 19 of 20 cases.
+    """
+
+    mine: float
+    other: float
+    gone: float
+    stays: float
+    share: float
+    doubt: float
+    origin: str = ""
+
+
+def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
+    """By one yardstick: what was measured of both variants, or what is declared of both."""
+    context, mine_runs, other_runs = mine.context, mine.replicas(rate), other.replicas(rate)
+    if mine_runs is None or other_runs is None:
+        return Missing(Reason.NO_HISTORY, "a profile does not tell what a replica carries within the objectives")
+    if is_measured_anew(context, (mine.variant, other.variant)):
+        return Missing(Reason.NO_HISTORY, f"{context.serving.name} is measured anew since its energy drifted away")
+    counts = (mine_runs, other_runs)
+    sides = (mine.side(rate, mine_runs), other.side(rate, other_runs))
+    known = measured(context, sides)
+    if known is not None:
+        work, idle = [one.joules for one in known.efforts], known.idle
+        doubt = hypot(*(one.reach for one in known.efforts)) * rate * mine.load.output
+    else:
+        declared = [
+            declared_above_idle(fleet.profile, side.level) for fleet, side in zip((mine, other), sides, strict=True)
+        ]
+        if declared[0] is None or declared[1] is None:
+            return Missing(Reason.NO_HISTORY, "a profile does not tell what work takes")
+        work, idle, doubt = [declared[0], declared[1]], (loaded_idle(mine.profile), loaded_idle(other.profile)), 0.0
+    before, after = (
+        fleet.watts(rate, count, joules, watts)
+        for fleet, count, joules, watts in zip((mine, other), counts, work, idle, strict=True)
+    )
+    empty = [(one.bare + one.host).value * count for one, count in zip((mine, other), counts, strict=True)]
+    gone, stay = before - after, (before - empty[0]) - (after - empty[1])
+    share = min(gone / before, stay / max(before - empty[0], 1.0))
+    doubt = max(doubt, CLEAR_ADVANTAGE * before)
+    return Weighed(before, after, gone, stay, share, doubt, known.origin if known else "")
+
+
+def serving_fleet(context: Context, load: Load) -> Fleet | None:
+    """Of what serves, on the GPUs that it has."""
+    product = context.product
+    profile = profile_for(context.serving, context.profiles, product)
+    if product is None or profile is None or profile.gpu_product != product:
+        return None
+    return Fleet(context, load, context.serving, product, profile)
+
+
+def fleets_of(context: Context, variant: Variant, load: Load) -> tuple[Fleet, ...]:
+    """On each product of the cluster that it may run on; none where one of them has no profile."""
+    found = tuple(_fleets(context, variant, load))
+    return tuple(one for one in found if one is not None) if all(found) else ()
+
+
+def _fleets(context: Context, variant: Variant, load: Load) -> Iterator[Fleet | None]:
+    for product in products_for(context, variant):
+        profile = profile_for(variant, context.profiles, product)
+        fits = profile is not None and profile.gpu_product == product
+        yield Fleet(context, load, variant, product, profile) if profile is not None and fits else None
+
+
+def products_for(context: Context, variant: Variant) -> tuple[str, ...]:
+    """GPU products of the cluster that a variant may run on."""
+    return tuple(one for one in context.around.free.nodes if not variant.products or one in variant.products)
+
+
+def replicas_for(context: Context, variant: Variant) -> int | None:
+    """Replicas of a variant for the recent peak, on whichever product takes most; None where that is not known."""
+    load = Load.of(context)
+    if load is None:
+        return None
+    counts = [fleet.replicas(load.peak) for fleet in fleets_of(context, variant, load)]
+    known = [count for count in counts if count is not None]
+    return max(known) if known and len(known) == len(counts) else None

@@ -1,0 +1,182 @@
+"""Which GPU type serves: of the variants that are as good as the reference, the one on which the load takes least.
+
+A large GPU carries more and draws more while it has little to do; which of two takes less turns with the load. Only
+ModelProfiles say so, or what was measured of both; nothing moves where one of them is not known, where the objectives
+would not be met, or where no GPUs are free. The variants' names and products never count as evidence.
+"""
+
+from dataclasses import dataclass
+
+from fallow.domain.figures import Missing
+from fallow.domain.plans import Veto
+from fallow.domain.policies import HardwareRules
+from fallow.domain.reasons import Reason
+from fallow.domain.units import Watts
+from fallow.domain.workloads import Variant
+from fallow.footprint.above_idle import loaded_idle
+from fallow.planner import guards
+from fallow.planner.capacity import profile_for
+from fallow.planner.context import Context, Proposal
+from fallow.planner.fleets import Fleet, Load, Weighed, fleets_of, products_for, serving_fleet, weighed
+from fallow.planner.replacing import PAID_BACK, START, TWICE
+from fallow.planner.switching import Change, begin, guarded
+
+NAME = "Hardware"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A variant that would do with less: `replicas` of it for the recent peak, what it saves now, and what is free."""
+
+    fleet: Fleet
+    replicas: int
+    now: Weighed
+    room: int
+
+    @property
+    def saves(self) -> float:
+        """W, whether GPUs without a replica stay on or go: the smaller one where both are saved."""
+        return min(self.now.gone, self.now.stays) if self.now.stays > 0 else self.now.gone
+
+    @property
+    def is_free(self) -> bool:
+        return self.room >= self.replicas
+
+
+def propose(context: Context) -> Proposal | None:
+    """Start a switch, or say what is in the way of one that would pay; None where nothing would."""
+    rules = context.policy.hardware
+    if rules is None or not context.replicas or context.memory.switching_to is not None:
+        return None
+    # a lesser variant that serves is what a tier or a budget asked for
+    if context.serving not in context.service.peers or why_never(context) is not None or _is_held(context):
+        return None
+    load = Load.of(context)
+    mine = None if load is None else serving_fleet(context, load)
+    if load is None or mine is None:
+        return None
+    others = [variant for variant in context.service.peers if variant != context.serving]
+    options = [one for variant in others if (one := _option(context, rules, mine, variant)) is not None]
+    # one that could begin goes before one that would save more
+    best = max(options, key=lambda one: (one.is_free, one.saves), default=None)
+    if best is None:
+        return None
+    change = Change(Reason.LESS_POWER, Watts(best.saves), _stops(context, mine, best))
+    return begin(context, NAME, best.fleet.variant, _words(mine, best), change=change)
+
+
+def why_never(context: Context) -> str | None:
+    """Why no other variant can come as things are declared, and what to write instead."""
+    service, serving = context.service, context.serving
+    if service.target is not None:
+        return f"Deployment {service.target} is adopted, and runs where its own pod template says"
+    if context.scalers:
+        name, scaler = next(iter(context.scalers.items()))
+        return f"{scaler} owns the replicas of {name}"
+    if len(service.peers) < 2:
+        return (
+            f"only one variant has the precision and the quality of {service.reference.name};"
+            " declare one on other GPUs, by products or gpus"
+        )
+    if serving not in service.peers:
+        return None
+    if context.product is not None and profile_for(serving, context.profiles, context.product) is None:
+        return _unknown(serving, context.product)
+    reasons = [_why_not(context, variant) for variant in service.peers if variant != serving]
+    return None if None in reasons else "; ".join(reason for reason in reasons if reason is not None)
+
+
+def _why_not(context: Context, variant: Variant) -> str | None:
+    products = products_for(context, variant)
+    if not products:
+        return f"no node has whole GPUs that {variant.name} may run on ({', '.join(variant.products) or 'any'})"
+    for product in products:
+        profile = profile_for(variant, context.profiles, product)
+        if profile is None:
+            return _unknown(variant, product)
+        if profile.prefill_rate is None:
+            return f"ModelProfile {profile.name} has no prefillTokensPerSecond"
+    return None
+
+
+def _unknown(variant: Variant, product: str) -> str:
+    return f"no ModelProfile of {variant.model} in {variant.precision} on {variant.gpus} {product} for {variant.name}"
+
+
+def _is_held(context: Context) -> bool:
+    """Whether a budget or a power cap asks something of it: replicas are theirs to set then."""
+    cap = context.cap is not None and context.cap.replicas is not None
+    return cap or bool(context.budget.active) or context.budget.ceiling is not None
+
+
+def _option(context: Context, rules: HardwareRules, mine: Fleet, variant: Variant) -> Option | None:
+    """The variant on the GPUs where it takes most, of those that it may come to run on, if it pays even there."""
+    load = mine.load
+    found: list[Option] = []
+    for fleet in fleets_of(context, variant, load):
+        replicas = fleet.replicas(load.peak)
+        if replicas is None or replicas > context.ceiling or not fleet.prompts_are_in_time:
+            return None
+        now = weighed(mine, fleet, load.now)
+        if isinstance(now, Missing) or not _is_worth(context, rules, mine, fleet, replicas, now):
+            return None
+        found.append(Option(fleet, replicas, now, context.around.free.room(fleet.product, variant.gpus)))
+    return max(found, key=lambda one: one.now.other, default=None)
+
+
+def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet, replicas: int, now: Weighed) -> bool:
+    """Clearly less now, and paid back within a day. To leave the reference it must be so over the last half hour too,
+    whether emptied GPUs stay on or go, and no more at the peak; it comes back by what is booked now.
+    """
+    returns = other.variant == context.service.reference
+    saved = now.gone if returns else min(now.gone, now.stays)
+    share = now.gone / now.mine if returns else now.share
+    if saved <= now.doubt or share <= rules.hysteresis or saved * PAID_BACK <= _costs(context, mine, other, replicas):
+        return False
+    if returns:
+        return True
+    lately, peak = weighed(mine, other, mine.load.lately), weighed(mine, other, mine.load.peak)
+    if isinstance(lately, Missing) or isinstance(peak, Missing):
+        return False
+    clear = min(lately.gone, lately.stays) > lately.doubt and lately.share > rules.hysteresis
+    return clear and min(peak.gone, peak.stays) > 0
+
+
+def _costs(context: Context, mine: Fleet, other: Fleet, replicas: int) -> float:
+    """J: the new replicas load, and the old ones run on meanwhile and until they have drained."""
+    profile = other.profile
+    seconds = profile.load_seconds or START
+    load = (
+        (loaded_idle(profile) * (seconds * TWICE)).value if profile.load_energy is None else profile.load_energy.value
+    )
+    drains = seconds + context.service.engine.termination_grace
+    return replicas * load + context.replicas * loaded_idle(mine.profile).value * drains
+
+
+def _stops(context: Context, mine: Fleet, best: Option) -> tuple[Veto, ...]:
+    """A service that misses its objectives does not come to carry less. To carry more it waits for nothing but room."""
+    gains = best.fleet.each * best.replicas >= mine.each * context.replicas
+    if gains and guards.missed_objectives(context):
+        return guards.raised(guards.freshness(context), _room(best))
+    window = guards.window(context, context.policy.scaling.down_window)
+    more = guards.raised(window, None if gains else guards.objectives(context), _room(best))
+    return (*guarded(context, best.fleet.variant), *more)
+
+
+def _room(best: Option) -> Veto | None:
+    if best.is_free:
+        return None
+    fleet = best.fleet
+    message = (
+        f"{best.replicas} replicas of {fleet.variant.name} need {fleet.product}, and there is room for {best.room}"
+    )
+    return Veto("room", Reason.NO_FREE_GPUS, message)
+
+
+def _words(mine: Fleet, best: Option) -> str:
+    load, now = mine.load, best.now
+    words = (
+        f"{load.now:.3g} requests/s take {now.mine:.0f} W on {mine.product} and {now.other:.0f} W on"
+        f" {best.fleet.product}, hosts and all, with {best.replicas} replicas for the peak of {load.peak:.3g}/s"
+    )
+    return f"{words}, {now.origin}" if now.origin else words
