@@ -365,7 +365,7 @@ def idle_watts(scene: Scene) -> float:
 
 
 def test_engines_take_prompts_in_pieces_where_these_hold_answers_up_and_as_before_when_that_ends(scene: Scene) -> None:
-    (decision,) = scene.until(lambda: told(scene, PIECES, "coder", "LimitSteps"), "steps with fewer tokens")
+    decision = scene.until(lambda: told(scene, PIECES, "coder", "LimitSteps"), "steps with fewer tokens")[0]
     assert (decision["lever"], decision["reason"]) == ("StepTokens", "StepTokens")
     scene.until(lambda: set(step_tokens(scene)) != {None} and None not in step_tokens(scene), "engines that work so")
     (tokens,) = set(step_tokens(scene))

@@ -8,7 +8,7 @@ gap between two tokens is longer than a step with one piece (chunked prefill: A.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import ceil, exp, log, log1p, sqrt
 from statistics import NormalDist
@@ -17,7 +17,7 @@ from fallow.domain.arrivals import Arrivals
 from fallow.domain.profiles import Profile
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives, Service, Variant
-from fallow.planner.capacity import ENGINE_CONCURRENCY, Capacity, pace, profiled_steps
+from fallow.planner.capacity import ENGINE_CONCURRENCY, Capacity, profiled_steps
 
 # Share of the ITL objective that a step with one piece may take: steps are known to some per cent.
 FULL = 0.95
@@ -76,7 +76,7 @@ def _with(tokens: int, variant: Variant, profile: Profile, recent: Arrivals) -> 
     lengths, rate = recent.tokens, profile.prefill_rate
     if lengths is None or rate is None:
         return None
-    for batch, step in _known(variant, profile, recent):
+    for batch, step in _known(variant, profile):
         room = max(tokens - batch, 1.0)
         gap = step + PIECE + room / rate
         carried = room / lengths[0] / gap
@@ -93,7 +93,7 @@ def in_pieces(service: Service, variant: Variant, profile: Profile, recent: Arri
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
     gap, (prompt, output) = itl * FULL, tokens
-    for batch, step in _known(variant, profile, recent):
+    for batch, step in _known(variant, profile):
         room = (gap - step - PIECE) * profile.prefill_rate
         rate = room / prompt / gap
         if room < FEWEST_TOKENS:
@@ -115,7 +115,7 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
     prompt, output = tokens[0] / profile.prefill_rate, tokens[1]
-    known, best = list(_known(variant, profile, recent)), 0.0
+    known, best = tuple(_known(variant, profile)), 0.0
     seldom = [(known[0][0] * share, known[0][1]) for share in SHARES] if known else []
     for batch, step in (*seldom, *known):
         rate = 1.0 / (output * step / batch + prompt)
@@ -130,11 +130,11 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
     return best
 
 
-def _known(variant: Variant, profile: Profile, recent: Arrivals) -> Iterator[tuple[float, float]]:
-    """Batches up to the engine's limit with seconds of a step, as long as they lately were."""
-    limit = variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY
-    slower = pace(profile, recent)
-    return ((batch, step * slower) for batch, step in profiled_steps(profile.points, limit))
+def _known(variant: Variant, profile: Profile) -> Iterable[tuple[float, float]]:
+    """Batches up to the engine's limit with the profile's seconds of a step: among many prompts it is not told how long
+    steps have lately taken (`capacity.pace`), and engines are not to be replaced for what is not known.
+    """
+    return profiled_steps(profile.points, variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY)
 
 
 def _beyond(limit: float, mean: float, variance: float) -> float:
