@@ -43,7 +43,8 @@ class Arrivals:
     `seconds` were watched, in which `requests` came; those that `began` took `prompt` tokens to compute, and those that
     were `answered` took `output` tokens, which are not the same ones where requests have waited. `working` are the
     seconds that requests were in work, `replicas` those that replicas were ready, since another variant serves; so are
-    `computed` tokens of prompts and `made` ones of answers (None: as above).
+    `computed` tokens of prompts and `made` ones of answers (None: as above). `highest`: requests per second of the
+    busiest cycle, forgotten like the sums; 0 where that is not known.
     `open_requests` came in the `open_cycles` of the span that has not ended.
     """
 
@@ -59,6 +60,7 @@ class Arrivals:
     replicas: float = 0.0
     computed: float | None = None
     made: float | None = None
+    highest: float = 0.0
     open_requests: float = 0.0
     open_seconds: float = 0.0
     open_cycles: int = 0

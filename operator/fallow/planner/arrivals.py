@@ -37,6 +37,7 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
         replicas=before.replicas * kept + point.ready * seconds,
         computed=None if before.computed is None else before.computed * kept + flow.prompts * seconds,
         made=None if before.made is None else before.made * kept + flow.answers * seconds,
+        highest=max(before.highest * kept, came / seconds),
         cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,
         open_seconds=before.open_seconds + seconds,

@@ -63,7 +63,7 @@ def test_baselines_return_as_they_were(known: dict[ServiceKey, Counterfactual]) 
 
 
 uneven = st.builds(Uneven, numbers, numbers, numbers, numbers, st.none() | numbers, st.none() | numbers)
-arrivals = st.builds(Arrivals, *[numbers] * 6, uneven, uneven, *[numbers] * 4, st.integers(0, 3))
+arrivals = st.builds(Arrivals, *[numbers] * 6, uneven, uneven, *[numbers] * 7, st.integers(0, 3))
 known_habits = st.builds(Habits, arrivals, st.builds(Lateness, st.floats(-2, 7), numbers))
 
 
@@ -77,7 +77,7 @@ def test_habits_return_to_six_digits_without_what_the_next_cycle_is_no_neighbour
     for key, one in known.items():
         now, then = again[key].arrivals, one.arrivals
         assert (now.cycles.rate, now.spans.change, now.open_requests) == (None, None, 0.0)
-        for name in ("seconds", "requests", "began", "answered", "prompt", "output", "working", "replicas"):
+        for name in ("seconds", "requests", "began", "answered", "prompt", "output", "working", "replicas", "highest"):
             assert getattr(now, name) == pytest.approx(getattr(then, name), rel=1e-5)
         for mine, its in ((now.cycles, then.cycles), (now.spans, then.spans)):
             found = (mine.seconds, mine.squares, mine.returned, mine.every)

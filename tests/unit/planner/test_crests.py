@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Objectives
-from fallow.planner.crests import LOOK, rates
+from fallow.planner.crests import LOOK, Crests, rates
 from tests.support.builders import BF16, CYCLE, NOW, Scene, guards, point, policy, profile, service, watched
 from tests.unit.planner.asking import planned
 from tests.unit.planner.test_replicas import serving
@@ -106,3 +107,12 @@ def test_a_longer_window_is_the_policy_s() -> None:
 def test_a_cycle_that_is_not_known_is_left_out() -> None:
     assert [rate for _, rate in rates(points(4, None, 8), 60)] == [4, 6]
     assert rates(points(None), 60) == []
+
+
+def test_no_crest_far_above_the_busiest_cycle_is_provided_for() -> None:
+    careful = Crests(replace(like(160, rate=2.5), highest=12.0), [(NOW, 2.5)], 7.0, 1.0, 1e-6)
+    unknown = replace(careful, arrivals=replace(careful.arrivals, highest=0.0))
+
+    assert unknown.now > 64
+    assert careful.now == ceil(4 * 12 / 7)
+    assert replace(careful, rates=[(NOW, 70.0)]).now == 10

@@ -153,6 +153,18 @@ def test_capacity_comes_although_the_gpus_cannot_be_read() -> None:
     assert told(planned(Scene(variants=serving(2, 34), readings=seen))) == (4, Reason.CONCURRENCY)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "running", "left"),
+    [(9, 9, 8), (10, 9, 8), (64, 9, 52), (64, 560, 63), (64, 500, 60)],
+    ids=["one of nine", "two of ten", "a fifth of many", "the last one", "half of what is too many"],
+)
+def test_of_many_replicas_more_than_one_goes_and_never_half_of_what_is_needed(
+    replicas: int, running: float, left: int
+) -> None:
+    found = planned(Scene(service=service(maximum=100), variants=serving(replicas, running)))
+    assert told(found) == (left, Reason.LOAD_FELL)
+
+
 def test_less_load_takes_one_replica_at_a_time_and_says_what_the_rest_carry() -> None:
     rest = profile(BF16, (10, 1000, 500), idle_watts=Watts(72), context_watts=Watts(122))
     plan = planned(Scene(variants=serving(4, 9), profiles=(rest,)))

@@ -122,8 +122,8 @@ def habits(rows: Sequence[list[Any]]) -> dict[ServiceKey, Habits]:
     for namespace, name, *row in rows:
         seconds, requests, began, answered, prompt, output, *rest = map(float, row)
         cycles, spans, (lenience, most, *worked) = _uneven(rest[:4]), _uneven(rest[4:8]), rest[8:]
-        working, replicas = worked[:2] or (0.0, 0.0)  # rows of older versions have neither
-        computed, made = worked[2:] or (None, None)  # only where another variant came to serve
+        working, replicas, highest = worked[:3] or (0.0, 0.0, 0.0)  # rows of older versions have none of them
+        computed, made = worked[3:] or (None, None)  # only where another variant came to serve
         found[ServiceKey(namespace, name)] = Habits(
             Arrivals(
                 seconds,
@@ -138,6 +138,7 @@ def habits(rows: Sequence[list[Any]]) -> dict[ServiceKey, Habits]:
                 replicas,
                 computed,
                 made,
+                highest,
             ),
             Lateness(lenience, most),
         )
@@ -154,7 +155,7 @@ def _habit_row(one: Habits) -> list[float]:
             for value in (part.seconds, part.squares, part.returned, part.every)
         ),
         *(one.lateness.lenience, one.lateness.most),
-        *(seen.working, seen.replicas),
+        *(seen.working, seen.replicas, seen.highest),
         *(() if seen.computed is None or seen.made is None else (seen.computed, seen.made)),
     ]
 

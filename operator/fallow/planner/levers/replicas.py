@@ -25,6 +25,8 @@ KV_TARGET = 0.8
 # A replica goes only when the rest would run at this share of their target, so that it is not wanted back at once.
 DEAD_BAND = 0.9
 STEP_WINDOW = Seconds(60)
+# Share of the replicas that may go at one time. A choice: HPA takes all, Knative half.
+AT_ONCE = 0.2
 # Knative KPA's panic-threshold-percentage of 200
 PANIC = 2.0
 
@@ -200,7 +202,7 @@ def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) ->
 
 
 def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | None, variant: str) -> Proposal:
-    """One replica at a time: each removal is watched for a dwell before the next."""
+    """One replica at a time, or half of what is too many up to a fifth of all; watched for a dwell before the next."""
     vetoes = guards.raised(
         guards.freshness(context),
         guards.pending(context),
@@ -212,20 +214,22 @@ def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | N
         first = vetoes[0]
         message = f"{lowest} replicas would do for the last window; {first.message}"
         return Proposal(NAME, first.reason, message, vetoes=vetoes)
-    length, left = context.policy.scaling.down_window, context.replicas + sum(context.strays.values()) - 1
+    runs = context.replicas + sum(context.strays.values())
+    goes = min(max((runs - lowest) // 2, 1), max(int(runs * AT_ONCE), 1), context.current[variant])
+    length, left = context.policy.scaling.down_window, runs - goes
     peak = max((point.in_flight for point in context.history if context.now - point.at <= length), default=0.0)
     message = (
-        f"the last {length:.0f} s needed {lowest} of {left + 1} replicas; "
+        f"the last {length:.0f} s needed {lowest} of {runs} replicas; "
         f"{left} carry its peak of {peak:.0f} requests at {peak / left:.0f} of {capacity.concurrency:.0f} each"
     )
     if crests is not None:
-        message = f"the last {length:.0f} s needed {lowest} of {left + 1} replicas; {crests.words}"
+        message = f"the last {length:.0f} s needed {lowest} of {runs} replicas; {crests.words}"
     return Proposal(
         NAME,
         Reason.LOAD_FELL,
         message,
-        {**context.current, variant: context.current[variant] - 1},
-        saves=_saved(context),
+        {**context.current, variant: context.current[variant] - goes},
+        saves=None if (saved := _saved(context)) is None else saved * goes,
     )
 
 
