@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -24,11 +25,16 @@ class PodRef(NamedTuple):
 class Histogram:
     """Cumulative counts by upper bound in seconds, ascending; the last bound is infinity.
 
-    Bounds may differ between engines and versions, so they travel with the counts.
+    Bounds may differ between engines and versions, so they travel with the counts. Those are kept as an array: of all
+    that is read they are the most, and a tuple would take four times the memory.
     """
 
     bounds: tuple[float, ...]
-    counts: tuple[float, ...]
+    counts: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if type(self.counts) is not array:
+            object.__setattr__(self, "counts", array("d", self.counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Latency quantiles over the estimation window, from differences of cumulative histograms."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import isinf
 from operator import sub
 
@@ -26,7 +26,7 @@ def merged_difference(pairs: Iterable[tuple[Histogram | None, Histogram | None]]
     return Histogram(common, tuple(sum(counts[bound] for counts in at) for bound in common))
 
 
-def _difference(earlier: Histogram | None, now: Histogram) -> tuple[float, ...]:
+def _difference(earlier: Histogram | None, now: Histogram) -> Sequence[float]:
     """Counts of one pod since `earlier`."""
     if earlier is None or earlier.bounds != now.bounds:
         return now.counts

@@ -104,7 +104,7 @@ async def test_an_engine_scraped_by_two_jobs_counts_once(rig: PrometheusRig) -> 
 
     assert (reading.running, reading.generated_tokens, reading.requests) == (4, 80, 5)
     assert reading.ttft is not None
-    assert reading.ttft.counts == (1, 2, 3)
+    assert tuple(reading.ttft.counts) == (1, 2, 3)
 
 
 async def test_engines_outside_the_scope_are_read_as_well(rig: PrometheusRig) -> None:

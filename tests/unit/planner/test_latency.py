@@ -83,7 +83,7 @@ def test_a_window_is_the_difference_between_its_ends(
     pairs: list[tuple[Histogram | None, Histogram | None]], expected: tuple[float, ...] | None
 ) -> None:
     found = merged_difference(pairs)
-    assert (found.counts if found else None) == expected
+    assert (tuple(found.counts) if found else None) == expected
 
 
 def test_pods_with_differing_bounds_are_added_at_the_bounds_they_share() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 
 from fallow.adapters.metrics.gpu_series import (
     AGENT_METRICS,
@@ -82,6 +83,7 @@ def read_gpus(
     def pod_of(found: Mapping[str, str]) -> PodRef | None:
         return _pod(found, names, known)
 
+    # readings of several cycles are kept: names that come anew with every answer are one string each
     by_uuid: defaultdict[str, list[Sample]] = defaultdict(list)
     by_agents: list[Sample] = []
     everything = list(samples)
@@ -91,7 +93,7 @@ def read_gpus(
             if sample.at >= latest - _AGENT_SILENCE:
                 by_agents.append(sample)
         elif sample.name in READ_NAMES and (uuid := uuid_of(sample.labels)):
-            by_uuid[uuid].append(sample)
+            by_uuid[intern(uuid)].append(sample)
     told = told_by_agents(by_agents, uuid_of, pod_of)
     readings: dict[str, GpuReading] = {}
     for uuid, found in sorted(by_uuid.items()):
@@ -101,8 +103,8 @@ def read_gpus(
         last = max(chosen, key=lambda sample: sample.at)
         readings[uuid] = GpuReading(
             uuid=uuid,
-            node=_node(last.labels, names, known),
-            model_name=last.labels.get("modelName", ""),
+            node=intern(_node(last.labels, names, known)),
+            model_name=intern(last.labels.get("modelName", "")),
             power=_power(chosen),
             counter=_counter(chosen),
             activity=_activity(chosen),

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fallow.adapters.metrics.samples import MetricSpec, Sample, checked
 from fallow.domain.figures import Missing
@@ -190,7 +191,9 @@ class _PodOfEngines:
         histograms = [histogram for histogram in found if histogram is not None]
         if len(histograms) != len(found) or len({histogram.bounds for histogram in histograms}) != 1:
             return None
-        counts = tuple(sum(column) for column in zip(*(h.counts for h in histograms), strict=True))
+        if len(histograms) == 1:
+            return histograms[0]
+        counts = [sum(column) for column in zip(*(h.counts for h in histograms), strict=True)]
         return Histogram(histograms[0].bounds, counts)
 
     def _buckets(self, engine: _Series, spec: MetricSpec) -> Histogram | None:
@@ -208,7 +211,7 @@ class _PodOfEngines:
         bounds = tuple(sorted(by_bound))
         if not bounds or bounds[-1] != math.inf:
             return None
-        return Histogram(bounds, tuple(by_bound[bound] for bound in bounds))
+        return Histogram(_same(bounds), [by_bound[bound] for bound in bounds])
 
     def _values(self, spec: MetricSpec) -> list[float] | Missing:
         """Each engine's value; a sum over only some engines would be too small, so one missing makes it Missing."""
@@ -223,6 +226,12 @@ class _PodOfEngines:
                     return value
                 values.append(value)
         return values
+
+
+@lru_cache(maxsize=64)
+def _same(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    """The bounds of the first histogram that had these: there are few, and thousands of engines have them."""
+    return bounds
 
 
 def _pick(engine: _Series, spec: MetricSpec) -> Mapping[str, Sample]:

@@ -66,8 +66,13 @@ class Generated:
 
     def _chunk(self, number: int) -> tuple[Array, Array, Array]:
         if self._kept is None or self._kept[0] != number:
-            drawn = [self._drawn(index, stream, number) for index, stream in enumerate(self._streams)]
-            arrivals, prompt, output = (np.array([one[column] for one in drawn]) for column in range(3))
+            self._kept = None
+            # what comes after the end is never asked for
+            width = min(CHUNK, self._seconds - number * CHUNK)
+            arrivals, prompt, output = (np.empty((len(self._streams), width)) for _ in range(3))
+            for index, stream in enumerate(self._streams):
+                drawn = self._drawn(index, stream, number)
+                arrivals[index], prompt[index], output[index] = (one[:width] for one in drawn)
             self._kept = (number, (arrivals, prompt, output))
         return self._kept[1]
 

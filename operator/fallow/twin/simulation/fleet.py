@@ -64,6 +64,10 @@ class Node:
     broken: list[int] = field(default_factory=list)
     on_since: float = 0.0
     on_seconds: float = 0.0
+    uuids: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uuids = tuple(f"GPU-{self.name}-{gpu}" for gpu in range(self.kind.gpus))
 
     @property
     def idle_gpus(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from math import ceil, floor
 
@@ -225,8 +226,8 @@ class FleetMetrics:
         counted = engines.after.counters[columns] - np.array([replica.counted for replica in ready])
         usage = engines.kv_usage[columns].tolist()
         cached = self._simulation.demand.spread.cached
-        ttft = np.floor(np.cumsum(counted[:, TTFT], axis=1) + 1e-6)[:, _TTFT_AT].tolist()
-        itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT].tolist()
+        ttft = np.floor(np.cumsum(counted[:, TTFT], axis=1) + 1e-6)[:, _TTFT_AT]
+        itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT]
         plain = np.floor(counted[:, :6] + 1e-6)
         rows, worked = plain.tolist(), counted[:, BUSY].tolist()
         names = [self._declared.services[key].served_name for key in self._declared.order]
@@ -247,8 +248,8 @@ class FleetMetrics:
                 cached_prompt_tokens=float(floor(row[PROMPT] * cached[replica.service])),
                 iterations=row[STEPS],
                 model_name=names[replica.service],
-                ttft=Histogram(TTFT_BOUNDS, tuple(ttft[index])),
-                itl=Histogram(ITL_BOUNDS, tuple(itl[index])),
+                ttft=Histogram(TTFT_BOUNDS, array("d", ttft[index].tobytes())),
+                itl=Histogram(ITL_BOUNDS, array("d", itl[index].tobytes())),
             )
         shares = {
             number: min(max(now - self._busy.get(number, 0.0), 0.0) / seconds, 1.0) for number, now in busy.items()
@@ -343,7 +344,7 @@ class Books:
 
 
 def uuid_of(node: Node, gpu: int) -> str:
-    return f"GPU-{node.name}-{gpu}"
+    return node.uuids[gpu]
 
 
 def _node(node: Node) -> ClusterNode:
