@@ -1,6 +1,7 @@
 """How requests come, learned from one cycle to the next in constant memory; and the crests of their number."""
 
 from dataclasses import replace
+from functools import lru_cache
 from math import exp, sqrt
 from statistics import NormalDist
 from typing import Any
@@ -78,6 +79,12 @@ def _parted(before: Uneven) -> Uneven:
     return replace(before, rate=None, change=None)
 
 
+@lru_cache(maxsize=4096)
+def _deviations(missed: float) -> float:
+    """Standard deviations above the mean that a normal value exceeds with this chance."""
+    return NormalDist().inv_cdf(1.0 - missed)
+
+
 def crest(rate: float, dispersion: float, seconds: float, missed: float) -> float:
     """Requests per second, over so many `seconds`, that all but a share `missed` (0..1) of the requests meet at most.
 
@@ -89,5 +96,5 @@ def crest(rate: float, dispersion: float, seconds: float, missed: float) -> floa
         return 0.0
     mean = rate * seconds + (dispersion - 1.0)
     shape = mean / dispersion
-    z = NormalDist().inv_cdf(1.0 - missed)
+    z = _deviations(missed)
     return mean * max(1.0 - 1.0 / (9.0 * shape) + z / (3.0 * sqrt(shape)), 1.0) ** 3 / seconds

@@ -32,6 +32,7 @@ SPREAD = 2.0
 SPARED = 0.25
 # Shares of what is carried in the mean that are looked at.
 SHARES = tuple(number / 20 for number in range(19, 0, -1))
+NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +116,21 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
     prompt, output = tokens[0] / profile.prefill_rate, tokens[1]
-    known, best = tuple(_known(variant, profile)), 0.0
+    known = tuple(_known(variant, profile))
     seldom = [(known[0][0] * share, known[0][1]) for share in SHARES] if known else []
-    for batch, step in (*seldom, *known):
-        rate = 1.0 / (output * step / batch + prompt)
+    rates = ((1.0 / (output * step / batch + prompt), step) for batch, step in (*seldom, *known))
+    missed = 1.0 - service.objectives.attainment
+    # the highest that will do is wanted: those below it need no look
+    for rate, step in sorted(rates, reverse=True):
         share = rate * prompt
         behind = rate * (prompt + step) * replicas**-SPARED
         added = output * step * share / (1.0 - share) + behind * prompt
         number = rate * output * step / (1.0 - share)
         uneven = number * (1.0 / replicas + SPREAD - 1.0) + min(number, 1.0) * (1.0 - 1.0 / replicas)
         variance = (uneven / (1.0 - share) ** 2 + behind * SPREAD) * prompt**2
-        if _beyond(output * (itl - step), added, variance) <= 1.0 - service.objectives.attainment:
-            best = max(best, rate)
-    return best
+        if _beyond(output * (itl - step), added, variance) <= missed:
+            return rate
+    return 0.0
 
 
 def _known(variant: Variant, profile: Profile) -> Iterable[tuple[float, float]]:
@@ -142,4 +145,4 @@ def _beyond(limit: float, mean: float, variance: float) -> float:
     if limit <= 0:
         return 1.0
     width = sqrt(log1p(variance / mean**2))
-    return 1.0 - NormalDist().cdf((log(limit / mean) + width**2 / 2) / width)
+    return 1.0 - NORMAL.cdf((log(limit / mean) + width**2 / 2) / width)

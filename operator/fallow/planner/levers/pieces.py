@@ -36,10 +36,12 @@ def propose(context: Context) -> Proposal | None:
     profile, recent = profile_for(context.serving, context.profiles, context.product), context.habits.arrivals
     if profile is None or not recent.is_known:
         return None
+    found = in_pieces(context.service, context.serving, profile, recent)
+    if found is None and now is None:
+        return None
     plain = whole(context.service, context.serving, profile, recent, context.replicas)
     if plain is None:
         return None
-    found = in_pieces(context.service, context.serving, profile, recent)
     carried = 0.0 if found is None else found.within(context.service.objectives, context.replicas)
     words = f"a replica carries {carried:.3g} requests/s in pieces and {plain:.3g} whole"
     if now is not None and carried < plain * KEPT:
@@ -57,7 +59,8 @@ def why_never(context: Context) -> str | None:
     service = context.service
     if service.target is not None:
         return f"Deployment {service.target} is adopted; set --max-num-batched-tokens in its own pod template"
-    own = next((flag for flag in OWN_FLAGS if flag in _flags(service)), None)
+    flags = _flags(service)
+    own = next((flag for flag in OWN_FLAGS if flag in flags), None)
     if own is not None:
         return f"its own arguments have {own}; take it out to let the policy decide"
     if service.objectives.itl_p95 is None:
