@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from fallow.domain.figures import Missing
 from fallow.domain.units import Instant, Joules, Watts
@@ -35,6 +35,11 @@ class Histogram:
     def __post_init__(self) -> None:
         if type(self.counts) is not array:
             object.__setattr__(self, "counts", array("d", self.counts))
+
+    @property
+    def packed(self) -> memoryview:
+        """The counts as doubles in a row."""
+        return memoryview(cast("array[float]", self.counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from fallow.planner.levers import hardware, pieces, power, precision, replicas, 
 from fallow.planner.pieces import held
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import observed, settled, waking, woken
-from fallow.planner.selection import nodes_of, policy_for, product_of, serving_of
+from fallow.planner.selection import agreed, nodes_of, policy_for, serving_of
 from fallow.planner.silence import silences
 from fallow.planner.switching import is_of_hardware, under_way
 
@@ -166,7 +166,8 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     follows = autoscaled.may_follow(policy) or _may_be_missing(snapshot, policy)
     scaler = workloads[serving.name].scaler if serving.name in workloads else None
     floor, ceiling = _bounds(service, memory, scaler, follows=follows)
-    product = product_of(snapshot.cluster, service)
+    nodes = nodes_of(snapshot.cluster, pods)
+    product = agreed(nodes)
     habits = snapshot.habits.get(service.key, Habits())
     return Context(
         now=snapshot.at,
@@ -195,7 +196,7 @@ def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
             for name, workload in workloads.items()
             if workload.tuning.step_tokens is not None
         },
-        nodes=nodes_of(snapshot.cluster, pods),
+        nodes=nodes,
         host=(zone.zone if (zone := snapshot.zones.get(estimate.zone)) else ANYWHERE).host_per_gpu.best,
         around=around,
     )

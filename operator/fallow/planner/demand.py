@@ -131,41 +131,31 @@ def held_back(queues: Queues, wake: Wake) -> float:
     return sum(max(series.value, 0.0) for series in queues.waiting if concerns(series, wake))
 
 
-# What grows as requests pass through an engine.
-COUNTS = 5
-
-
-def _passed(engine: EngineReading) -> tuple[float, ...]:
-    """Counts of an engine whose growth is the flow through it."""
-    return (
-        engine.requests + engine.running + engine.waiting,
-        engine.requests + engine.running,
-        engine.requests + engine.running / 2,
-        engine.prompt_tokens - (engine.cached_prompt_tokens or 0.0),
-        engine.generated_tokens,
-    )
-
-
 def _passed_through(
     snapshot: Snapshot, service: Service, readings: list[tuple[PodRef, EngineReading]]
 ) -> tuple[Flow | None, float | None]:
     """The flow, and the rate of late requests; None where an engine has no reading before, or began anew since."""
     if snapshot.previous is None:
         return None, None
-    counted, running = [0.0] * COUNTS, 0.0
+    came, began, answered, prompts, answers, running = (0.0,) * 6
     missed: list[float | None] = []
+    engines, objectives = snapshot.previous.engines, service.objectives
     for pod, now in readings:
-        before = snapshot.previous.engines.get(pod)
+        before = engines.get(pod)
         if before is None or now.at <= before.at or now.generated_tokens < before.generated_tokens:
             return None, None
         seconds = now.at - before.at
-        passed = zip(counted, _passed(before), _passed(now), strict=True)
-        counted = [rate + (new - old) / seconds for rate, old, new in passed]
-        running += (before.running + now.running) / 2
-        found = late(before, now, service.objectives)
+        done, was_done, works, worked = now.requests, before.requests, now.running, before.running
+        came += ((done + works + now.waiting) - (was_done + worked + before.waiting)) / seconds
+        began += ((done + works) - (was_done + worked)) / seconds
+        answered += ((done + works / 2) - (was_done + worked / 2)) / seconds
+        computed = now.prompt_tokens - (now.cached_prompt_tokens or 0.0)
+        prompts += (computed - (before.prompt_tokens - (before.cached_prompt_tokens or 0.0))) / seconds
+        answers += (now.generated_tokens - before.generated_tokens) / seconds
+        running += (worked + works) / 2
+        found = late(before, now, objectives)
         missed.append(None if found is None else found / seconds)
     known = [one for one in missed if one is not None]
-    came, began, answered, prompts, answers = counted
     return Flow(came, began, answered, prompts, answers, running), sum(known) if len(known) == len(missed) else None
 
 

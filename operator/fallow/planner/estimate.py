@@ -28,7 +28,7 @@ from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, s
 from fallow.planner.latency import merged_difference, quantile
 from fallow.planner.quiet import idle_evidence
 from fallow.planner.replica_watts import replica_watts
-from fallow.planner.selection import policy_for
+from fallow.planner.selection import nodes_of, policy_for
 
 NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
 NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
@@ -201,12 +201,12 @@ def _p95s(snapshot: Snapshot, service: Service) -> tuple[Seconds | Missing, Seco
 
 def _zone(snapshot: Snapshot, service: Service) -> ZoneReading | None:
     """The zone under the service's pods; a service without pods is priced by the zone of the first GPU node."""
-    nodes = [snapshot.cluster.nodes.get(pod.node) for pod in snapshot.pods_of(service.key)]
-    fallback = sorted(snapshot.cluster.nodes.values(), key=lambda node: node.name)
-    for node in [*nodes, *fallback]:
-        if node is not None and (zone := zone_of(node, snapshot.zones)) is not None:
-            return zone
-    return None
+    nodes = nodes_of(snapshot.cluster, snapshot.pods_of(service.key))
+    under = next((zone for node in nodes if (zone := zone_of(node, snapshot.zones)) is not None), None)
+    if under is not None or not snapshot.zones:
+        return under
+    others = sorted(snapshot.cluster.nodes.values(), key=lambda node: node.name)
+    return next((zone for node in others if (zone := zone_of(node, snapshot.zones)) is not None), None)
 
 
 def _joules_per_token(snapshot: Snapshot, service: Service) -> float | Missing:

@@ -1,8 +1,11 @@
 """Latency quantiles over the estimation window, from differences of cumulative histograms."""
 
+from array import array
 from collections.abc import Iterable, Sequence
 from math import isinf
 from operator import sub
+
+import numpy as np
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Histogram
@@ -15,15 +18,28 @@ def merged_difference(pairs: Iterable[tuple[Histogram | None, Histogram | None]]
 
     Engines may differ in their bounds; cumulative counts can be added at the bounds that all of them have.
     """
-    windows = [(now.bounds, _difference(earlier, now)) for earlier, now in pairs if now is not None and now.bounds]
-    if not windows:
+    read = [(earlier, now) for earlier, now in pairs if now is not None and now.bounds]
+    if not read:
         return None
-    first = windows[0][0]
-    if all(bounds == first for bounds, _ in windows):
-        return Histogram(first, tuple(map(sum, zip(*(counts for _, counts in windows), strict=True))))
+    first = read[0][1].bounds
+    if all(now.bounds == first for _, now in read):
+        return _alike(first, read)
+    windows = [(now.bounds, _difference(earlier, now)) for earlier, now in read]
     common = tuple(sorted(set(first).intersection(*(bounds for bounds, _ in windows))))
     at = [dict(zip(bounds, counts, strict=True)) for bounds, counts in windows]
     return Histogram(common, tuple(sum(counts[bound] for counts in at) for bound in common))
+
+
+def _alike(bounds: tuple[float, ...], pairs: Sequence[tuple[Histogram | None, Histogram]]) -> Histogram:
+    """The same where all have these bounds, a row of an array each."""
+    nothing = bytes(8 * len(bounds))
+    known = (nothing if one is None or one.bounds != bounds else one.packed for one, _ in pairs)
+    now = np.frombuffer(b"".join(one.packed for _, one in pairs)).reshape(-1, len(bounds))
+    grew = now - np.frombuffer(b"".join(known)).reshape(now.shape)
+    anew = grew.min(axis=1) < 0
+    if anew.any():
+        grew[anew] = now[anew]
+    return Histogram(bounds, array("d", grew.sum(axis=0).tobytes()))
 
 
 def _difference(earlier: Histogram | None, now: Histogram) -> Sequence[float]:

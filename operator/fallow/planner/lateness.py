@@ -38,18 +38,22 @@ def late(before: EngineReading, now: EngineReading, objectives: Objectives) -> f
     ):
         if limit is None or new is None or not new.bounds:
             continue
-        above = _above(new, limit) - (0.0 if old is None or old.bounds != new.bounds else _above(old, limit))
-        found = (found or 0.0) + above
+        found = (found or 0.0) + _above(old if old is not None and old.bounds == new.bounds else None, new, limit)
     return found
 
 
-def _above(histogram: Histogram, limit: Seconds) -> float:
-    """Counts above a limit, straight within its bucket as in `histogram_quantile`."""
-    place = bisect_left(histogram.bounds, limit)
-    bound, count = histogram.bounds[place], histogram.counts[place]
-    lower, below = (histogram.bounds[place - 1], histogram.counts[place - 1]) if place else (0.0, 0.0)
-    within = below + (count - below) * (limit - lower) / (bound - lower)
-    return histogram.counts[-1] - within
+def _above(old: Histogram | None, new: Histogram, limit: Seconds) -> float:
+    """Counts above a limit, straight within its bucket as in `histogram_quantile`, less those of before."""
+    place = bisect_left(new.bounds, limit)
+    lower = new.bounds[place - 1] if place else 0.0
+    width, into, counts = new.bounds[place] - lower, limit - lower, new.counts
+    below = counts[place - 1] if place else 0.0
+    above = counts[-1] - (below + (counts[place] - below) * into / width)
+    if old is None:
+        return above
+    counts = old.counts
+    below = counts[place - 1] if place else 0.0
+    return above - (counts[-1] - (below + (counts[place] - below) * into / width))
 
 
 def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float, *, decides: bool = True) -> Lateness:

@@ -120,13 +120,16 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
     seldom = [(known[0][0] * share, known[0][1]) for share in SHARES] if known else []
     rates = ((1.0 / (output * step / batch + prompt), step) for batch, step in (*seldom, *known))
     missed = 1.0 - service.objectives.attainment
+    spared, apart, several = replicas**-SPARED, 1.0 / replicas + SPREAD - 1.0, 1.0 - 1.0 / replicas
     # the highest that will do is wanted: those below it need no look
     for rate, step in sorted(rates, reverse=True):
+        if step >= itl:
+            continue
         share = rate * prompt
-        behind = rate * (prompt + step) * replicas**-SPARED
+        behind = rate * (prompt + step) * spared
         added = output * step * share / (1.0 - share) + behind * prompt
         number = rate * output * step / (1.0 - share)
-        uneven = number * (1.0 / replicas + SPREAD - 1.0) + min(number, 1.0) * (1.0 - 1.0 / replicas)
+        uneven = number * apart + min(number, 1.0) * several
         variance = (uneven / (1.0 - share) ** 2 + behind * SPREAD) * prompt**2
         if _beyond(output * (itl - step), added, variance) <= missed:
             return rate

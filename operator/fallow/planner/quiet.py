@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fallow.domain.estimates import IdleEvidence
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Activity, GpuReading, Share
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Pod, Snapshot
-from fallow.domain.units import Joules, Seconds, Watts
+from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import IdleState, Service
 from fallow.planner.demand import advanced, is_stale, not_seen_yet, serving_pods
 
@@ -16,8 +17,7 @@ from fallow.planner.demand import advanced, is_stale, not_seen_yet, serving_pods
 BUSY_ACTIVITY = 0.03
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A GPU of a pod, or the share of one that others may use as well: then its meters tell of all of them together."""
 
     gpu: GpuReading
@@ -93,11 +93,13 @@ def _gpus_of(snapshot: Snapshot, pods: Sequence[Pod], max_age: Seconds) -> tuple
     if snapshot.readings.gpu_fault is not None and not snapshot.readings.gpus:
         return snapshot.readings.gpu_fault
     found: list[Held] = []
+    readings = snapshot.readings
     for pod in pods:
-        whole = snapshot.readings.gpus_by_holder.get(pod.ref, ())
-        held = [Held(gpu, share) for gpu, share in snapshot.readings.shares_by_holder.get(pod.ref, ())]
-        held += [Held(gpu) for gpu in whole]
-        named = len(held) + sum(max(len(gpu.shares) - 1, 0) for gpu in whole)
+        whole = readings.gpus_by_holder.get(pod.ref, ())
+        held = [Held(gpu) for gpu in whole]
+        if readings.shares_by_holder:
+            held = [Held(gpu, share) for gpu, share in readings.shares_by_holder.get(pod.ref, ())] + held
+        named = len(held) + sum(max(len(gpu.shares) - 1, 0) for gpu in whole if gpu.shares)
         if named < max(pod.gpus, 1):
             fault = snapshot.readings.gpu_fault
             if fault is not None and all(gpu.node != pod.node for gpu in snapshot.readings.gpus.values()):
@@ -139,7 +141,7 @@ def _activity(snapshot: Snapshot, gpus: tuple[Held, ...] | Missing, max_age: Sec
         if is_stale(activity.at, snapshot.at, max_age):
             stale = _stale("activity", held.gpu, max_age)
             return Signal(str(stale), None, stale)
-        if activity.ratio > BUSY_ACTIVITY and activity is held.gpu.activity:
+        if held.share is not None and activity.ratio > BUSY_ACTIVITY and activity is held.gpu.activity:
             doubt = held.of_others(f"active {activity.ratio:.0%} of the time")
             if doubt:
                 return Signal(str(doubt), None, doubt)
@@ -164,11 +166,12 @@ def _watts(
             stale = _stale("power", gpu, max_age)
             return Signal(str(stale), None, stale)
         ceiling = idle_ceiling(gpu.model_name)
-        doubt = held.of_others(f"draws {gpu.power.watts.value:.0f} W") if gpu.power.watts > ceiling else None
+        watts, works = gpu.power.watts.value, gpu.power.watts > ceiling
+        doubt = held.of_others(f"draws {watts:.0f} W") if works and held.share is not None else None
         if doubt:
             return Signal(str(doubt), None, doubt)
-        total, ceilings = total + gpu.power.watts.value, ceilings + ceiling.value
-        busy = busy or gpu.power.watts > ceiling
+        total, ceilings = total + watts, ceilings + ceiling.value
+        busy = busy or works
     return Signal(f"{total:.0f} W against an idle ceiling of {ceilings:.0f} W", busy=busy)
 
 
@@ -186,6 +189,6 @@ def _is_frozen(snapshot: Snapshot, gpu: GpuReading, max_age: Seconds) -> bool:
     before = snapshot.earlier.gpus.get(gpu.uuid) if snapshot.earlier else None
     if before is None or isinstance(before.counter, Missing) or isinstance(gpu.counter, Missing):
         return False
-    draws = not isinstance(gpu.power, Missing) and gpu.power.watts > Watts(0)
-    stands = gpu.counter.joules == before.counter.joules and gpu.counter.joules > Joules(0)
-    return draws and stands and gpu.counter.at - before.counter.at >= max_age
+    stands = gpu.counter.joules == before.counter.joules and gpu.counter.joules.value > 0
+    draws = stands and not isinstance(gpu.power, Missing) and gpu.power.watts.value > 0
+    return draws and gpu.counter.at - before.counter.at >= max_age

@@ -49,9 +49,12 @@ def nodes_of(cluster: ClusterView, pods: Iterable[Pod]) -> tuple[Node, ...]:
 
 def product_of(cluster: ClusterView, service: Service) -> str | None:
     """The GPU product under the service's pods, if they all agree."""
-    products = {
-        node.gpu_product for node in nodes_of(cluster, cluster.pods_by_service.get(service.key, ())) if node.gpu_product
-    }
+    return agreed(nodes_of(cluster, cluster.pods_by_service.get(service.key, ())))
+
+
+def agreed(nodes: Iterable[Node]) -> str | None:
+    """Their one GPU product."""
+    products = {node.gpu_product for node in nodes if node.gpu_product}
     return products.pop() if len(products) == 1 else None
 
 

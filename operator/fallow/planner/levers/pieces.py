@@ -37,9 +37,8 @@ def propose(context: Context) -> Proposal | None:
     if profile is None or not recent.is_known:
         return None
     found = in_pieces(context.service, context.serving, profile, recent)
-    if found is None and now is None:
-        return None
-    plain = whole(context.service, context.serving, profile, recent, context.replicas)
+    wanted = found is not None or now is not None
+    plain = whole(context.service, context.serving, profile, recent, context.replicas) if wanted else None
     if plain is None:
         return None
     carried = 0.0 if found is None else found.within(context.service.objectives, context.replicas)
