@@ -294,39 +294,43 @@ class Aftermath:
         Of that the means over seconds and replicas already show a part; what they cannot show is the rest: of answers
         shorter than a second or than the mean one, and between the replicas of a pool.
         """
-        totals, flow, mean_itl = self.totals, means.flow, means.itl
+        # most columns of those that drain are empty most of the time
+        some = np.flatnonzero(one.ended.any(axis=0))
+        flow, mean_itl, kept = (of.take(some, axis=1) for of in (means.flow, means.itl, means.kept))
+        ended, output, step = (of.take(some, axis=1) for of in (one.ended, one.output, one.step))
+        computed, used = work.computed.take(some, axis=1), use.take(some, axis=1)
+        totals, each, objective, uneven_prompts = self.totals, each[some], self._itl[some], self._prompt_spread[some]
         in_time = np.zeros_like(flow)
-        mean_life = one.output * mean_itl
+        mean_life = output * mean_itl
         # those that come while a request's own prompt is computed are next, and all hold up its own answer
-        behind = flow * (work.computed + one.step) * each**SPARED
-        longest = one.step + work.longest
-        for length in self._lengths:
-            life, tokens = mean_life * length, one.output * length
+        behind = flow * (computed + step) * each**SPARED
+        longest = step + work.longest[some]
+        for length in self._lengths.take(some, axis=1):
+            life, tokens = mean_life * length, output * length
             hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
             # what prompts add to a step is skewed, since some are long: taken as lognormal
-            delay = np.maximum(mean_itl - one.step + behind * work.computed / tokens, 1e-6)
+            delay = np.maximum(mean_itl - step + behind * computed / tokens, 1e-6)
             number = flow * life * hidden
-            uneven = number * (each + self._prompt_spread - 1.0) + np.minimum(number, 1.0) * (1.0 - each)
-            deviation = np.sqrt(uneven / (1.0 - use) ** 2 + behind * self._prompt_spread) * work.computed / tokens
+            uneven = number * (each + uneven_prompts - 1.0) + np.minimum(number, 1.0) * (1.0 - each)
+            deviation = np.sqrt(uneven / (1.0 - used) ** 2 + behind * uneven_prompts) * computed / tokens
             width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
-            headroom = np.log(np.maximum(self._itl - one.step, TINY) / delay)
-            in_time += np.where(longest <= self._itl, 1.0, ndtr((headroom + width**2 / 2) / width))
-            gaps = np.stack([one.step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
-            self._gaps(one, each, np.minimum(gaps, longest))
-        good = one.ended * means.kept * (in_time / len(self._lengths))
-        totals.done += one.ended.sum(axis=0)
-        totals.good += good.sum(axis=0)
-        totals.generated += (one.ended * one.output).sum(axis=0)
-        totals.good_tokens += (good * one.output).sum(axis=0)
+            headroom = np.log(np.maximum(objective - step, TINY) / delay)
+            in_time += np.where(longest <= objective, 1.0, ndtr((headroom + width**2 / 2) / width))
+            gaps = np.stack([step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
+            self._gaps(some, ended * each, np.minimum(gaps, longest))
+        good = ended * kept * (in_time / len(self._lengths))
+        totals.done[some] += ended.sum(axis=0)
+        totals.good[some] += good.sum(axis=0)
+        totals.generated[some] += (ended * output).sum(axis=0)
+        totals.good_tokens[some] += (good * output).sum(axis=0)
         totals.admitted += one.entered.sum(axis=0)
 
-    def _gaps(self, one: Stretch, each: Array, gaps: Array) -> None:
-        """Requests of one length by their mean gap, as engines count them when they end."""
-        columns = one.step.shape[1]
-        rows = np.arange(columns) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
-        ended = WEIGHTS[:, None, None] * (one.ended * each / len(self._lengths))
-        found = np.bincount(rows.ravel(), ended.ravel(), columns * WIDTH)
-        self.counters[:, GAPS] += found.reshape(columns, WIDTH)
+    def _gaps(self, some: IntArray, ended: Array, gaps: Array) -> None:
+        """Requests of one length by their mean gap, as the engines of some columns count them when they end."""
+        rows = np.arange(len(some)) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
+        weights = WEIGHTS[:, None, None] * (ended / len(self._lengths))
+        found = np.bincount(rows.ravel(), weights.ravel(), len(some) * WIDTH)
+        self.counters[some, GAPS] += found.reshape(-1, WIDTH)
 
     def _count(self, one: Stretch, each: Array, prompt: Array) -> None:
         """What exporters show of one replica besides."""

@@ -356,7 +356,7 @@ class Fleet:
         fitting = [
             node
             for node in self.nodes
-            if node.power is Power.ON and len(node.free) >= of.gpus and node.kind.product in of.tables
+            if len(node.free) >= of.gpus and node.power is Power.ON and node.kind.product in of.tables
         ]
         if not fitting:
             return False

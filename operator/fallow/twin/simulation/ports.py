@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from math import ceil, floor
+from math import ceil
 
 import numpy as np
 
@@ -182,7 +182,8 @@ class FleetMetrics:
     def __init__(self, simulation: Simulation, declared: Declared) -> None:
         self._simulation, self._declared = simulation, declared
         self._began = simulation.run.began
-        self._before: dict[tuple[str, int], tuple[float, float]] = {}
+        # joules by GPU
+        self._before: dict[str, float] = {}
         self._busy: dict[int, float] = {}
         self._at = 0.0
 
@@ -230,6 +231,10 @@ class FleetMetrics:
         itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT]
         plain = np.floor(counted[:, :6] + 1e-6)
         rows, worked = plain.tolist(), counted[:, BUSY].tolist()
+        share = cached[[replica.service for replica in ready]]
+        reused = np.floor(plain[:, PROMPT] * share).tolist()
+        firsts, between = ttft.tobytes(), itl.tobytes()
+        wide, broad = 8 * len(TTFT_BOUNDS), 8 * len(ITL_BOUNDS)
         names = [self._declared.services[key].served_name for key in self._declared.order]
         answers: dict[PodRef, EngineReading] = {}
         busy: dict[int, float] = {}
@@ -245,11 +250,11 @@ class FleetMetrics:
                 prompt_tokens=row[PROMPT],
                 generated_tokens=row[GENERATED],
                 requests=row[DONE],
-                cached_prompt_tokens=float(floor(row[PROMPT] * cached[replica.service])),
+                cached_prompt_tokens=reused[index],
                 iterations=row[STEPS],
                 model_name=names[replica.service],
-                ttft=Histogram(TTFT_BOUNDS, array("d", ttft[index].tobytes())),
-                itl=Histogram(ITL_BOUNDS, array("d", itl[index].tobytes())),
+                ttft=Histogram(TTFT_BOUNDS, array("d", firsts[index * wide : (index + 1) * wide])),
+                itl=Histogram(ITL_BOUNDS, array("d", between[index * broad : (index + 1) * broad])),
             )
         shares = {
             number: min(max(now - self._busy.get(number, 0.0), 0.0) / seconds, 1.0) for number, now in busy.items()
@@ -261,41 +266,43 @@ class FleetMetrics:
         fleet, now = self._simulation.fleet, float(self._simulation.now)
         seconds = now - self._at
         answers: dict[str, GpuReading] = {}
-        before: dict[tuple[str, int], tuple[float, float]] = {}
+        before: dict[str, float] = {}
 
-        def read(node: Node, gpu: int, joules: float, pool: int | None, holder: PodRef | None, ratio: float) -> None:
-            bare, design = node.kind.bare, node.kind.design
-            limit = None
-            if design is not None:
-                limited = design if pool is None else fleet.limits.get(pool, design)
-                limit = PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
-            known = self._before.get((node.name, gpu))
-            watts = (joules - known[0]) / seconds if known is not None and seconds > 0 else bare
-            before[node.name, gpu] = (joules, watts)
-            uuid = uuid_of(node, gpu)
+        def limit_of(node: Node, pool: int | None) -> PowerLimit | None:
+            design = node.kind.design
+            if design is None:
+                return None
+            limited = design if pool is None else fleet.limits.get(pool, design)
+            return PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
+
+        def read(
+            node: Node, gpu: int, joules: float, limit: PowerLimit | None, holder: PodRef | None, activity: Activity
+        ) -> None:
+            uuid = node.uuids[gpu]
+            known = self._before.get(uuid)
+            watts = (joules - known) / seconds if known is not None and seconds > 0 else node.kind.bare
+            before[uuid] = joules
+            power, counter = Power(Watts(max(watts, 0.0)), at), EnergyCounter(Joules(joules), at)
             answers[uuid] = GpuReading(
-                uuid=uuid,
-                node=node.name,
-                model_name=node.kind.model_name,
-                power=Power(Watts(max(watts, 0.0)), at),
-                counter=EnergyCounter(Joules(joules), at),
-                activity=Activity(ratio, ActivitySource.ENGINE_ACTIVE, at),
-                holder=holder,
-                limit=limit,
+                uuid, node.name, node.kind.model_name, power, counter, activity, holder, limit=limit
             )
 
         for replica in fleet.all_pods():
             node = replica.node
             if node is None:
                 continue
-            each, ratio = fleet.joules(replica, now) / len(replica.gpus), busy.get(replica.number, 0.0)
+            each = fleet.joules(replica, now) / len(replica.gpus)
+            activity = Activity(busy.get(replica.number, 0.0), ActivitySource.ENGINE_ACTIVE, at)
+            limit = limit_of(node, replica.pool)
             for gpu in replica.gpus:
-                read(node, gpu, node.closed[gpu] + each, replica.pool, replica.ref, ratio)
+                read(node, gpu, node.closed[gpu] + each, limit, replica.ref, activity)
+        none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
         for node in fleet.nodes:
-            if node.power is NodePower.ON:
+            if node.power is NodePower.ON and node.free:
+                limit = limit_of(node, None)
                 for gpu in node.free:
                     joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
-                    read(node, gpu, joules, None, None, 0.0)
+                    read(node, gpu, joules, limit, None, none)
         self._before = before
         return answers
 
