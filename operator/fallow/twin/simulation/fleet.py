@@ -532,7 +532,9 @@ class Fleet:
         self._free_joules += self._free_watts * (now - self._free_watts_since)
         self._free_watts_since = now
         self._free_watts = sum(
-            node.idle_gpus * node.kind.bare for node in self.nodes if node.power is not Power.OFF and not node.lost
+            node.idle_gpus * node.kind.bare
+            for node in self.nodes
+            if (node.free or node.broken) and node.power is not Power.OFF and not node.lost
         )
 
     def _later(self, at: float, what: str, subject: Pod | Node) -> None:
