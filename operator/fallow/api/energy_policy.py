@@ -12,7 +12,7 @@ from fallow.api.baseline import Baseline
 from fallow.api.conditions import Conditions, Time
 from fallow.api.durations import Duration, PositiveDuration
 from fallow.api.formats import Distinct, Line, Word
-from fallow.api.model import ApiModel, Rule, StatusModel
+from fallow.api.model import ApiModel, Rule, StatusModel, share_rule
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
 from fallow.api.selectors import LabelSelector
 from fallow.api.variants import Precision
@@ -57,15 +57,7 @@ class IdlePolicy(ApiModel):
 class ScalingPolicy(ApiModel):
     """How replicas follow the load: quickly up, slowly down."""
 
-    # a CEL rule, since the API server prints a schema's limit of 0.9 as 0
-    rules = (
-        Rule(
-            "self.headroom <= 0.9",
-            lambda s: s.headroom <= 0.9,
-            "headroom must be a share from 0 to 0.9, such as 0.2",
-            ".headroom",
-        ),
-    )
+    rules = (share_rule("headroom", most=0.9, such_as=0.2),)
 
     enabled: bool = Field(default=True, description="Whether Fallow may change the number of replicas with the load.")
     up_window: PositiveDuration = Field(
@@ -106,12 +98,7 @@ class PrecisionPolicy(ApiModel):
             "precision.tiers must have a different above in each entry; merge the tiers with the same threshold",
             ".tiers",
         ),
-        Rule(
-            "self.hysteresis <= 0.5",
-            lambda p: p.hysteresis <= 0.5,
-            "hysteresis must be a share from 0 to 0.5, such as 0.05",
-            ".hysteresis",
-        ),
+        share_rule("hysteresis", most=0.5, such_as=0.05),
     )
 
     enabled: bool = Field(default=True, description="Whether Fallow may switch variants.")
@@ -137,14 +124,7 @@ class PrecisionPolicy(ApiModel):
 class HardwarePolicy(ApiModel):
     """Which GPU type serves, of those that a service has variants for."""
 
-    rules = (
-        Rule(
-            "self.hysteresis <= 0.5",
-            lambda h: h.hysteresis <= 0.5,
-            "hysteresis must be a share from 0 to 0.5, such as 0.1",
-            ".hysteresis",
-        ),
-    )
+    rules = (share_rule("hysteresis", most=0.5, such_as=0.1),)
 
     match: bool = Field(
         default=False,

@@ -26,6 +26,16 @@ class Rule:
         return validation(self.cel, self.says, self.at)
 
 
+def share_rule(name: str, *, most: float, such_as: float) -> Rule:
+    """A number from 0 up to a share, as a CEL rule: the API server prints a schema's limit of 0.9 as 0."""
+    return Rule(
+        f"self.{name} <= {most}",
+        lambda one: getattr(one, name) <= most,
+        f"{name} must be a share from 0 to {most}, such as {such_as}",
+        f".{name}",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeRule:
     """A condition on what an update may change. Only the API server knows the old object, so there is no predicate."""

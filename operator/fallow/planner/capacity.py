@@ -55,6 +55,11 @@ def profile_for(variant: Variant, profiles: Sequence[Profile], product: str | No
     return fitting[0] if len(fitting) == 1 else None
 
 
+def engine_limit(variant: Variant, profile: Profile | None) -> int:
+    """Requests that an engine takes at once, as far as anybody says so."""
+    return variant.max_concurrency or (profile.max_concurrency if profile else None) or ENGINE_CONCURRENCY
+
+
 def replica_capacity(
     service: Service,
     variant: Variant,
@@ -70,7 +75,7 @@ def replica_capacity(
     found = _concurrency(service, variant, profile, headroom)
     if recent is None or recent.tokens is None or profile is None:
         return found
-    limit = variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY
+    limit = engine_limit(variant, profile)
     rate = rate_within(profile, *recent.tokens, service.objectives.itl_p95, limit, pace(profile, recent))
     return replace(found, requests_per_second=rate)
 
@@ -191,7 +196,7 @@ def _step(point: ProfilePoint) -> float:
 
 
 def _concurrency(service: Service, variant: Variant, profile: Profile | None, headroom: float) -> Capacity:
-    limit = variant.max_concurrency or (profile.max_concurrency if profile else None) or ENGINE_CONCURRENCY
+    limit = engine_limit(variant, profile)
     if service.scaling.target_concurrency is not None:
         return Capacity(min(service.scaling.target_concurrency, limit), "scaling.targetConcurrency")
     if profile and service.objectives.itl_p95 is not None:

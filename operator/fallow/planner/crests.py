@@ -85,18 +85,15 @@ class Crests:
 
         With patience D a crest of h over t seconds is served in time by c where c (t + D) is h t or more: what has
         come by its end is done within D of it (network calculus: J.-Y. Le Boudec and P. Thiran, LNCS 2050, 2001).
+        However careful, nothing is provided for that is far above all that was seen: where more replicas leave as many
+        late, more of them are no remedy.
         """
         if self.patience <= 0:
-            return self._bounded(rate, self._over(rate, self.seconds))
-        found = max(rate, *(self._over(rate, each) * each / (each + self.patience) for each in WINDOWS))
-        return self._bounded(rate, found)
-
-    def _bounded(self, rate: float, height: float) -> float:
-        """However careful, nothing is provided for that is far above all that was seen: where more replicas leave as
-        many late, more of them are no remedy.
-        """
+            found = self._over(rate, self.seconds)
+        else:
+            found = max(rate, *(self._over(rate, each) * each / (each + self.patience) for each in WINDOWS))
         highest = self.arrivals.highest
-        return height if highest <= 0 else min(height, max(BELIEVED * highest, rate))
+        return found if highest <= 0 else min(found, max(BELIEVED * highest, rate))
 
     def _over(self, rate: float, seconds: float) -> float:
         return crest(rate, self.arrivals.dispersion(seconds), seconds, self.missed)

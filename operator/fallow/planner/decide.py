@@ -1,44 +1,37 @@
 """The decide step: one plan for the cluster, each service's part explained, nothing done without a reason.
 
 The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
-word, rest and wake, the switch under way, variant, a power cap, more replicas, hardware, fewer replicas, the clocks of
-idle engines. What a power cap
-leaves to each service follows from what all of them want.
+word, rest and wake, the switch under way, variant, a power cap, more replicas, hardware, fewer replicas, how engines
+are started. What a power cap leaves to each service follows from what all of them want.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fallow.domain.arrivals import Arrivals
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
-from fallow.domain.habits import Habits
 from fallow.domain.plans import Decision, Plan, ServicePlan
-from fallow.domain.policies import Mode, Policy, ScalingRules
+from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Snapshot, Workload
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
-from fallow.footprint.impacts import ANYWHERE
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner import autoscaled
 from fallow.planner.budgets import NOTHING, asks
-from fallow.planner.capacity import Capacity, profile_for, replica_capacity
 from fallow.planner.caps import caps
 from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
+from fallow.planner.gathering import gathered
 from fallow.planner.inventory import Free, free_gpus
 from fallow.planner.levers import hardware, pieces, power, precision, replicas, rest, throttle
-from fallow.planner.pieces import held
 from fallow.planner.proposing import answered, kept, pending
-from fallow.planner.remembering import observed, settled, waking, woken
-from fallow.planner.selection import agreed, nodes_of, policy_for, serving_of
+from fallow.planner.remembering import waking
 from fallow.planner.silence import silences
 from fallow.planner.switching import is_of_hardware, under_way
 
 OWNER = "Owner"
 # What guards.maxReductionsPerDay counts, where it is Fallow's own doing.
 REDUCTIONS = frozenset({"ScaleDown", "Rest", "Switch"})
-NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,7 @@ def plan_service(
     snapshot: Snapshot, service: Service, estimate: ServiceEstimate, around: Around | None = None
 ) -> ServicePlan:
     """What one service should run, and why."""
-    context = _context(snapshot, service, estimate, around or Around())
+    context = gathered(snapshot, service, estimate, around or Around())
     verdict = _verdict(context)
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
@@ -145,97 +138,6 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
     requested = context.service.requested
     rests = context.memory.resting and memory.resting and not context.service.paused
     return rests and bool(requested) and requested == memory.request_seen
-
-
-def _context(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, around: Around) -> Context:
-    policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
-    workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
-    replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
-    before = snapshot.cluster.memories.get(service.key, ServiceMemory())
-    before = settled(before, service, replicas, snapshot.at)
-    if autoscaled.rested_by(workloads.values()) is not None:
-        before = replace(before, resting=False)
-    pods = snapshot.pods_of(service.key)
-    serving = serving_of(snapshot.cluster, service, before)
-    ready = sum(1 for pod in pods if pod.ready and not pod.deleting)
-    memory = woken(observed(before, service, estimate, policy.idle, snapshot.at), ready, estimate.booked, snapshot.at)
-    # a variant removed from the spec may leave the one it was switched to as the one that serves
-    to = memory.switching_to if memory.switching_to != serving.name else None
-    if (memory.serving, memory.switching_to) != (serving.name, to):
-        memory = replace(memory, serving=serving.name, switching_to=to)
-    follows = autoscaled.may_follow(policy) or _may_be_missing(snapshot, policy)
-    scaler = workloads[serving.name].scaler if serving.name in workloads else None
-    floor, ceiling = _bounds(service, memory, scaler, follows=follows)
-    nodes = nodes_of(snapshot.cluster, pods)
-    product = agreed(nodes)
-    habits = snapshot.habits.get(service.key, Habits())
-    return Context(
-        now=snapshot.at,
-        service=service,
-        policy=policy,
-        estimate=estimate,
-        memory=memory,
-        serving=serving,
-        current={variant: autoscaled.floor(workload) for variant, workload in workloads.items()},
-        workloads=workloads,
-        pods=pods,
-        history=snapshot.history.get(service.key, ()),
-        profiles=snapshot.cluster.profiles,
-        product=product,
-        capacity={
-            variant.name: _capacity(snapshot, service, variant, policy, workloads.get(variant.name), product)
-            for variant in service.variants
-        },
-        habits=habits,
-        floor=floor,
-        ceiling=ceiling,
-        follows=follows,
-        throttled=any(workload.tuning.throttled for workload in workloads.values()),
-        step_tokens={
-            name: workload.tuning.step_tokens
-            for name, workload in workloads.items()
-            if workload.tuning.step_tokens is not None
-        },
-        nodes=nodes,
-        host=(zone.zone if (zone := snapshot.zones.get(estimate.zone)) else ANYWHERE).host_per_gpu.best,
-        around=around,
-    )
-
-
-def _capacity(
-    snapshot: Snapshot,
-    service: Service,
-    variant: Variant,
-    policy: Policy,
-    workload: Workload | None,
-    product: str | None,
-) -> Capacity:
-    """While its engines are being replaced those are counted on that carry less."""
-    profile, recent = profile_for(variant, snapshot.cluster.profiles, product), _recent(snapshot, service)
-    found = replica_capacity(service, variant, profile, policy.scaling.headroom, recent)
-    tokens = None if workload is None or workload.rolling else workload.tuning.step_tokens
-    return found if tokens is None else held(found, service, variant, profile, recent, tokens)
-
-
-def _recent(snapshot: Snapshot, service: Service) -> Arrivals:
-    return snapshot.habits.get(service.key, Habits()).arrivals
-
-
-def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, *, follows: bool) -> tuple[int, int]:
-    """The fewest replicas that are to run, and the most; where an autoscaler adds to them, bounds of its minimum."""
-    floor, ceiling = service.scaling.min_replicas, service.scaling.max_replicas
-    if scaler is not None and follows:
-        ceiling = min(ceiling, scaler.maximum)
-    elif scaler is not None:
-        floor, ceiling = max(scaler.owners, 1), scaler.maximum
-    if service.requested and memory.request_at is not None:
-        floor = max(floor, service.requested)
-    return min(floor, ceiling), ceiling
-
-
-def _may_be_missing(snapshot: Snapshot, policy: Policy) -> bool:
-    """Whether its policy may be one that cannot be read."""
-    return not policy.name and any(one.kind == "EnergyPolicy" for one in snapshot.cluster.invalid)
 
 
 def _verdict(context: Context) -> Verdict:

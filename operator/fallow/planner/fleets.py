@@ -18,7 +18,7 @@ from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import declared_above_idle, loaded_idle
 from fallow.footprint.hardware import hardware_of
-from fallow.planner.capacity import ENGINE_CONCURRENCY, in_work, profile_for, rate_met, replica_capacity
+from fallow.planner.capacity import engine_limit, in_work, profile_for, rate_met, replica_capacity
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
@@ -66,7 +66,7 @@ class Fleet:
 
     @property
     def limit(self) -> float:
-        return self.variant.max_concurrency or self.profile.max_concurrency or ENGINE_CONCURRENCY
+        return engine_limit(self.variant, self.profile)
 
     @property
     def host(self) -> Watts:

@@ -17,7 +17,7 @@ from fallow.domain.arrivals import Arrivals
 from fallow.domain.profiles import Profile
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives, Service, Variant
-from fallow.planner.capacity import ENGINE_CONCURRENCY, Capacity, profiled_steps
+from fallow.planner.capacity import Capacity, engine_limit, profiled_steps
 
 # Share of the ITL objective that a step with one piece may take: steps are known to some per cent.
 FULL = 0.95
@@ -79,10 +79,9 @@ def _with(tokens: int, variant: Variant, profile: Profile, recent: Arrivals) -> 
         return None
     for batch, step in _known(variant, profile):
         room = max(tokens - batch, 1.0)
-        gap = step + PIECE + room / rate
-        carried = room / lengths[0] / gap
-        if carried * lengths[1] * gap <= batch:
-            return Pieces(tokens, carried, Seconds(ceil(lengths[0] / room) * gap))
+        found = _full(batch, room, step + PIECE + room / rate, lengths)
+        if found is not None:
+            return found
     return None
 
 
@@ -93,15 +92,26 @@ def in_pieces(service: Service, variant: Variant, profile: Profile, recent: Arri
     itl, tokens = service.objectives.itl_p95, recent.tokens
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
-    gap, (prompt, output) = itl * FULL, tokens
+    gap = itl * FULL
     for batch, step in _known(variant, profile):
         room = (gap - step - PIECE) * profile.prefill_rate
-        rate = room / prompt / gap
         if room < FEWEST_TOKENS:
             return None
-        if rate * output * gap <= batch:
-            return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
+        found = _full(batch, room, gap, tokens)
+        if found is not None:
+            return found
     return None
+
+
+def _full(batch: float, room: float, gap: float, lengths: tuple[float, float]) -> Pieces | None:
+    """A replica that takes pieces of `room` tokens and nothing else, one each `gap` seconds; None where more than the
+    batch would decode beside them (Little's law).
+    """
+    prompt, output = lengths
+    rate = room / prompt / gap
+    if rate * output * gap > batch:
+        return None
+    return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
 
 
 def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int) -> float | None:
@@ -140,7 +150,7 @@ def _known(variant: Variant, profile: Profile) -> Iterable[tuple[float, float]]:
     """Batches up to the engine's limit with the profile's seconds of a step: among many prompts it is not told how long
     steps have lately taken (`capacity.pace`), and engines are not to be replaced for what is not known.
     """
-    return profiled_steps(profile.points, variant.max_concurrency or profile.max_concurrency or ENGINE_CONCURRENCY)
+    return profiled_steps(profile.points, engine_limit(variant, profile))
 
 
 def _beyond(limit: float, mean: float, variance: float) -> float:

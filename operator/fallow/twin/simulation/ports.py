@@ -109,7 +109,7 @@ class FleetCluster:
                 continue
             of_node = limits.get(replica.node.name, {})
             for gpu in replica.gpus:
-                if (watts := of_node.get(uuid_of(replica.node, gpu))) is not None:
+                if (watts := of_node.get(replica.node.uuids[gpu])) is not None:
                     wanted[replica.pool] = min(wanted.get(replica.pool, watts.value), watts.value)
         for pool in {*wanted, *fleet.limits}:
             fleet.limit(pool, wanted.get(pool))
@@ -348,10 +348,6 @@ class Books:
         """There is no other writer."""
         self._kept = ledger
         return ledger
-
-
-def uuid_of(node: Node, gpu: int) -> str:
-    return node.uuids[gpu]
 
 
 def _node(node: Node) -> ClusterNode:
