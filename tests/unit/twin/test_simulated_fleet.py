@@ -171,7 +171,21 @@ def test_a_gpu_that_fails_takes_its_pod_along_and_is_used_again_once_it_is_back(
     run.advance(250)
     assert lives(run) == [Life.READY] * 8
     run.advance(450)
-    assert (node.broken, len(node.free)) == ([], 1)
+    assert (node.broken, len(node.free)) == ({}, 1)
+
+
+def test_a_gpu_that_fails_for_good_stays_so_whatever_comes_back_beside_it() -> None:
+    """Nor does what was to be mended before its node came back anew mend what failed since."""
+    run = struck(GpuFault(100, 0), GpuFault(150, 0, back=100), replicas=2)
+    run.advance(120)
+    node = run.fleet.nodes[0]
+    (lasting,) = node.broken
+    run.advance(400)
+    assert list(node.broken) == [lasting]
+
+    again = struck(GpuFault(100, 0, back=250), NodeLoss(150, 0, back=50), NodeLoss(150, 1), GpuFault(300, 0))
+    again.advance(400)
+    assert len(again.fleet.nodes[0].broken) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -47,7 +47,7 @@ class Power(StrEnum):
 @dataclass(slots=True, eq=False)
 class Node:
     """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
-    None while it has one. `broken` GPUs can be given to nobody, the one that failed first at their head.
+    None while it has one. `broken` GPUs can be given to nobody until their time.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Node:
     lost: bool = False
     images: set[int] = field(default_factory=set)
     compiled: set[int] = field(default_factory=set)
-    broken: list[int] = field(default_factory=list)
+    broken: dict[int, float] = field(default_factory=dict)
     on_since: float = 0.0
     on_seconds: float = 0.0
     uuids: tuple[str, ...] = field(init=False)
@@ -314,7 +314,7 @@ class Fleet:
         node = pod.node
         if node is None:
             return
-        node.broken.append(pod.gpus[0])
+        node.broken[pod.gpus[0]] = inf if back is None else now + back
         if back is not None:
             self._later(now + back, "mended", node)
         self._fail(pod, now)
@@ -418,12 +418,14 @@ class Fleet:
         rules = self.setup.power_off
         if what == "returned":
             node.lost, node.on_since = False, at
-            node.free, node.broken, node.since = set(range(node.kind.gpus)), [], [at] * node.kind.gpus
+            node.free, node.broken, node.since = set(range(node.kind.gpus)), {}, [at] * node.kind.gpus
             # its driver counts anew
             node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
             self._up(node, at)
-        elif what == "mended" and node.broken:
-            node.free.add(node.broken.pop(0))
+        elif what == "mended":
+            for gpu in [gpu for gpu, until in node.broken.items() if until <= at + 1e-9]:
+                del node.broken[gpu]
+                node.free.add(gpu)
             self._place_waiting(at)
         elif what == "booted" and node.power is Power.BOOTING and not node.lost:
             self._up(node, at)
