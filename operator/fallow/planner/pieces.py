@@ -55,6 +55,8 @@ class Pieces:
         """Requests per second and replica of which as many have their first token in time as are to."""
         missed = 1.0 - objectives.attainment
         left = self.patience(objectives)
+        if left <= 0:  # late even where it need not wait
+            return 0.0
         for share in SHARES:
             waits = share ** (sqrt(2.0 * replicas + 2.0) - 1.0)
             mean = SPREAD / 2.0 * self.own / (1.0 - share) * replicas**-SPARED

@@ -183,6 +183,14 @@ def test_where_prompts_are_in_time_in_no_way_nothing_is_done() -> None:
     assert planned(scene(service=hasty)).standing.action == "Hold"
 
 
+def test_a_prompt_that_takes_longer_than_its_objective_alone_is_carried_at_no_rate() -> None:
+    hasty = Objectives(Seconds(0.1), Seconds(0.025))
+    found = in_pieces(replace(SERVICE, objectives=hasty), BF16, KNOWN, CODE)
+    assert found is not None
+    assert found.own > 0.1
+    assert [found.within(hasty, replicas) for replicas in (1, 8, 64)] == [0.0, 0.0, 0.0]
+
+
 def test_a_service_at_its_least_replicas_gains_nothing_by_it() -> None:
     kept = replace(SERVICE, scaling=replace(SERVICE.scaling, min_replicas=8))
     assert planned(scene(service=kept)).standing.action == "Hold"
