@@ -59,7 +59,8 @@ def _above(old: Histogram | None, new: Histogram, limit: Seconds) -> float:
 def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float, *, decides: bool = True) -> Lateness:
     """With the requests of the `seconds` up to a point, of which a share `allowed` (0..1) may be late.
 
-    Unless crests `decide` how many replicas there are, that few are late is not to their credit: then care only rises.
+    Unless crests `decide` how many replicas there are, that few are late is not to their credit: until they do again,
+    care is no less than when they last did.
     """
     if point.flow is None or point.late is None or allowed <= 0 or seconds <= 0:
         return before
@@ -68,6 +69,8 @@ def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float
         return before
     room = point.flow.answered * allowed * AIM - point.late
     moved = before.lenience + room * seconds / (most * allowed * AIM * SLOWLY)
-    if not decides:
-        moved = min(moved, before.lenience)
-    return Lateness(min(max(moved, LEAST), MOST), most)
+    moved = min(max(moved, LEAST), MOST)
+    if decides:
+        return Lateness(moved, most)
+    decided = before.lenience if before.decided is None else before.decided
+    return Lateness(min(moved, decided), most, decided)

@@ -103,7 +103,16 @@ def test_the_highest_rate_is_forgotten_over_days() -> None:
     assert after(4 * 5760, 1, ALLOWED * AIM, busy).most == pytest.approx(50 / 7.39, rel=0.01)
 
 
-def test_where_something_else_decides_care_only_rises() -> None:
+def test_where_something_else_decides_care_is_no_less_than_when_crests_last_did() -> None:
+    now = Lateness(-1.0, 5.0)
+    for missed in [0.0, *[0.002] * 400, 0.2, *[0.0] * 400, 0.0]:
+        now = learned(now, point(5, missed), ALLOWED, CYCLE, decides=False)
+        assert now.lenience <= -1.0
+    assert now.lenience == pytest.approx(-1.0)
+    assert learned(now, point(5, 0.0), ALLOWED, CYCLE).lenience > -1.0
+
+
+def test_where_something_else_decides_few_late_requests_are_to_nobodys_credit() -> None:
     before = Lateness(2.0, 5.0)
     assert learned(before, point(5, 0.0), ALLOWED, CYCLE, decides=False).lenience == 2.0
     assert learned(before, point(5, 0.5), ALLOWED, CYCLE, decides=False).lenience < 2.0
