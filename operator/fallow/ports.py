@@ -9,12 +9,12 @@ from typing import Protocol
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import Ledger
-from fallow.domain.plans import Change, Outcome
+from fallow.domain.plans import Change, GpuLimits, Outcome
 from fallow.domain.readings import PodRef, Queues, Readings
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tenure import Tenure
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Instant
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Ratio
 
 
@@ -92,8 +92,8 @@ class Cluster(Protocol):
 
     async def apply(self, change: Change) -> Outcome: ...
 
-    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
-        """Power limits by node and GPU; a node's other GPUs are limited no more, other nodes stay as they are."""
+    async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:
+        """By node and GPU; a node's other GPUs are limited no more, other nodes stay as they are."""
         ...
 
     async def hand_back(self, scaler: Autoscaler) -> str:

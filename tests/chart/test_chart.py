@@ -377,7 +377,7 @@ def test_the_node_agent_runs_where_it_is_asked_for(plain: Objects) -> None:
     ]
     (container,) = pod["containers"]
 
-    assert container["command"] == ["fallow", "agent", "--port=9500", "--meters", "--no-power-limits"]
+    assert container["command"] == ["fallow", "agent", "--port=9500", "--meters", "--no-power-limits", "--no-clocks"]
     assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
     assert pod["runtimeClassName"] == "nvidia"
     assert pod["hostPID"]
@@ -402,12 +402,13 @@ def test_the_node_agent_has_no_rights_and_changes_nothing() -> None:
     assert all(mount["readOnly"] for mount in container["volumeMounts"])
 
 
-def test_an_agent_that_limits_power_may_do_that_and_hear_its_orders_and_nothing_else() -> None:
-    objects = render("agent.enabled=true", "agent.powerLimits=true")
+@pytest.mark.parametrize(("value", "option"), [("powerLimits", "--power-limits"), ("clocks", "--clocks")])
+def test_an_agent_that_limits_gpus_may_do_that_and_hear_its_orders_and_nothing_else(value: str, option: str) -> None:
+    objects = render("agent.enabled=true", f"agent.{value}=true")
     pod = objects.one("DaemonSet")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
 
-    assert container["command"][-1] == "--power-limits"
+    assert {one for one in container["command"] if one in {"--power-limits", "--clocks"}} == {option}
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN"]}
     assert objects.one("Role", "fallow-agent")["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]}

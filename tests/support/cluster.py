@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import Change, ClearRequest, GpuLimits, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
 from fallow.domain.snapshots import ClusterView, Shield, Workload
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey
 
 
@@ -20,7 +20,7 @@ class FakeCluster:
         self._view = view or ClusterView()
         self.fault: WriteError | None = None
         self.changes: list[Change] = []
-        self.limits: Mapping[str, Mapping[str, Watts]] = {}
+        self.limits: Mapping[str, Mapping[str, GpuLimits]] = {}
 
     def view(self) -> ClusterView:
         return self._view
@@ -48,7 +48,7 @@ class FakeCluster:
             self.changes.append(change)
         return Outcome(change, wrote=wrote)
 
-    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
+    async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
         self.limits = limits
         return ()
 

@@ -17,6 +17,7 @@ from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta
 from fallow.api.selectors import LabelSelector
 from fallow.api.variants import Precision
 from fallow.api.windows import Month, TimeZone, Window
+from fallow.domain.clocks import LOWEST_CLOCK
 
 Rung = Literal["Throttle", "Sleep", "Release"]
 Remedy = Literal["Precision", "CapReplicas", "Throttle", "Defer"]
@@ -158,6 +159,23 @@ class PowerPolicy(ApiModel):
     per_gpu: PerGpu = Field(default=PerGpu(), description="Limits of a single GPU.")
 
 
+class ClockPolicy(ApiModel):
+    """How fast GPUs run."""
+
+    follow: bool = Field(
+        default=False,
+        description="Whether the SM clocks of a service's GPUs are lowered as far as its ready replicas carry the "
+        "crests of its load within objectives.itl all the same, by its ModelProfile, and are at their highest while "
+        "anything is in doubt. Needs mode Enforce and agent.clocks of the chart.",
+    )
+    lowest: float = Field(
+        default=0.7,
+        ge=LOWEST_CLOCK,
+        le=1,
+        description="Lowest SM clock, as a share of the highest of the GPU, 0.4 to 1.",
+    )
+
+
 class Burn(ApiModel):
     """What to do once a share of the budget is used."""
 
@@ -296,6 +314,7 @@ class EnergyPolicySpec(ApiModel):
         default=None, description="Which GPU type serves. Absent: that of the reference."
     )
     power: PowerPolicy | None = Field(default=None, description="Power caps. Absent: none.")
+    clocks: ClockPolicy | None = Field(default=None, description="How fast GPUs run. Absent: as the driver has them.")
     budgets: Annotated[list[Budget], Field(max_length=8)] = Field(
         default=[],
         description="Amounts that the matched services may use in a period, and what is done as they are used up.",

@@ -204,6 +204,11 @@ class InferenceServiceStatus(StatusModel):
         default=None,
         description="Power limit of each of its GPUs under the power cap of its policy, watts. Absent: none.",
     )
+    clock_share: float | None = Field(
+        default=None,
+        description="Highest SM clock of its GPUs as Fallow sets it, as a share of the highest that they have. Absent: "
+        "Fallow does not set it.",
+    )
     standing: Standing | None = Field(
         default=None, description="Why it runs what it runs. fallow explain NAMESPACE/NAME tells it with the rest."
     )

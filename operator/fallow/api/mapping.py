@@ -27,6 +27,7 @@ from fallow.domain.counterfactual import BaselineKind, BaselineRule
 from fallow.domain.figures import Figure
 from fallow.domain.goals import Budget, BudgetPeriod, BurnStep, Measure, Remedy, Target
 from fallow.domain.policies import (
+    ClockRules,
     GuardRules,
     HardwareRules,
     IdleRules,
@@ -116,6 +117,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
         precision=_precision(spec.precision),
         hardware=HardwareRules(spec.hardware.hysteresis) if spec.hardware and spec.hardware.match else None,
         power=_power(spec.power),
+        clocks=ClockRules(spec.clocks.lowest) if spec.clocks and spec.clocks.follow else None,
         guards=GuardRules(
             dwell=seconds(spec.guards.dwell),
             max_step_per_minute=amounts.factor(spec.guards.max_step_per_minute),

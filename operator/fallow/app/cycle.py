@@ -26,7 +26,7 @@ from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.changes import changes, takes_away
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, conclude, estimate, teach
-from fallow.planner.limiting import power_limits
+from fallow.planner.limiting import gpu_limits
 from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
 from fallow.planner.shielding import shields
 from fallow.planner.targets import concurrency_targets
@@ -116,7 +116,7 @@ class Cycle:
         until = Instant(self._now() + SHIELDING_SECONDS)
         outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change, until) for change in due)))
         await self._tidy(snapshot.cluster.leftovers)
-        for error in await self._sources.cluster.limit(power_limits(snapshot, plan), self._now()):
+        for error in await self._sources.cluster.limit(gpu_limits(snapshot, plan), self._now()):
             log.warning("%s", error)
         return outcomes
 

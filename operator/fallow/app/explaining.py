@@ -38,8 +38,7 @@ def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -
         for veto in standing.vetoes[:VETOES]:
             yield "held back", f"{veto.guard}: {veto.message}"
     yield from _proposed(status)
-    if status.power_limit_watts is not None:
-        yield "power", f"each of its GPUs is limited to {status.power_limit_watts:.0f} W by the cap of {status.policy}"
+    yield from _limited(status)
     for silence in standing.silences[:SILENCES] if standing is not None else ():
         yield "never", silence
     yield "objectives", _objectives(spec, _condition(status, "ObjectivesMet"))
@@ -64,6 +63,16 @@ def _runs(status: InferenceServiceStatus) -> str:
     policy = f"policy {status.policy} ({status.mode})" if status.policy else "no policy: Fallow only watches"
     wanted = f"{status.ready_replicas} of {status.desired_replicas} replicas ready"
     return f"{'rests, ' if status.idle.resting else ''}{wanted}{serving}{moving}; {policy}"
+
+
+def _limited(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:
+    if status.power_limit_watts is not None:
+        yield "power", f"each of its GPUs is limited to {status.power_limit_watts:.0f} W by the cap of {status.policy}"
+    share = status.clock_share
+    if share is not None and share < 1.0:
+        yield "clocks", f"at {share:.0%} of the highest, since its replicas carry the crests of the last minutes so too"
+    elif share is not None:
+        yield "clocks", "at their highest: its replicas have no room for slower ones, or something is in doubt"
 
 
 def _proposed(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.units import Instant
 from fallow.domain.workloads import ServiceKey
-from fallow.planner.hurry import hurried, may_need_more, stuck, waited_for
+from fallow.planner.hurry import NOTHING, hurried, may_need_more, standing, waited_for
 from fallow.ports import EngineTarget, MetricSource, QueueSource, ReadScope
 
 log = logging.getLogger(__name__)
@@ -57,11 +57,11 @@ class Pulse:
         self._seen: Queues | None = None
         self._hurried: dict[ServiceKey, Instant] = {}
         self._told = False
-        self._stuck: frozenset[ServiceKey] = frozenset()
+        self._last = NOTHING
 
     async def report(self, report: CycleReport) -> None:
         """Who gets no more anyway is not looked at until the next cycle: no hurry could follow."""
-        self._stuck = stuck(report.plan)
+        self._last = standing(report.plan)
 
     def seen(self, now: Instant) -> Queues | None:
         """What made the last cycle hurry, while it is young; it is not where the clock was put back since."""
@@ -88,7 +88,7 @@ class Pulse:
             return
         queues = await self._source.queues(now, engines, waiting)
         self._hurried = {key: at for key, at in self._hurried.items() if abs(now - at) < REST}
-        found = hurried(view, queues, self._stuck, frozenset(self._hurried))
+        found = hurried(view, queues, self._last, frozenset(self._hurried))
         if found:
             key, why = next(iter(found.items()))
             others = f", and {len(found) - 1} more" if len(found) > 1 else ""
@@ -98,7 +98,7 @@ class Pulse:
             self._hurry()
 
     def _targets(self, view: ClusterView) -> Sequence[EngineTarget]:
-        engines = targets_of(may_need_more(view, self._stuck))
+        engines = targets_of(may_need_more(view, self._last))
         if len(engines) > MOST_ENGINES and not self._told:
             log.warning("between cycles %d of %d engines are looked at", MOST_ENGINES, len(engines))
             self._told = True

@@ -32,6 +32,8 @@ class Watch:
         self._history: dict[ServiceKey, deque[DemandPoint]] = {}
         self._habits: dict[ServiceKey, Habits] = {}
         self._memories: dict[ServiceKey, tuple[str, ServiceMemory]] = {}
+        # services whose clocks are lowered
+        self._slowed: frozenset[ServiceKey] = frozenset()
 
     @property
     def previous(self) -> Readings | None:
@@ -66,6 +68,7 @@ class Watch:
                 habits = self._habits[key]
                 self._habits[key] = replace(habits, arrivals=anew(habits.arrivals))
         self._memories = {key: (services[key].uid, told.memory) for key, told in plan.services.items()}
+        self._slowed = frozenset(key for key, told in plan.services.items() if (told.clock or 1.0) < 1.0)
 
     @property
     def habits(self) -> Mapping[ServiceKey, Habits]:
@@ -117,10 +120,11 @@ class Watch:
             and not any(workload.scalers for workload in snapshot.workloads_of(key))
         )
         before, allowed = self._habits.get(key, Habits()), 1.0 - service.objectives.attainment
+        arrivals = noted(before.arrivals, seen, seconds, timed=key not in self._slowed)
         if policy is not None and policy.name in capped:
-            return replace(before, arrivals=noted(before.arrivals, seen, seconds))
+            return replace(before, arrivals=arrivals)
         return Habits(
-            arrivals=noted(before.arrivals, seen, seconds),
+            arrivals=arrivals,
             lateness=learned(before.lateness, seen, allowed, seconds, decides=decides),
         )
 

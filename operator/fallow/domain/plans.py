@@ -10,7 +10,7 @@ from fallow.domain.policies import Mode, Policy
 from fallow.domain.readings import PodRef
 from fallow.domain.reasons import Reason
 from fallow.domain.tuning import PLAIN, Tuning
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Hertz, Instant, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
 
@@ -68,12 +68,20 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuLimits:
+    """What one GPU is held to by its node's agent; None: nothing."""
+
+    power: Watts | None = None
+    clock: Hertz | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """Desired replicas by variant, the reason for a change or for none, and what to remember.
 
     `replicas` is what to run now; `proposed` what the policy would run if it were enforced (equal when enforced).
     `throttled`: with engines whose clocks fall while they have nothing to do. `step_tokens` of the engines by variant,
-    where Fallow limits them. `power_limit` of each of its GPUs: None for none.
+    where Fallow limits them. `power_limit` of each of its GPUs, and `clock` as a share of the highest; None: none.
     Where an autoscaler of others owns a variant's replicas (`scalers`) its number is the least that this is to run, and
     `above` are those that run above it.
     `fault` is Fallow's own, for which nothing is changed. `silences` say what can never happen, and what would let it.
@@ -96,6 +104,7 @@ class ServicePlan:
     throttled: bool = False
     step_tokens: Mapping[str, int] = field(default_factory=dict)
     power_limit: Watts | None = None
+    clock: float | None = None
     scalers: Mapping[str, Autoscaler] = field(default_factory=dict)
     above: Mapping[str, int] = field(default_factory=dict)
 

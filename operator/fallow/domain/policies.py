@@ -125,6 +125,13 @@ class PowerRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockRules:
+    """SM clocks follow the load, down to the `lowest` share of the highest one."""
+
+    lowest: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
 class GuardRules:
     """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any.
 
@@ -156,6 +163,7 @@ class Policy:
     precision: PrecisionRules | None = None
     hardware: HardwareRules | None = None
     power: PowerRules | None = None
+    clocks: ClockRules | None = None
     guards: GuardRules = field(default_factory=GuardRules)
     targets: tuple[Target, ...] = ()
     budgets: tuple[Budget, ...] = ()

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from fallow.domain.figures import Missing
-from fallow.domain.units import Instant, Joules, Watts
+from fallow.domain.units import Hertz, Instant, Joules, Watts
 
 
 class PodRef(NamedTuple):
@@ -92,6 +92,19 @@ class PowerLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockRange:
+    """The SM clock that a GPU has `now` at most, and between what this can be set; only where an agent sets it."""
+
+    now: Hertz
+    lowest: Hertz
+    highest: Hertz
+
+    @property
+    def share(self) -> float:
+        return self.now / self.highest
+
+
+@dataclass(frozen=True, slots=True)
 class EnergyCounter:
     """Energy since the driver was loaded; falls back to zero when the driver reloads."""
 
@@ -167,7 +180,7 @@ class GpuReading:
     """One physical GPU, by UUID. `holder` is the one pod that the meters name for it, None for none or several.
 
     `shares` are its parts where it is handed out in parts, empty for a whole GPU. `limit` is None where no node agent
-    sets its power limit.
+    sets its power limit, `clock` where none sets its clock.
     """
 
     uuid: str
@@ -179,6 +192,7 @@ class GpuReading:
     holder: PodRef | None
     shares: tuple[Share, ...] = ()
     limit: PowerLimit | None = None
+    clock: ClockRange | None = None
 
 
 @dataclass(frozen=True, slots=True)

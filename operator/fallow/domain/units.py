@@ -60,6 +60,16 @@ class Watts(Quantity):
     __slots__ = ()
 
 
+class Hertz(Quantity):
+    """Clock frequency, Hz."""
+
+    __slots__ = ()
+
+    @property
+    def megahertz(self) -> float:
+        return self.value / 1e6
+
+
 class Joules(Quantity):
     """Energy, J."""
 

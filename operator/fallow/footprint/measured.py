@@ -19,6 +19,8 @@ from fallow.footprint.attribution import own_gpus
 # long against the 15 to 30 s by which energy and work may be out of step, short against changes of load
 SHORTEST = Seconds(60)
 LONGEST = Seconds(600)
+# the share of the highest clock from which on it counts as that: clocks are set in steps of 15 MHz
+HIGHEST = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ def observed(openings: Mapping[str, Opening], snapshot: Snapshot) -> tuple[tuple
         if pod.service is None or not pod.ready or pod.deleting:
             continue
         before = openings.get(pod.uid)
+        if _is_slowed(snapshot, pod):
+            continue
         now = _opening(snapshot, ref, pod)
         if now is None:
             if before is not None and snapshot.at - before.at <= LONGEST:
@@ -67,6 +71,11 @@ def observed(openings: Mapping[str, Opening], snapshot: Snapshot) -> tuple[tuple
         if window is not None:
             windows.append(window)
     return tuple(windows), standing
+
+
+def _is_slowed(snapshot: Snapshot, pod: Pod) -> bool:
+    """Whether its clocks are lowered: what engines take then says nothing of what they take otherwise."""
+    return any(gpu.clock is not None and gpu.clock.share < HIGHEST for gpu in own_gpus(snapshot, pod))
 
 
 def _opening(snapshot: Snapshot, ref: PodRef, pod: Pod) -> Opening | None:

@@ -19,13 +19,17 @@ GAP = 300.0
 OF_MISSES = 0.06
 
 
-def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
-    """With what came in the `seconds` up to a point; a cycle without a replica, or of unknown requests, is left out."""
+def noted(before: Arrivals, point: DemandPoint, seconds: float, *, timed: bool = True) -> Arrivals:
+    """With what came in the `seconds` up to a point; a cycle without a replica, or of unknown requests, is left out.
+
+    Unless it is `timed`, it tells nothing of how long steps take.
+    """
     flow = point.flow
     if flow is None or point.ready == 0 or not 0 < seconds <= GAP:
         return replace(before, cycles=_parted(before.cycles), spans=_parted(before.spans), **NONE_OPEN)
     kept = exp(-seconds / MEMORY)
     came = max(flow.came, 0.0) * seconds
+    kept_steps, new = (kept, seconds) if timed else (1.0, 0.0)
     now = replace(
         before,
         seconds=before.seconds * kept + seconds,
@@ -34,10 +38,10 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float) -> Arrivals:
         answered=before.answered * kept + flow.answered * seconds,
         prompt=before.prompt * kept + flow.prompts * seconds,
         output=before.output * kept + flow.answers * seconds,
-        working=before.working * kept + flow.running * seconds,
-        replicas=before.replicas * kept + point.ready * seconds,
-        computed=None if before.computed is None else before.computed * kept + flow.prompts * seconds,
-        made=None if before.made is None else before.made * kept + flow.answers * seconds,
+        working=before.working * kept_steps + flow.running * new,
+        replicas=before.replicas * kept_steps + point.ready * new,
+        computed=None if before.computed is None else before.computed * kept_steps + flow.prompts * new,
+        made=None if before.made is None else before.made * kept_steps + flow.answers * new,
         highest=max(before.highest * kept, came / seconds),
         cycles=_next(before.cycles, came, seconds, kept),
         open_requests=before.open_requests + came,

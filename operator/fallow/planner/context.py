@@ -13,6 +13,7 @@ from fallow.domain.habits import Habits
 from fallow.domain.plans import Veto
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
+from fallow.domain.readings import ClockRange
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Node, Pod, Workload
 from fallow.domain.units import Instant, Seconds, Watts
@@ -47,7 +48,8 @@ class Context:
 
     `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
-    `nodes` are those of its pods. `host`: what the rest of a machine draws for each of its GPUs, as it is booked.
+    `nodes` are those of its pods, `clocks` of the GPUs of the ready ones, where their policy lowers them and an agent
+    sets that of each. `host`: what the rest of a machine draws for each of its GPUs, as it is booked.
     """
 
     now: Instant
@@ -70,6 +72,7 @@ class Context:
     throttled: bool = False
     step_tokens: Mapping[str, int] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
+    clocks: tuple[ClockRange, ...] = ()
     host: Watts = Watts(0)
     around: Around = field(default_factory=Around)
 

@@ -15,7 +15,7 @@ from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
-from fallow.planner import autoscaled
+from fallow.planner import autoscaled, clocks
 from fallow.planner.budgets import NOTHING, asks
 from fallow.planner.caps import caps
 from fallow.planner.changing import changing
@@ -118,6 +118,7 @@ def plan_service(
         pending=None if acts else asked,
         silences=silences(context),
         throttled=_throttled(context, proposal.throttled if acts else None),
+        clock=clocks.clock(context),
         step_tokens=context.step_tokens if proposal.step_tokens is None or not acts else proposal.step_tokens,
         scalers=context.scalers,
         above={name: max(context.asked(name) - runs[name], 0) for name in context.scalers if runs.get(name)},

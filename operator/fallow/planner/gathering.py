@@ -11,6 +11,7 @@ from fallow.domain.workloads import Service, ServiceMemory, Variant
 from fallow.footprint.impacts import ANYWHERE
 from fallow.planner import autoscaled
 from fallow.planner.capacity import Capacity, profile_for, replica_capacity
+from fallow.planner.clocks import clocks_of
 from fallow.planner.context import Around, Context
 from fallow.planner.pieces import held
 from fallow.planner.remembering import observed, settled, woken
@@ -76,6 +77,7 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
             if workload.tuning.step_tokens is not None
         },
         nodes=nodes,
+        clocks=() if policy.clocks is None else clocks_of(snapshot, pods),
         host=(zone.zone if zone else ANYWHERE).host_per_gpu.best,
         around=around,
     )

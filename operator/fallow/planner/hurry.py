@@ -4,6 +4,7 @@ A service that rests while requests wait for it, and one of which so much is wan
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil
 
 from fallow.domain.plans import Plan
@@ -14,31 +15,46 @@ from fallow.domain.snapshots import ClusterView, Pod
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner.autoscaled import rivals
 from fallow.planner.capacity import profile_for, replica_capacity
+from fallow.planner.clocks import is_crowded
 from fallow.planner.demand import held_back
 from fallow.planner.levers.replicas import PANIC
 from fallow.planner.selection import policy_for, product_of, serving_of
 
-NOBODY: frozenset[ServiceKey] = frozenset()
 # Why a service gets no more however much it needs, for longer than a cycle.
 NO_MORE = frozenset({Reason.BUDGET_BURN, Reason.POWER_CAP, Reason.LEFT_TO_AUTOSCALER, Reason.OVERRULED, Reason.PAUSED})
 
 
-def may_need_more(cluster: ClusterView, left: frozenset[ServiceKey] = NOBODY) -> tuple[Pod, ...]:
-    """The ready pods of services whose replicas may grow by Fallow's own doing."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of the last plan: services that are given no more (`stuck`), and those whose clocks are `slowed`."""
+
+    stuck: frozenset[ServiceKey] = frozenset()
+    slowed: frozenset[ServiceKey] = frozenset()
+
+
+NOTHING = Standing()
+
+
+def may_need_more(cluster: ClusterView, last: Standing = NOTHING) -> tuple[Pod, ...]:
+    """The ready pods of services whose replicas may grow by Fallow's own doing, or whose clocks may go up."""
     return tuple(
         pod
         for key, service in cluster.services.items()
-        if key not in left and _growing_by(cluster, service) is not None
+        if key in last.slowed or (key not in last.stuck and _growing_by(cluster, service) is not None)
         for pod in cluster.serving.get(key, ())
     )
 
 
-def stuck(plan: Plan) -> frozenset[ServiceKey]:
-    """Services that a budget, a power cap or an autoscaler's owner gives no more."""
-    return frozenset(
-        key
-        for key, one in plan.services.items()
-        if not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
+def standing(plan: Plan) -> Standing:
+    """Stuck are services that a budget, a power cap or an autoscaler's owner gives no more."""
+    services = plan.services.items()
+    return Standing(
+        stuck=frozenset(
+            key
+            for key, one in services
+            if not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
+        ),
+        slowed=frozenset(key for key, one in services if one.clock is not None and one.clock < 1.0),
     )
 
 
@@ -53,8 +69,8 @@ def waited_for(cluster: ClusterView) -> bool:
 def hurried(
     cluster: ClusterView,
     queues: Queues,
-    left: frozenset[ServiceKey] = NOBODY,
-    lately: frozenset[ServiceKey] = NOBODY,
+    last: Standing = NOTHING,
+    lately: frozenset[ServiceKey] = frozenset(),
 ) -> Mapping[ServiceKey, str]:
     """Who cannot wait for the next cycle, and why. Who was hurried for `lately` can."""
     found: dict[ServiceKey, str] = {}
@@ -63,8 +79,8 @@ def hurried(
             continue
         memory = cluster.memories.get(key, ServiceMemory())
         why = _wakes(service, memory, queues)
-        if why is None and key not in left:
-            why = _overrun(cluster, service, memory, queues)
+        if why is None and (key in last.slowed or key not in last.stuck):
+            why = _overrun(cluster, service, memory, queues, slowed=key in last.slowed)
         if why is not None:
             found[key] = why
     return found
@@ -78,17 +94,22 @@ def _wakes(service: Service, memory: ServiceMemory, queues: Queues) -> str | Non
     return f"{held:.0f} requests wait for it while it rests" if held > 0 else None
 
 
-def _overrun(cluster: ClusterView, service: Service, memory: ServiceMemory, queues: Queues) -> str | None:
-    policy = _growing_by(cluster, service)
+def _overrun(
+    cluster: ClusterView, service: Service, memory: ServiceMemory, queues: Queues, *, slowed: bool
+) -> str | None:
+    """By much where replicas may grow, and by little where clocks may go up, which takes no start."""
+    policy = policy_for(service, cluster.policies) if slowed else _growing_by(cluster, service)
     pods = cluster.serving.get(service.key, ())
     seen = [queue for pod in pods if (queue := queues.engines.get(pod.ref)) is not None]
     if policy is None or not seen:
         return None
     serving = serving_of(cluster, service, memory)
     profile = profile_for(serving, cluster.profiles, product_of(cluster, service))
-    capacity = replica_capacity(service, serving, profile, policy.scaling.headroom).concurrency
+    capacity = replica_capacity(service, serving, profile, policy.scaling.headroom)
     in_flight, asked = sum(queue.running + queue.waiting for queue in seen), _asked(cluster, service.key)
-    needed = ceil(in_flight / capacity)
+    if slowed and is_crowded(in_flight, len(seen), capacity):
+        return f"{in_flight:.0f} requests in flight on {len(seen)} replicas whose clocks are lowered"
+    needed = ceil(in_flight / capacity.concurrency)
     if needed < PANIC * asked:
         return None
     return f"{in_flight:.0f} requests in flight need {needed} replicas where {asked} are asked for"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
-from fallow.planner import autoscaled
+from fallow.planner import autoscaled, clocks
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
 from fallow.planner.levers import hardware, pieces, throttle
@@ -18,6 +18,7 @@ def silences(context: Context) -> tuple[str, ...]:
         *_rest(context),
         *_throttle(context),
         *_steps(context),
+        *_clocks(context),
         *_replicas(context),
         *_budgets(context),
         *_bursts(context),
@@ -55,6 +56,11 @@ def _steps(context: Context) -> Iterator[str]:
         yield f"the tokens of a step are not limited: {reason}"
     elif profile is None or profile.prefill_rate is None:
         yield "the tokens of a step are not limited: no ModelProfile with prefillTokensPerSecond fits what serves"
+
+
+def _clocks(context: Context) -> Iterator[str]:
+    if context.policy.clocks is not None and (reason := clocks.why_never(context)) is not None:
+        yield f"its clocks are not lowered: {reason}"
 
 
 def _replicas(context: Context) -> Iterator[str]:

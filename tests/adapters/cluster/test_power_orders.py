@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from fallow.adapters.cluster.client import JSON
-from fallow.adapters.cluster.power_orders import HOLDS, PowerOrders
+from fallow.adapters.cluster.power_orders import CLOCKS_HOLD, HOLDS, PowerOrders
 from fallow.api.power_order import read_order
 from fallow.domain.errors import Unreachable
-from fallow.domain.units import Instant, Watts
+from fallow.domain.plans import GpuLimits
+from fallow.domain.units import Hertz, Instant, Watts
 from tests.adapters.cluster.fake_api import FakeApi
 
 NOW = Instant(1_800_000_000.0)
 COLLECTION = "/api/v1/namespaces/fallow-system/configmaps"
 PATH = f"{COLLECTION}/fallow-power-node-a"
-LIMITS = {"node-a": {"GPU-0": Watts(350.0)}}
+LIMITS = {"node-a": {"GPU-0": GpuLimits(Watts(350.0))}}
 
 
 class ConfigMaps(FakeApi):
@@ -46,7 +47,7 @@ def orders(api: ConfigMaps, **more: Any) -> PowerOrders:
     return PowerOrders(api, "fallow-system", "fallow", **more)
 
 
-async def give(to: PowerOrders, limits: Mapping[str, Mapping[str, Watts]], after: float = 0.0) -> tuple[str, ...]:
+async def give(to: PowerOrders, limits: Mapping[str, Mapping[str, GpuLimits]], after: float = 0.0) -> tuple[str, ...]:
     return await to.give(limits, Instant(NOW + after))
 
 
@@ -55,7 +56,7 @@ async def test_an_order_names_the_node_the_limits_and_their_end(api: ConfigMaps)
 
     (body,) = api.objects.values()
     assert body["metadata"]["annotations"] == {"fallow.dev/node": "node-a"}
-    assert read_order(body["data"]).limits == LIMITS["node-a"]
+    assert read_order(body["data"]).limits == {"GPU-0": Watts(350.0)}
     assert read_order(body["data"]).until == NOW + HOLDS
 
 
@@ -108,3 +109,16 @@ async def test_a_write_that_fails_is_told_and_tried_again(api: ConfigMaps) -> No
 async def test_a_dry_run_writes_nothing(api: ConfigMaps) -> None:
     await give(orders(api, dry_run=True), LIMITS)
     assert api.writes == []
+
+
+async def test_clocks_are_ordered_beside_limits_and_renewed_sooner(api: ConfigMaps) -> None:
+    given = orders(api)
+    limits = {"node-a": {"GPU-0": GpuLimits(Watts(350.0), Hertz(1.4e9)), "GPU-1": GpuLimits(clock=Hertz(1.5e9))}}
+    for after in (0, CLOCKS_HOLD / 2 - 1, CLOCKS_HOLD / 2):
+        await give(given, limits, after)
+
+    order = read_order(api.objects[PATH]["data"])
+    assert order.limits == {"GPU-0": Watts(350.0)}
+    assert order.clocks == {"GPU-0": Hertz(1.4e9), "GPU-1": Hertz(1.5e9)}
+    assert order.clocks_until == NOW + 1.5 * CLOCKS_HOLD
+    assert api.writes == [PATH, PATH]

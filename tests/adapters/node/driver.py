@@ -29,6 +29,8 @@ class Gpu:
     instances: dict[str, int] = field(default_factory=dict)
     limit: int | None = 700_000
     bounds: tuple[int, int] = (200_000, 700_000)
+    clocks: tuple[int, ...] | None = (1980, 1965, 360, 345)
+    locked: tuple[int, int] | None = None
 
 
 @dataclass
@@ -105,11 +107,29 @@ class Driver:
         return list(handle.bounds)
 
     def nvmlDeviceSetPowerManagementLimit(self, handle: Gpu, milliwatts: int) -> None:
-        if not self.root:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+        self._needs_root()
         if not handle.bounds[0] <= milliwatts <= handle.bounds[1]:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
         handle.limit = milliwatts
+
+    def nvmlDeviceGetSupportedMemoryClocks(self, handle: Gpu) -> list[int]:
+        return [] if handle.clocks is None else [2619, 1593]
+
+    def nvmlDeviceGetSupportedGraphicsClocks(self, handle: Gpu, memory: int) -> list[int]:
+        assert memory == 2619
+        return list(handle.clocks or ())
+
+    def nvmlDeviceSetGpuLockedClocks(self, handle: Gpu, lowest: int, highest: int) -> None:
+        self._needs_root()
+        handle.locked = (lowest, highest)
+
+    def nvmlDeviceResetGpuLockedClocks(self, handle: Gpu) -> None:
+        self._needs_root()
+        handle.locked = None
+
+    def _needs_root(self) -> None:
+        if not self.root:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
 
 
 def _known(value: Any) -> Any:

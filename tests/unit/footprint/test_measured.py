@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from fallow.domain.learned import Opening
+from fallow.domain.readings import ClockRange
 from fallow.domain.snapshots import Node, Pod, Snapshot
-from fallow.domain.units import Seconds
+from fallow.domain.units import Hertz, Seconds
 from fallow.footprint.measured import LONGEST, Window, observed
 from tests.support.metered import engine, gpu, node, pod, snapshot, turn
 
@@ -27,6 +28,11 @@ class Sight:
     cached: float | None = 0.0
     iterations: float | None = 0.0
     nodes: tuple[Node, ...] = (node(),)
+    clock: float | None = None
+
+
+def at_clock(share: float | None) -> ClockRange | None:
+    return None if share is None else ClockRange(Hertz(share * 1.98e9), Hertz(345e6), Hertz(1.98e9))
 
 
 def seen(sight: Sight, before: Snapshot | None) -> Snapshot:
@@ -37,7 +43,7 @@ def seen(sight: Sight, before: Snapshot | None) -> Snapshot:
     )
     found = snapshot(
         sight.at,
-        [gpu(sight.at - sight.gpu_age, sight.joules, 500.0, holder="llm/chat-1")],
+        [replace(gpu(sight.at - sight.gpu_age, sight.joules, 500.0, holder="llm/chat-1"), clock=at_clock(sight.clock))],
         pods=sight.pods,
         engines={"chat-1": reading},
         nodes=sight.nodes,
@@ -71,6 +77,14 @@ def test_a_window_holds_a_minute_of_energy_and_of_work() -> None:
     assert (first.prompt_tokens, first.requests) == (1200, 6)
     assert second.start == first.end
     assert first.placement.product == "NVIDIA-H100-80GB-HBM3"
+
+
+def test_what_is_served_at_a_lower_clock_teaches_nothing() -> None:
+    assert len(watched(steady(10, clock=1.0))) == 2
+    assert watched(steady(10, clock=0.8)) == []
+    sights = [replace(one, clock=0.8 if index == 3 else 1.0) for index, one in enumerate(steady(10, clock=1.0))]
+    (window,) = watched(sights)
+    assert (window.end - window.start, window.energy.value) == (Seconds(60), 30_000)
 
 
 def test_cached_prompt_tokens_are_taken_off() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.figures import Missing
-from fallow.domain.plans import Plan, ServicePlan
+from fallow.domain.plans import GpuLimits, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy, PowerRules
 from fallow.domain.readings import GpuReading, PowerLimit, Readings
 from fallow.domain.reasons import Reason
@@ -20,7 +20,7 @@ from fallow.domain.workloads import ServiceKey
 from fallow.planner.caps import Draw, ceilings, limits
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
-from fallow.planner.limiting import power_limits
+from fallow.planner.limiting import gpu_limits
 from tests.support.builders import CHAT, NOW, Running, Scene, beside, policy, readings, service, watched
 
 LOWEST, HIGHEST = 350.0, 700.0
@@ -172,21 +172,23 @@ def test_the_gpus_of_a_service_are_limited_so_that_the_cap_holds() -> None:
     snapshot, plan = whole(scene(capped(1_000.0), Running(2, running=12)))
 
     assert plan.services[CHAT].power_limit == Watts(490.0)
-    assert power_limits(snapshot, plan) == {"node-a": {"GPU-bf16-0": Watts(490.0), "GPU-bf16-1": Watts(490.0)}}
+    assert gpu_limits(snapshot, plan) == {
+        "node-a": {"GPU-bf16-0": GpuLimits(Watts(490.0)), "GPU-bf16-1": GpuLimits(Watts(490.0))}
+    }
 
 
 def test_a_cap_that_does_not_bind_lifts_the_limits() -> None:
     snapshot, plan = whole(scene(capped(9_000.0), Running(2, running=12)))
 
     assert plan.services[CHAT].power_limit is None
-    assert power_limits(snapshot, plan) == {"node-a": {}}
+    assert gpu_limits(snapshot, plan) == {"node-a": {}}
 
 
 def test_a_node_that_was_not_seen_keeps_its_limits() -> None:
     one = scene(capped(1_000.0), Running(2, running=12))
     unseen = replace(one.readings or Readings(NOW), gpus={}, gpu_fault=Missing(Reason.SOURCE_UNREACHABLE, "refused"))
 
-    assert power_limits(*whole(replace(one, readings=unseen))) == {}
+    assert gpu_limits(*whole(replace(one, readings=unseen))) == {}
 
 
 def test_replicas_do_not_grow_beyond_what_the_cap_pays_for_at_the_lowest_limits() -> None:
@@ -225,7 +227,7 @@ def test_the_gpus_of_a_paused_service_are_left_as_they_are_and_counted() -> None
 
     assert plan.services[LOW].power_limit is None
     assert plan.services[CHAT].power_limit == Watts(480.0)
-    assert not any(uuid.startswith("x-") for uuid in power_limits(snapshot, plan)["node-a"])
+    assert not any(uuid.startswith("x-") for uuid in gpu_limits(snapshot, plan)["node-a"])
 
 
 def test_a_cap_that_is_only_recommended_limits_nothing() -> None:
@@ -267,4 +269,4 @@ def test_a_gpu_that_a_node_hands_out_in_turns_is_not_limited_for_one_of_those_on
     snapshot, plan = whole(replace(one, cluster=replace(one.cluster, nodes=nodes)))
 
     assert plan.services[CHAT].power_limit is None
-    assert power_limits(snapshot, plan) == {"node-a": {}}
+    assert gpu_limits(snapshot, plan) == {"node-a": {}}

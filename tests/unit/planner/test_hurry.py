@@ -18,7 +18,7 @@ from fallow.domain.workloads import ServiceMemory
 from fallow.planner.decide import decide
 from fallow.planner.demand import outside_waiting
 from fallow.planner.estimate import conclude, estimate
-from fallow.planner.hurry import hurried, may_need_more, stuck, waited_for
+from fallow.planner.hurry import Standing, hurried, may_need_more, standing, waited_for
 from tests.support.budgets import account, books, budget, budgeted, step
 from tests.support.builders import (
     CHAT,
@@ -64,15 +64,23 @@ def test_who_gets_no_more_for_a_budget_is_neither_looked_at_nor_hurried() -> Non
     found = {}
     for used in (40, 100):
         snapshot = scene(policy=rules, variants={"bf16": crowded}).snapshot()
-        held = stuck(decide(snapshot, estimate(snapshot, conclude(books(account(used))))))
+        held = standing(decide(snapshot, estimate(snapshot, conclude(books(account(used))))))
         cluster = snapshot.cluster
-        found[used] = (held, len(may_need_more(cluster, held)), bool(hurried(cluster, queues(50, 50), held)))
+        found[used] = (held.stuck, len(may_need_more(cluster, held)), bool(hurried(cluster, queues(50, 50), held)))
     assert found == {40: (frozenset(), 2, True), 100: (frozenset({CHAT}), 0, False)}
 
 
 def test_who_was_hurried_for_lately_waits_for_that_to_show() -> None:
     assert CHAT in hurried(scene().cluster(), queues(31))
     assert hurried(scene().cluster(), queues(31), lately=frozenset({CHAT})) == {}
+
+
+def test_lowered_clocks_go_up_before_a_replica_has_as_many_in_flight_as_it_should() -> None:
+    slowed = Standing(slowed=frozenset({CHAT}))
+    one = scene(service=service(maximum=2)).cluster()
+    assert len(may_need_more(one, slowed)) == 2
+    assert hurried(one, queues(9, 9), slowed) == {}
+    assert hurried(one, queues(10, 9), slowed) == {CHAT: "19 requests in flight on 2 replicas whose clocks are lowered"}
 
 
 def test_doors_are_looked_at_while_a_service_rests_that_requests_can_wake() -> None:

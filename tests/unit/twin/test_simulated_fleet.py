@@ -272,6 +272,24 @@ def test_engines_that_take_prompts_in_pieces_start_once_and_can_be_limited_in_po
     assert float(np.diff([run.recorder.joules(600)[0] for run in runs])[0]) > 0
 
 
+def test_a_lower_clock_draws_less_takes_longer_and_ends() -> None:
+    load = Written(poisson(4, 600))
+    runs = [simulation(load, setup(replicas=2)) for _ in range(2)]
+    plain, slowed = runs
+    slowed.fleet.clock(0, 0.7)
+    for run in runs:
+        run.advance(300)
+    used = [float(run.recorder.joules(300)[0]) for run in runs]
+    assert 0.7 < used[1] / used[0] < 0.9
+    assert slowed.engines.in_work[0] > plain.engines.in_work[0]
+
+    slowed.fleet.clock(0, None)
+    for run in runs:
+        run.advance(600)
+    later = [float(run.recorder.joules(600)[0]) - before for run, before in zip(runs, used, strict=True)]
+    assert later[1] == pytest.approx(later[0], rel=0.02)
+
+
 def test_engines_that_are_to_let_their_clocks_fall_start_once_and_draw_less() -> None:
     runs = [simulation(Written(np.zeros((1, 900))), setup(replicas=2)) for _ in range(2)]
     plain, throttled = runs

@@ -22,10 +22,10 @@ from fallow.adapters.cluster.power_orders import PowerOrders
 from fallow.adapters.cluster.shields import Shields
 from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import Change, ClearRequest, GpuLimits, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tuning import Tuning
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey, Variant
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class KubernetesCluster:
                 return Outcome(change, wrote=False, error=str(error))
         return Outcome(change, wrote=wrote)
 
-    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
+    async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:
         return await self._orders.give(limits, now)
 
     async def hand_back(self, scaler: Autoscaler) -> str:

@@ -1,4 +1,4 @@
-"""Power limits as orders to the nodes' agents: written where they change, and renewed before they end."""
+"""Limits of GPUs as orders to the nodes' agents: written where they change, and renewed before they end."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from fallow.adapters.cluster.client import KubernetesApi
 from fallow.api.power_order import COMPONENT, NODE, PowerOrder, order_name, written
 from fallow.domain.errors import WriteError
+from fallow.domain.plans import GpuLimits
 from fallow.domain.units import Instant, Seconds, Watts
 
 log = logging.getLogger(__name__)
 
 # How long an order holds without Fallow: longer than a change of leader or an upgrade takes.
 HOLDS = Seconds(900)
+# Of clocks: a load that grows meanwhile is served by slower engines.
+CLOCKS_HOLD = Seconds(300)
 _LABEL = "app.kubernetes.io/component"
 
 
@@ -29,7 +32,7 @@ class PowerOrders:
         self._standing: dict[str, PowerOrder | None] = {}
         self._knows = False
 
-    async def give(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:
+    async def give(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:
         """By node and GPU; errors of single nodes are given back, and tried again when asked anew."""
         if not limits:
             return ()
@@ -52,22 +55,27 @@ class PowerOrders:
             self._standing.setdefault(node, None)
         self._knows = True
 
-    async def _order(self, node: str, limits: Mapping[str, Watts], now: Instant) -> None:
+    async def _order(self, node: str, gpus: Mapping[str, GpuLimits], now: Instant) -> None:
         standing = self._standing.get(node)
-        if not limits:
+        limits = {uuid: one.power for uuid, one in gpus.items() if one.power is not None}
+        clocks = {uuid: one.clock for uuid, one in gpus.items() if one.clock is not None}
+        if not gpus:
             if node in self._standing and not self._dry_run:
                 await self._api.delete(f"{self._collection}/{order_name(node)}")
                 del self._standing[node]
             return
-        if standing is not None and standing.limits == limits and standing.until - now > HOLDS / 2:
+        order = PowerOrder(Instant(now + HOLDS), limits, Instant(now + CLOCKS_HOLD), clocks)
+        if standing is not None and _still_holds(standing, order, now):
             return
-        order = PowerOrder(Instant(now + HOLDS), dict(limits))
         if self._dry_run:
-            log.info("dry run: would limit the power of %d GPUs of %s", len(limits), node)
+            log.info("dry run: would limit the power or the clock of %d GPUs of %s", len(gpus), node)
             return
         await self._api.apply(f"{self._collection}/{order_name(node)}", self._body(node, order), self._field_manager)
-        if standing is None or standing.limits != limits:
+        if limits and (standing is None or standing.limits != limits):
             log.info("%s: the power of %d GPUs is limited to %s", node, len(limits), _range(limits))
+        if clocks and (standing is None or standing.clocks != clocks):
+            least, most = (of(clock.megahertz for clock in clocks.values()) for of in (min, max))
+            log.info("%s: %d GPUs run at %.0f to %.0f MHz at most", node, len(clocks), least, most)
         self._standing[node] = order
 
     def _body(self, node: str, order: PowerOrder) -> dict[str, object]:
@@ -82,6 +90,13 @@ class PowerOrders:
             },
             "data": written(order),
         }
+
+
+def _still_holds(standing: PowerOrder, wanted: PowerOrder, now: Instant) -> bool:
+    """Whether it says the same, and need not be renewed yet."""
+    if (standing.limits, standing.clocks) != (wanted.limits, wanted.clocks):
+        return False
+    return standing.until - now > HOLDS / 2 and (not wanted.clocks or standing.clocks_until - now > CLOCKS_HOLD / 2)
 
 
 def _range(limits: Mapping[str, Watts]) -> str:

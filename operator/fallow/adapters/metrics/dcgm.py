@@ -111,6 +111,7 @@ def read_gpus(
             holder=holder,
             shares=shares,
             limit=by_agent.limit,
+            clock=by_agent.clock,
         )
     return readings
 

@@ -25,7 +25,8 @@ AGENT_HOLDER = MetricSpec("fallow_agent_gpu_holder", "gauge", _HOLDER | {"contai
 AGENT_SM = MetricSpec(ActivitySource.PROCESS_SM.value, "gauge", _HOLDER)
 AGENT_UP = MetricSpec("fallow_agent_up", "gauge", frozenset({"source"}))
 AGENT_LIMIT = MetricSpec("fallow_agent_power_limit_watts", "gauge", frozenset({"UUID", "kind"}))
-AGENT_METRICS = (AGENT_HOLDER, AGENT_SM, AGENT_UP, AGENT_LIMIT)
+AGENT_CLOCK = MetricSpec("fallow_agent_sm_clock_hertz", "gauge", frozenset({"UUID", "kind"}))
+AGENT_METRICS = (AGENT_HOLDER, AGENT_SM, AGENT_UP, AGENT_LIMIT, AGENT_CLOCK)
 
 # DCGM's "blank" values (dcgm_structs.h), printed by very old exporters for what the GPU does not report.
 _BLANK_DOUBLE = 140737488355328.0

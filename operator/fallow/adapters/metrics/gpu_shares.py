@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fallow.adapters.metrics.gpu_series import (
+    AGENT_CLOCK,
     AGENT_HOLDER,
     AGENT_LIMIT,
     AGENT_SM,
@@ -20,11 +21,20 @@ from fallow.adapters.metrics.gpu_series import (
     newest,
     value,
 )
-from fallow.adapters.metrics.samples import Sample
+from fallow.adapters.metrics.samples import MetricSpec, Sample
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, PodRef, PowerLimit, Share, Sharing, compute_slices
+from fallow.domain.readings import (
+    Activity,
+    ActivitySource,
+    ClockRange,
+    PodRef,
+    PowerLimit,
+    Share,
+    Sharing,
+    compute_slices,
+)
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Hertz, Instant, Watts
 
 INSTANCE, PROFILE = "GPU_I_ID", "GPU_I_PROFILE"
 
@@ -34,12 +44,13 @@ PodOf = Callable[[Mapping[str, str]], PodRef | None]
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the agent says of one GPU: its holders, with the MIG instance each holds, pods' shares of its time, and its
-    power limit where the agent sets it.
+    power limit and clock where the agent sets them.
     """
 
     holders: tuple[tuple[str, PodRef], ...] = ()
     activities: Mapping[PodRef, Activity] = field(default_factory=dict)
     limit: PowerLimit | None = None
+    clock: ClockRange | None = None
 
     def at(self, instance: str) -> list[PodRef]:
         """Those of one MIG instance, or of the GPU where the instance is empty."""
@@ -58,13 +69,16 @@ def told_by_agents(
         by_agent[sample.labels.get("instance", "")].append(sample)
     holders: defaultdict[str, list[tuple[str, PodRef]]] = defaultdict(list)
     activities: defaultdict[str, dict[PodRef, Activity]] = defaultdict(dict)
-    bounds: defaultdict[str, dict[str, Sample]] = defaultdict(dict)
+    bounds: dict[str, defaultdict[str, dict[str, Sample]]] = {
+        AGENT_LIMIT.sample: defaultdict(dict),
+        AGENT_CLOCK.sample: defaultdict(dict),
+    }
     for found in by_agent.values():
         at = max(sample.at for sample in found)
         for sample in found:
             uuid, pod = uuid_of(sample.labels), pod_of(sample.labels)
-            if sample.at >= at and uuid and sample.name == AGENT_LIMIT.sample:
-                bounds[uuid][sample.labels.get("kind", "")] = sample
+            if sample.at >= at and uuid and sample.name in bounds:
+                bounds[sample.name][uuid][sample.labels.get("kind", "")] = sample
             if sample.at < at or pod is None or not uuid:
                 continue
             if sample.name == AGENT_HOLDER.sample and sample.value > 0:
@@ -72,22 +86,39 @@ def told_by_agents(
             ratio = value(sample, AGENT_SM) if sample.name == AGENT_SM.sample else None
             if ratio is not None and not isinstance(ratio, Missing):
                 activities[uuid][pod] = Activity(min(ratio, 1.0), ActivitySource.PROCESS_SM, sample.at)
+    limits, clocks = bounds[AGENT_LIMIT.sample], bounds[AGENT_CLOCK.sample]
     return {
-        uuid: Told(tuple(sorted(holders.get(uuid, ()))), activities.get(uuid, {}), _limit(bounds.get(uuid, {})))
-        for uuid in {*holders, *activities, *bounds}
+        uuid: Told(
+            tuple(sorted(holders.get(uuid, ()))),
+            activities.get(uuid, {}),
+            _limit(limits.get(uuid, {})),
+            _clock(clocks.get(uuid, {})),
+        )
+        for uuid in {*holders, *activities, *limits, *clocks}
     }
 
 
 def _limit(bounds: Mapping[str, Sample]) -> PowerLimit | None:
-    """None where a bound is missing or no number."""
-    watts: dict[str, Watts] = {}
-    for kind, sample in bounds.items():
-        found = value(sample, AGENT_LIMIT)
-        if not isinstance(found, Missing):
-            watts[kind] = Watts(found)
-    if not {"now", "lowest", "highest"} <= watts.keys():
+    watts = _bounds(bounds, AGENT_LIMIT)
+    if watts is None:
         return None
-    return PowerLimit(watts["now"], watts["lowest"], watts["highest"], bounds["now"].at)
+    now, lowest, highest = watts
+    return PowerLimit(Watts(now), Watts(lowest), Watts(highest), bounds["now"].at)
+
+
+def _clock(bounds: Mapping[str, Sample]) -> ClockRange | None:
+    hertz = _bounds(bounds, AGENT_CLOCK)
+    if hertz is None:
+        return None
+    now, lowest, highest = hertz
+    return ClockRange(Hertz(now), Hertz(lowest), Hertz(highest))
+
+
+def _bounds(bounds: Mapping[str, Sample], spec: MetricSpec) -> tuple[float, float, float] | None:
+    """As it is now, lowest and highest; None where one is missing or no number."""
+    found = [value(bounds[kind], spec) for kind in ("now", "lowest", "highest") if kind in bounds]
+    known = [one for one in found if not isinstance(one, Missing)]
+    return (known[0], known[1], known[2]) if len(known) == 3 else None
 
 
 def holder_and_shares(samples: Sequence[Sample], told: Told, pod_of: PodOf) -> tuple[PodRef | None, tuple[Share, ...]]:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from fallow.adapters.node.clocks import Clock
 from fallow.adapters.node.nvml import Device, GpuMeter, LimitBounds, NvmlUnavailable
 from fallow.adapters.node.podresources import Held, KubeletUnavailable
 from fallow.domain.readings import PodRef
@@ -26,13 +27,14 @@ T = TypeVar("T")
 class NodeSources:
     """What the agent reads. `held` raises KubeletUnavailable; `pods_of` finds the pods of processes.
 
-    `limits` are power limits that the agent may set, None where it may not.
+    `limits` are power limits and `clocks` SM clocks that the agent may set, None where it may not.
     """
 
     gpus: GpuMeter
     held: Callable[[], tuple[Held, ...]]
     pods_of: Callable[[Iterable[int]], Mapping[int, PodRef]]
     limits: Callable[[], Mapping[str, LimitBounds]] | None = None
+    clocks: Callable[[], Mapping[str, Clock]] | None = None
 
 
 class NodeCollector(Collector):
@@ -59,6 +61,8 @@ class NodeCollector(Collector):
             yield _holders(held, devices or ())
         if self._sources.limits is not None:
             yield _limits(self._asked("limits", self._sources.limits) or {})
+        if self._sources.clocks is not None:
+            yield _clocks(self._sources.clocks())
 
     def _metered(self, devices: tuple[Device, ...]) -> Iterator[Metric]:
         labels = ("gpu", "UUID", "device", "modelName", "Hostname")
@@ -135,4 +139,16 @@ def _limits(limits: Mapping[str, LimitBounds]) -> Metric:
     for uuid, one in sorted(limits.items()):
         for kind, watts in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
             family.add_metric((uuid, kind), watts.value)
+    return family
+
+
+def _clocks(clocks: Mapping[str, Clock]) -> Metric:
+    family = GaugeMetricFamily(
+        "fallow_agent_sm_clock_hertz",
+        "Most that the GPU's SM clock may be: as it is (now), and the lowest and highest that the agent may set.",
+        labels=("UUID", "kind"),
+    )
+    for uuid, one in sorted(clocks.items()):
+        for kind, clock in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
+            family.add_metric((uuid, kind), clock.value)
     return family

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import pynvml
 
-from fallow.domain.units import Joules, Watts, from_millijoules
+from fallow.domain.units import Hertz, Joules, Watts, from_millijoules
 
 T = TypeVar("T")
 
@@ -53,6 +53,14 @@ class LimitBounds:
     highest: Watts
 
 
+@dataclass(frozen=True, slots=True)
+class ClockBounds:
+    """Two SM clocks of a GPU: the lowest and the highest that it may have."""
+
+    lowest: Hertz
+    highest: Hertz
+
+
 class GpuMeter(Protocol):
     """What reads the GPUs of this node; raises NvmlUnavailable."""
 
@@ -60,7 +68,7 @@ class GpuMeter(Protocol):
 
 
 class Nvml:
-    """Implements GpuMeter and limiter.PowerControl. `library` is pynvml, or what stands in for it in tests."""
+    """Implements GpuMeter, limiter.PowerControl and clocks.ClockControl. `library`: pynvml, or a stand-in."""
 
     def __init__(self, library: Any = pynvml) -> None:
         self._library = library
@@ -81,6 +89,28 @@ class Nvml:
         except nvml.NVMLError as error:
             raise NvmlUnavailable(
                 f"NVML: the power limit of {uuid} cannot be set: {error}; it takes root and the capability SYS_ADMIN"
+            ) from error
+
+    def clocks(self) -> Mapping[str, ClockBounds]:
+        """By UUID, of the GPUs that tell them."""
+        return self._asked(lambda: dict(self._clocks()))
+
+    def lock(self, uuid: str, to: ClockBounds | None) -> None:
+        """Keep the SM clock between two of those that it may have; None: as the driver has it.
+
+        Raises NvmlUnavailable also where that is not allowed. NVML does not tell which clocks are locked.
+        """
+        nvml = self._library
+        try:
+            handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            if to is None:
+                nvml.nvmlDeviceResetGpuLockedClocks(handle)
+            else:
+                bounds = (round(to.lowest.megahertz), round(to.highest.megahertz))
+                nvml.nvmlDeviceSetGpuLockedClocks(handle, *bounds)
+        except nvml.NVMLError as error:
+            raise NvmlUnavailable(
+                f"NVML: the clock of {uuid} cannot be set: {error}; it takes root and the capability SYS_ADMIN"
             ) from error
 
     def _asked(self, question: Callable[[], T]) -> T:
@@ -106,6 +136,17 @@ class Nvml:
             if bounds is not None and now is not None and default is not None:
                 found = (Watts(milliwatts / 1e3) for milliwatts in (now, default, *bounds))
                 yield nvml.nvmlDeviceGetUUID(handle), LimitBounds(*found)
+
+    def _clocks(self) -> Iterator[tuple[str, ClockBounds]]:
+        nvml = self._library
+        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            memory = self._maybe(partial(nvml.nvmlDeviceGetSupportedMemoryClocks, handle))
+            if not memory:
+                continue
+            clocks = self._maybe(partial(nvml.nvmlDeviceGetSupportedGraphicsClocks, handle, max(memory)))
+            if clocks:
+                yield nvml.nvmlDeviceGetUUID(handle), ClockBounds(Hertz(min(clocks) * 1e6), Hertz(max(clocks) * 1e6))
 
     def close(self) -> None:
         if self._running:

@@ -1,4 +1,4 @@
-"""Watches the one ConfigMap by which the operator tells this node's agent how far its GPUs may draw."""
+"""Watches the one ConfigMap by which the operator tells this node's agent how its GPUs are limited."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Orders:
     """Runs in a thread of its own until `stop` is set. An order that cannot be read changes nothing."""
 
     def __init__(
-        self, api: client.CoreV1Api, namespace: str, node: str, told: Callable[[PowerOrder | None], None]
+        self, api: client.CoreV1Api, namespace: str, node: str, told: Callable[[PowerOrder | None], object]
     ) -> None:
         self._api = api
         self._told = told
@@ -45,7 +45,7 @@ class Orders:
             except Exception as error:  # noqa: BLE001 - whatever the network does, what was ordered stands until it ends
                 said = f"{type(error).__name__}: {error}"
                 if said != told:
-                    log.warning("orders of power limits cannot be read: %s", said)
+                    log.warning("orders cannot be read: %s", said)
                 told, pause = said, min(2 * pause, LONGEST_PAUSE)
             # also after a watch that ended well: some proxies end each at once
             self.stop.wait(pause)
@@ -81,7 +81,7 @@ def in_cluster() -> client.CoreV1Api:
         config.load_incluster_config()  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         raise NotInCluster(
-            f"orders of power limits are read by the ServiceAccount of a pod, and there is none here ({error}); "
-            "leave out --power-limits, or run the agent from the chart with agent.powerLimits=true"
+            f"the operator's orders are read by the ServiceAccount of a pod, and there is none here ({error}); leave "
+            "out --power-limits and --clocks, or run the agent from the chart with agent.powerLimits or agent.clocks"
         ) from error
     return client.CoreV1Api()

@@ -69,10 +69,17 @@ def _services(report: CycleReport) -> Iterator[Metric]:
     limit = GaugeMetricFamily(
         "fallow_service_power_limit_watts", "Power limit of each GPU of the service under a cap.", labels=SERVICE
     )
+    clock = GaugeMetricFamily(
+        "fallow_service_clock_ratio",
+        "Highest SM clock of the service's GPUs as Fallow sets it, of the highest that they have.",
+        labels=SERVICE,
+    )
     for key, plan in sorted(report.plan.services.items()):
         if plan.power_limit is not None:
             limit.add_metric((key.namespace, key.name), plan.power_limit.value)
-    yield limit
+        if plan.clock is not None:
+            clock.add_metric((key.namespace, key.name), plan.clock)
+    yield from (limit, clock)
 
 
 def _replicas(report: CycleReport) -> Iterator[Metric]:

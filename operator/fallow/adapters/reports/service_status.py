@@ -64,6 +64,7 @@ def service_status(
         policy=plan.policy.name if plan.policy else "",
         mode=plan.mode.value,
         power_limit_watts=None if plan.power_limit is None else plan.power_limit.value,
+        clock_share=None if plan.clock is None else round(plan.clock, 3),
         standing=_standing(plan),
         proposal=None if plan.pending is None else _proposal(report, plan, plan.pending),
         decision=_decisions(before, news),

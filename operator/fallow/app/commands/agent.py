@@ -11,7 +11,7 @@ import typer
 KEPT_EVERY = 1.0
 
 
-def agent(
+def agent(  # noqa: PLR0913 - one parameter for each option
     *,
     node: Annotated[str, typer.Option(help="Name of this node.", envvar="NODE_NAME")],
     port: Annotated[int, typer.Option(help="Port of the metrics page.", min=1, max=65535)] = 9401,
@@ -21,6 +21,9 @@ def agent(
     power_limits: Annotated[
         bool,
         typer.Option("--power-limits/--no-power-limits", help="Limit the power of GPUs as the operator orders."),
+    ] = False,
+    clocks: Annotated[
+        bool, typer.Option("--clocks/--no-clocks", help="Set the highest SM clock of GPUs as the operator orders.")
     ] = False,
     namespace: Annotated[
         str, typer.Option(help="Namespace of the operator's orders.", envvar="FALLOW_NAMESPACE")
@@ -33,11 +36,12 @@ def agent(
         "/var/log/pods"
     ),
 ) -> None:
-    """Serve who holds this node's GPUs, and each pod's share of them, as Prometheus metrics; limit their power."""
+    """Serve who holds this node's GPUs, and each pod's share of them, as Prometheus metrics; limit power and clocks."""
     import logging
 
     from prometheus_client import CollectorRegistry, start_http_server
 
+    from fallow.adapters.node.clocks import Clocks
     from fallow.adapters.node.exporter import NodeCollector, NodeSources
     from fallow.adapters.node.limiter import Limiter
     from fallow.adapters.node.nvml import Nvml
@@ -46,19 +50,21 @@ def agent(
     from fallow.adapters.node.processes import pods_of
 
     try:
-        api = in_cluster() if power_limits else None
+        api = in_cluster() if power_limits or clocks else None
     except NotInCluster as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     kubelet, nvml = PodResources(pod_resources), Nvml()
     registry = CollectorRegistry(auto_describe=False)
-    limiter = Limiter(nvml)
+    limiter, clocking = Limiter(nvml), Clocks(nvml)
+    kept: tuple[Limiter | Clocks, ...] = (*((limiter,) if power_limits else ()), *((clocking,) if clocks else ()))
     sources = NodeSources(
         nvml,
         kubelet.held,
         lambda pids: pods_of(pids, logs=pod_logs, proc=proc),
-        limiter.limits if api is not None else None,
+        limiter.limits if power_limits else None,
+        clocking.clocks if clocks else None,
     )
     registry.register(NodeCollector(sources, node, meters=meters))
     stop = threading.Event()
@@ -67,12 +73,14 @@ def agent(
     server, thread = start_http_server(port, registry=registry)
     logging.getLogger(__name__).info("the agent of %s serves :%d/metrics", node, port)
     if api is not None:
-        orders = Orders(api, namespace, node, limiter.ask)
+        orders = Orders(api, namespace, node, lambda order: [one.ask(order) for one in kept])
         threading.Thread(target=orders.run, name="orders", daemon=True).start()
         while not stop.wait(KEPT_EVERY):
-            limiter.keep()
+            for one in kept:
+                one.keep()
         orders.stop.set()
-        limiter.release()
+        for one in kept:
+            one.release()
     stop.wait()
     server.shutdown()
     thread.join()

@@ -45,6 +45,7 @@ from fallow.twin.simulation.grid import GridSeries
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
 from fallow.twin.simulation.setup import (
+    HIGHEST_CLOCK,
     NodeKind,
     PowerOff,
     ServiceSetup,
@@ -198,6 +199,7 @@ def _kind(nodes: Nodes) -> NodeKind:
         nodes.count,
         nodes.zone or "home",
         design=gpu.design,
+        clock=HIGHEST_CLOCK,
     )
 
 

@@ -52,6 +52,7 @@ LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "steps": lambda policy: replace(policy, scaling=replace(policy.scaling, limits_steps=False)),
     "precision": lambda policy: replace(policy, precision=None),
     "hardware": lambda policy: replace(policy, hardware=None),
+    "clocks": lambda policy: replace(policy, clocks=None),
     "power": lambda policy: replace(policy, power=None),
     "budgets": lambda policy: replace(policy, budgets=tuple(replace(one, on_burn=()) for one in policy.budgets)),
 }

@@ -108,14 +108,6 @@ GPUS: dict[Gpu, GpuSpec] = {
 }  # fmt: skip
 
 
-# The SM clock as a share of the highest. Of the watts above the context, what the clock does not change: .4 fits the
-# -47..-90 W at .39 on H200 (arXiv 2605.11999), .2 fits as well. Reading weights takes so much of 1 / share - 1 longer.
-# Energy per token was lowest near .74 on A100 (VoltanaLLM, throttLL'eM); below .4 nothing is known.
-LOWEST_CLOCK = 0.4
-STEADY_SHARE = 0.4
-SLOWED_READING = 0.1
-
-
 @dataclass(frozen=True, slots=True)
 class RatioPoint:
     """At a batch size: step time and watts relative to BF16."""

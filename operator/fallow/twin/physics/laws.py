@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import pow, sqrt  # noqa: A004 -- of floats, so that it gives a float
 
+from fallow.domain.clocks import LOWEST_CLOCK, STEADY_SHARE, drawn_at, reading_at, step_at
 from fallow.twin.calibration.bounds import Basis
 from fallow.twin.calibration.tasks import WEIGHT_BYTES, Precision
-from fallow.twin.physics.constants import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE, GpuSpec
+from fallow.twin.physics.constants import GpuSpec
 from fallow.twin.physics.models import ModelSpec
 
 Values = tuple[tuple[float, ...], ...]
@@ -136,15 +137,14 @@ class Law:
             self,
             prefill_rate=self.prefill_rate / slower,
             prefill_watts=context + above,
-            prompt_seconds=self.prompt_seconds * (1.0 + SLOWED_READING * (1.0 / share - 1.0)),
+            prompt_seconds=self.prompt_seconds * reading_at(share),
             surface=replace(surface, steps=tuple(steps), watts=tuple(watts)),
         )
 
 
 def _at_clock(step: float, alone: float, above: float, share: float, cap: float) -> tuple[float, float]:
     """Seconds of a step, of which `alone` is that of one request, and W above the context, at most `cap`."""
-    slower = alone * (1.0 + SLOWED_READING * (1.0 / share - 1.0)) + (step - alone) / share
-    drawn = above * (STEADY_SHARE + (1.0 - STEADY_SHARE) * share**2)
+    slower, drawn = step_at(share, step, alone), above * drawn_at(share)
     return slower * max(drawn / cap, 1.0), min(drawn, cap)
 
 

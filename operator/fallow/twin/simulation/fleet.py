@@ -164,6 +164,8 @@ class Fleet:
         self.step_tokens: dict[tuple[int, int], int] = {}
         # W of each GPU by pool, where they are limited
         self.limits: dict[int, float] = {}
+        # share of the highest clock by pool, where it is lowered
+        self.clocks: dict[int, float] = {}
         # pods with a node, by service and variant
         self.placed = np.zeros((services, max(len(one.variants) for one in setup.services)))
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
@@ -264,11 +266,22 @@ class Fleet:
             self.limits[pool] = watts
         self._become(pool)
 
+    def clock(self, pool: int, share: float | None) -> None:
+        """The clock of the GPUs of all replicas of a pool as a share of the highest, also of those to come."""
+        if self.clocks.get(pool) == share:
+            return
+        if share is None:
+            del self.clocks[pool]
+        else:
+            self.clocks[pool] = share
+        self._become(pool)
+
     def _become(self, pool: int) -> None:
         place, table, watts = self.places[pool], self._table_of(pool), self.limits.get(pool)
         tokens = self.step_tokens.get((place.service, place.variant))
         if tokens is not None:
             table = replace(table, chunk=float(tokens))
+        table = table.at_clock(self.clocks.get(pool, 1.0))
         self.engines.become(pool, table if watts is None else table.under_cap(watts))
 
     def settle(self, now: float) -> None:

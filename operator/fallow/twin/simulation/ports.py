@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
 
 from fallow.domain.autoscalers import Autoscaler
+from fallow.domain.clocks import LOWEST_CLOCK
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Ledger
-from fallow.domain.plans import Change, Outcome, RunVariant
+from fallow.domain.plans import Change, GpuLimits, Outcome, RunVariant
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import (
     Activity,
     ActivitySource,
+    ClockRange,
     EnergyCounter,
     EngineReading,
     GpuReading,
@@ -31,12 +34,12 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Pod, Workload
 from fallow.domain.snapshots import Node as ClusterNode
 from fallow.domain.tuning import Tuning
-from fallow.domain.units import GramsPerKWh, Instant, Joules, Watts
+from fallow.domain.units import GramsPerKWh, Hertz, Instant, Joules, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
 from fallow.ports import ReadScope
 from fallow.twin.simulation.aftermath import BUSY, DONE, GAPS, GENERATED, PROMPT, STEPS, TTFT
-from fallow.twin.simulation.fleet import Life, Node
+from fallow.twin.simulation.fleet import Fleet, Life, Node
 from fallow.twin.simulation.fleet import Pod as Replica
 from fallow.twin.simulation.fleet import Power as NodePower
 from fallow.twin.simulation.run import Simulation
@@ -98,21 +101,28 @@ class FleetCluster:
         fleet.ask(number, variant, change.replicas, float(self._simulation.now))
         return Outcome(change, wrote=True)
 
-    async def limit(self, limits: Mapping[str, Mapping[str, Watts]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
+    async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
         """At once, and for all replicas of a pool alike."""
         fleet = self._simulation.fleet
-        wanted: dict[int, float] = {}
-        if not fleet.limits and not any(limits.values()):
+        watts: dict[int, float] = {}
+        clocks: dict[int, float] = {}
+        if not fleet.limits and not fleet.clocks and not any(limits.values()):
             return ()
         for replica in fleet.all_pods():
             if replica.node is None or replica.life in {Life.PULLING, Life.LOADING}:
                 continue
             of_node = limits.get(replica.node.name, {})
             for gpu in replica.gpus:
-                if (watts := of_node.get(replica.node.uuids[gpu])) is not None:
-                    wanted[replica.pool] = min(wanted.get(replica.pool, watts.value), watts.value)
-        for pool in {*wanted, *fleet.limits}:
-            fleet.limit(pool, wanted.get(pool))
+                one = of_node.get(replica.node.uuids[gpu], GpuLimits())
+                if one.power is not None:
+                    watts[replica.pool] = min(watts.get(replica.pool, one.power.value), one.power.value)
+                if one.clock is not None and replica.node.kind.clock is not None:
+                    share = one.clock.value / replica.node.kind.clock
+                    clocks[replica.pool] = min(clocks.get(replica.pool, share), share)
+        for pool in {*watts, *fleet.limits}:
+            fleet.limit(pool, watts.get(pool))
+        for pool in {*clocks, *fleet.clocks}:
+            fleet.clock(pool, clocks.get(pool))
         return ()
 
     async def hand_back(self, scaler: Autoscaler) -> str:
@@ -268,15 +278,8 @@ class FleetMetrics:
         answers: dict[str, GpuReading] = {}
         before: dict[str, float] = {}
 
-        def limit_of(node: Node, pool: int | None) -> PowerLimit | None:
-            design = node.kind.design
-            if design is None:
-                return None
-            limited = design if pool is None else fleet.limits.get(pool, design)
-            return PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
-
         def read(
-            node: Node, gpu: int, joules: float, limit: PowerLimit | None, holder: PodRef | None, activity: Activity
+            node: Node, gpu: int, joules: float, pool: int | None, holder: PodRef | None, activity: Activity
         ) -> None:
             uuid = node.uuids[gpu]
             known = self._before.get(uuid)
@@ -284,7 +287,15 @@ class FleetMetrics:
             before[uuid] = joules
             power, counter = Power(Watts(max(watts, 0.0)), at), EnergyCounter(Joules(joules), at)
             answers[uuid] = GpuReading(
-                uuid, node.name, node.kind.model_name, power, counter, activity, holder, limit=limit
+                uuid,
+                node.name,
+                node.kind.model_name,
+                power,
+                counter,
+                activity,
+                holder,
+                limit=_limit_of(fleet, node, pool, at),
+                clock=_clock_of(fleet, node, pool),
             )
 
         for replica in fleet.all_pods():
@@ -293,16 +304,14 @@ class FleetMetrics:
                 continue
             each = fleet.joules(replica, now) / len(replica.gpus)
             activity = Activity(busy.get(replica.number, 0.0), ActivitySource.ENGINE_ACTIVE, at)
-            limit = limit_of(node, replica.pool)
             for gpu in replica.gpus:
-                read(node, gpu, node.closed[gpu] + each, limit, replica.ref, activity)
+                read(node, gpu, node.closed[gpu] + each, replica.pool, replica.ref, activity)
         none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
         for node in fleet.nodes:
             if node.power is NodePower.ON and node.free:
-                limit = limit_of(node, None)
                 for gpu in node.free:
                     joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
-                    read(node, gpu, joules, limit, None, none)
+                    read(node, gpu, joules, None, None, none)
         self._before = before
         return answers
 
@@ -355,6 +364,25 @@ def _node(node: Node) -> ClusterNode:
     return ClusterNode(
         node.name, f"198.19.{node.number // 250}.{node.number % 250 + 1}", labels, node.kind.gpus, node.kind.product
     )
+
+
+def _limit_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> PowerLimit | None:
+    design = node.kind.design
+    if design is None:
+        return None
+    limited = design if pool is None else fleet.limits.get(pool, design)
+    return PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
+
+
+def _clock_of(fleet: Fleet, node: Node, pool: int | None) -> ClockRange | None:
+    if node.kind.clock is None:
+        return None
+    return _clocks(node.kind.clock, 1.0 if pool is None else fleet.clocks.get(pool, 1.0))
+
+
+@lru_cache(maxsize=64)
+def _clocks(highest: float, share: float) -> ClockRange:
+    return ClockRange(Hertz(highest * share), Hertz(highest * LOWEST_CLOCK), Hertz(highest))
 
 
 def _shared(whole: int, among: int) -> list[int]:

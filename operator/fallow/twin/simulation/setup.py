@@ -12,6 +12,10 @@ from fallow.twin.simulation.table import EngineTable
 LOWEST_LIMIT = 0.29
 
 
+# Hz: of H100 and H200; of what a simulated GPU may run at only shares of it count.
+HIGHEST_CLOCK = 1.98e9
+
+
 class SetupError(ValueError):
     """A fleet that cannot run its services; the message says what to write instead."""
 
@@ -20,7 +24,8 @@ class SetupError(ValueError):
 class NodeKind:
     """`count` nodes alike: `product` as nvidia.com/gpu.product names their GPUs, `bare` W of each GPU without a pod.
 
-    `design` W of a GPU, where the nodes have an agent that limits their power; None where they have none.
+    `design` W of a GPU, where the nodes have an agent that limits their power, and its highest SM `clock` in Hz, where
+    one sets that; None where they have none.
     """
 
     product: str
@@ -30,6 +35,7 @@ class NodeKind:
     count: int
     zone: str = ""
     design: float | None = None
+    clock: float | None = None
 
     @property
     def lowest(self) -> float:

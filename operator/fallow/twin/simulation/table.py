@@ -8,8 +8,9 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from fallow.domain.clocks import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE
 from fallow.twin.physics.calibrated import Apart
-from fallow.twin.physics.constants import CHUNK_TOKENS, LOWEST_CLOCK, RAMP_SECONDS, SLOWED_READING, STEADY_SHARE
+from fallow.twin.physics.constants import CHUNK_TOKENS, RAMP_SECONDS
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
 
