@@ -12,11 +12,9 @@ from functools import lru_cache
 
 from fallow.domain.clocks import drawn_at, step_at
 from fallow.domain.figures import Missing
-from fallow.domain.plans import Veto
 from fallow.domain.policies import Mode
 from fallow.domain.profiles import Profile, ProfilePoint
 from fallow.domain.readings import ClockRange
-from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Seconds, Watts
 from fallow.footprint.attribution import own_gpus
@@ -45,8 +43,8 @@ def clock(context: Context) -> float | None:
         return None
     if why_never(context) is not None:
         return None
-    now = min((one.now / one.highest for one in context.clocks), default=1.0)
-    if hindrance(context) is not None:
+    now = min((one.share for one in context.clocks), default=1.0)
+    if in_doubt(context):
         return 1.0
     # a step at a time, so that what it does is seen before the next
     lowest = max(rules.lowest, now - STEP)
@@ -64,24 +62,21 @@ def why_never(context: Context) -> str | None:
         return "no ModelProfile with points and prefillTokensPerSecond fits what serves"
     if serving.name in context.step_tokens:
         return "its prompts are computed in pieces as large as the highest clock lets them be"
-    if context.pods and not context.clocks:
+    if context.ready(serving.name) and not context.clocks:
         return "no node agent sets the clocks of its GPUs, or they are shared: set agent.clocks in the chart"
     return None
 
 
-def hindrance(context: Context) -> Veto | None:
-    """Why clocks are at their highest for now."""
+def in_doubt(context: Context) -> bool:
+    """Whether clocks are at their highest for now: load is not known, or waits, or what serves it is changing."""
     demand, outside = context.estimate.demand, context.estimate.waiting_outside
-    fresh = guards.freshness(context)
-    if fresh is not None or isinstance(demand, Missing) or isinstance(outside, Missing):
-        return fresh or Veto("freshness", Reason.DATA_MISSING, "load is not known")
-    if demand.waiting + outside > 0:
-        return Veto("queue", Reason.QUEUE_GROWING, f"{demand.waiting + outside:.0f} requests wait")
+    if isinstance(demand, Missing) or isinstance(outside, Missing) or demand.waiting + outside > 0:
+        return True
     if is_crowded(demand.in_flight, context.ready(context.serving.name), context.capacity[context.serving.name]):
-        return Veto("load", Reason.CONCURRENCY, f"{demand.in_flight:.0f} requests are in flight")
-    if context.memory.switching_to is not None or context.strays:
-        return Veto("switch", Reason.SWITCHING, "variants are being switched")
-    return guards.pending(context) or guards.objectives(context)
+        return True
+    changes = context.memory.switching_to is not None or bool(context.strays)
+    vetoes = guards.raised(guards.freshness(context), guards.pending(context), guards.objectives(context))
+    return changes or bool(vetoes)
 
 
 def is_crowded(in_flight: float, ready: int, capacity: Capacity) -> bool:
@@ -115,14 +110,14 @@ def _filled(context: Context) -> float:
     Above the fewest replicas that are declared it is late requests that decide how many there are (`lateness`), and
     must not be made by clocks. At these it is the clocks that they decide: the more are late, the less is filled.
     """
-    if context.ready(context.serving.name) > max(context.floor, 1):
-        return LEAST_FILLED
     length = context.policy.scaling.down_window
     points = [point for point in context.history if context.now - point.at <= length]
+    late = [point.late for point in points if point.late is not None]
     answered = sum(point.flow.answered for point in points if point.flow is not None)
     allowed = (1.0 - context.service.objectives.attainment) * AIM * answered
-    late = sum(point.late or 0.0 for point in points)
-    return MOST_FILLED - (MOST_FILLED - LEAST_FILLED) * min(late / allowed, 1.0) if allowed > 0 else LEAST_FILLED
+    if context.ready(context.serving.name) > max(context.floor, 1) or len(late) < len(points) or allowed <= 0:
+        return LEAST_FILLED
+    return MOST_FILLED - (MOST_FILLED - LEAST_FILLED) * min(sum(late) / allowed, 1.0)
 
 
 def clocks_of(snapshot: Snapshot, pods: tuple[Pod, ...]) -> tuple[ClockRange, ...]:
