@@ -74,7 +74,7 @@ class Cycle:
         started = self._now()
         snapshot = await self.observe(started)
         snapshot, estimates = await self.estimate(snapshot)
-        plan = decide(snapshot, estimates)
+        plan = decide(snapshot, estimates, told=bool(self._reporters))
         for service in plan.services.values():
             if service.fault is not None:
                 log.error("%s cannot be planned and stays as it is", service.key, exc_info=service.fault)

@@ -1,9 +1,11 @@
 """What one replica of a variant can carry, and which profile says so."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.profiles import Profile, ProfilePoint
@@ -124,14 +126,20 @@ def rate_met(
     """The same; 0 where no batch meets the objective, or the profile tells too little."""
     if profile.prefill_rate is None or not profile.points:
         return 0.0
-    prefill, best = prompt / profile.prefill_rate, 0.0
-    for batch, known in profiled_steps(profile.points, limit):
-        step = known * slower
-        rate = 1.0 / (output * step / batch + prefill)
-        share = rate * prefill
-        if share <= MOST_PREFILL and (itl is None or step <= itl * (1.0 - share)):
-            best = max(best, rate)
-    return best
+    prefill, most = prompt / profile.prefill_rate, inf if itl is None else float(itl)
+
+    def is_missed(of: tuple[float, float]) -> bool:
+        batch, step = of[0], of[1] * slower
+        share = prefill / (output * step / batch + prefill)
+        return share > MOST_PREFILL or step > most * (1.0 - share)
+
+    # the larger the batch, the longer are steps and the more of the time goes to prompts
+    batches = profiled_steps(profile.points, limit)
+    met = bisect_left(batches, True, key=is_missed)
+    if met == 0:
+        return 0.0
+    batch, step = batches[met - 1]
+    return 1.0 / (output * step * slower / batch + prefill)
 
 
 def in_work(profile: Profile, prompt: float, output: float, limit: float, rate: float) -> float | None:

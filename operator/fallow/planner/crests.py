@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, exp
 
 from fallow.domain.arrivals import Arrivals
@@ -30,7 +30,8 @@ MEDIAN = 0.5
 class Crests:
     """Of one service. A replica carries `each` requests per second; crests are taken over so many `seconds`, and all
     but a share `missed` of the requests are to meet no higher one. `rates` are the recent ones. Where a request may
-    wait for `patience` seconds, crests over any time count as what is left of them when it is over.
+    wait for `patience` seconds, crests over any time count as what is left of them when it is over. `height`: requests
+    per second to provide for at the latest rate.
     """
 
     arrivals: Arrivals
@@ -39,6 +40,10 @@ class Crests:
     seconds: float
     missed: float
     patience: float = 0.0
+    height: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "height", self._height(self.rates[-1][1]))
 
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
@@ -65,7 +70,7 @@ class Crests:
     @property
     def now(self) -> int:
         """Replicas that the latest rate asks for."""
-        return self.needed(self.rates[-1][1])
+        return ceil(self.height / self.each - 1e-9)
 
     def highest(self, since: float) -> float:
         """Of the rates since then."""
@@ -75,7 +80,7 @@ class Crests:
     def words(self) -> str:
         rate = self.rates[-1][1]
         return (
-            f"{rate:.3g} requests/s with crests of {self._height(rate):.3g}/s (variance {self._dispersion:.2g} times "
+            f"{rate:.3g} requests/s with crests of {self.height:.3g}/s (variance {self._dispersion:.2g} times "
             f"the mean; {self.missed:.2g} of the requests meet higher ones), {self.each:.3g}/s a replica within "
             "objectives"
         )

@@ -47,13 +47,14 @@ class Verdict:
     fault: Exception | None = None
 
 
-def decide(snapshot: Snapshot, estimates: Estimates) -> Plan:
+def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Plan:
+    """Where nobody is `told` of it, conditions and what can never happen are left out."""
     services: dict[ServiceKey, ServicePlan] = {}
     rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster, snapshot.at))
     budgets, free = asks(snapshot, estimates), _free(snapshot)
     for key, service in snapshot.cluster.services.items():
         around = Around(budgets.get(key, NOTHING), None, rolling, busy, free)
-        plan = services[key] = plan_service(snapshot, service, estimates.services[key], around)
+        plan = services[key] = plan_service(snapshot, service, estimates.services[key], around, told=told)
         if plan.decision is None or plan.decision.proposal:
             continue
         if plan.decision.lever in {throttle.NAME, pieces.NAME}:
@@ -77,7 +78,12 @@ def _free(snapshot: Snapshot) -> Free:
 
 
 def plan_service(
-    snapshot: Snapshot, service: Service, estimate: ServiceEstimate, around: Around | None = None
+    snapshot: Snapshot,
+    service: Service,
+    estimate: ServiceEstimate,
+    around: Around | None = None,
+    *,
+    told: bool = True,
 ) -> ServicePlan:
     """What one service should run, and why."""
     context = gathered(snapshot, service, estimate, around or Around())
@@ -112,11 +118,11 @@ def plan_service(
         standing=decision,
         vetoes=proposal.vetoes,
         policy=policy if policy.name else None,
-        conditions=conditions(context, runs, memory),
+        conditions=conditions(context, runs, memory) if told else (),
         clear_request=_is_spent(context, memory),
         fault=verdict.fault,
         pending=None if acts else asked,
-        silences=silences(context),
+        silences=silences(context) if told else (),
         throttled=_throttled(context, proposal.throttled if acts else None),
         clock=clocks.clock(context),
         step_tokens=context.step_tokens if proposal.step_tokens is None or not acts else proposal.step_tokens,

@@ -8,6 +8,7 @@ gap between two tokens is longer than a step with one piece (chunked prefill: A.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import ceil, exp, log, log1p, sqrt
@@ -129,23 +130,39 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
         return None
     prompt, output = tokens[0] / profile.prefill_rate, tokens[1]
     known = tuple(_known(variant, profile))
-    seldom = [(known[0][0] * share, known[0][1]) for share in SHARES] if known else []
-    rates = ((1.0 / (output * step / batch + prompt), step) for batch, step in (*seldom, *known))
+    if not known:
+        return 0.0
+    seldom = ((known[0][0] * share, known[0][1]) for share in reversed(SHARES))
+    batches = (*seldom, *known)
     missed = 1.0 - service.objectives.attainment
+
+    def late(of: tuple[float, float]) -> bool:
+        return _late(of, itl, (prompt, output), replicas) > missed
+
+    # the more requests, the more of them are late
+    kept = bisect_left(batches, True, key=late)
+    if kept == 0:
+        return 0.0
+    batch, step = batches[kept - 1]
+    return 1.0 / (output * step / batch + prompt)
+
+
+def _late(of: tuple[float, float], itl: Seconds, request: tuple[float, float], replicas: int) -> float:
+    """Share of the gaps above the objective at a batch and its step, of prompts of so many seconds and answers of so
+    many tokens.
+    """
+    (batch, step), (prompt, output) = of, request
+    if step >= itl:
+        return 1.0
+    rate = 1.0 / (output * step / batch + prompt)
     spared, apart, several = replicas**-SPARED, 1.0 / replicas + SPREAD - 1.0, 1.0 - 1.0 / replicas
-    # the highest that will do is wanted: those below it need no look
-    for rate, step in sorted(rates, reverse=True):
-        if step >= itl:
-            continue
-        share = rate * prompt
-        behind = rate * (prompt + step) * spared
-        added = output * step * share / (1.0 - share) + behind * prompt
-        number = rate * output * step / (1.0 - share)
-        uneven = number * apart + min(number, 1.0) * several
-        variance = (uneven / (1.0 - share) ** 2 + behind * SPREAD) * prompt**2
-        if _beyond(output * (itl - step), added, variance) <= missed:
-            return rate
-    return 0.0
+    share = rate * prompt
+    behind = rate * (prompt + step) * spared
+    added = output * step * share / (1.0 - share) + behind * prompt
+    number = rate * output * step / (1.0 - share)
+    uneven = number * apart + min(number, 1.0) * several
+    variance = (uneven / (1.0 - share) ** 2 + behind * SPREAD) * prompt**2
+    return _beyond(output * (itl - step), added, variance)
 
 
 def _known(variant: Variant, profile: Profile) -> Iterable[tuple[float, float]]:
