@@ -270,6 +270,21 @@ def test_a_proposal_that_is_not_made_any_more_cannot_be_approved(kubeconfig: Pat
     assert Answers.patched == []
 
 
+UNDER_WAY = {"from": "bf16", "to": "fp8", "since": AT, "approval": "5b2c77e0"}
+
+
+@pytest.mark.parametrize(("more", "name"), [({}, []), ({"proposal": PROPOSAL}, ["5b2c77e0"])], ids=["alone", "by name"])
+def test_an_approved_switch_on_its_way_is_told_and_may_be_rejected(
+    kubeconfig: Path, more: dict[str, Any], name: list[str]
+) -> None:
+    Answers.found = service({**STATUS, **more, "mode": "Recommend", "transition": UNDER_WAY})
+    _, text = asked("llm/chat", "--kubeconfig", str(kubeconfig))
+    assert "fp8 is being made ready (approved: 5b2c77e0)" in text
+    code, text = asked("llm/chat", *name, "--kubeconfig", str(kubeconfig), command="reject")
+    assert (code, text) == (0, "rejected 5b2c77e0 for llm/chat: the switch to fp8\n")
+    assert Answers.patched[0][1]["metadata"]["annotations"]["fallow.dev/reject"] == "5b2c77e0"
+
+
 def test_where_nothing_is_proposed_it_is_said_why_none_may_be(kubeconfig: Path) -> None:
     code, text = asked("llm/chat", "--kubeconfig", str(kubeconfig), command="approve")
     assert code == 1
