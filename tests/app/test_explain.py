@@ -188,7 +188,7 @@ class Answers(BaseHTTPRequestHandler):
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     Answers.found, Answers.patched = service(), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield kubeconfig_for(tmp_path, server.server_port)
     server.shutdown()
