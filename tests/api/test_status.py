@@ -14,6 +14,7 @@ from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 FULL = ServiceMemory(
     serving="bf16",
     switching_to="fp8",
+    approval="3f9a01c2",
     resting=True,
     idle_state=IdleState.IDLE,
     idle_state_since=Instant(1_772_323_200),
@@ -56,7 +57,8 @@ def test_memory_leaves_the_rest_of_the_status_alone() -> None:
 
     assert (after.replicas, after.policy) == (3, "rest-when-idle")
     assert after.idle.evidence.watts == "122 W"
-    assert after.transition == Transition(from_="bf16", to="fp8", since=moment(Instant(1_772_323_260)))
+    since = moment(Instant(1_772_323_260))
+    assert after.transition == Transition(from_="bf16", to="fp8", since=since, approval="3f9a01c2")
 
 
 def test_status_is_written_in_camel_case_without_what_is_not_known() -> None:

@@ -188,7 +188,7 @@ class Answers(BaseHTTPRequestHandler):
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     Answers.found, Answers.patched = service(), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield kubeconfig_for(tmp_path, server.server_port)
     server.shutdown()
@@ -268,6 +268,21 @@ def test_a_proposal_that_is_not_made_any_more_cannot_be_approved(kubeconfig: Pat
     assert code == 1
     assert "11111111 is not proposed for llm/chat any more; 3f9a01c2 is: ScaleDown to bf16 2" in text
     assert Answers.patched == []
+
+
+UNDER_WAY = {"from": "bf16", "to": "fp8", "since": AT, "approval": "5b2c77e0"}
+
+
+@pytest.mark.parametrize(("more", "name"), [({}, []), ({"proposal": PROPOSAL}, ["5b2c77e0"])], ids=["alone", "by name"])
+def test_an_approved_switch_on_its_way_is_told_and_may_be_rejected(
+    kubeconfig: Path, more: dict[str, Any], name: list[str]
+) -> None:
+    Answers.found = service({**STATUS, **more, "mode": "Recommend", "transition": UNDER_WAY})
+    _, text = asked("llm/chat", "--kubeconfig", str(kubeconfig))
+    assert "fp8 is being made ready (approved: 5b2c77e0)" in text
+    code, text = asked("llm/chat", *name, "--kubeconfig", str(kubeconfig), command="reject")
+    assert (code, text) == (0, "rejected 5b2c77e0 for llm/chat: the switch to fp8\n")
+    assert Answers.patched[0][1]["metadata"]["annotations"]["fallow.dev/reject"] == "5b2c77e0"
 
 
 def test_where_nothing_is_proposed_it_is_said_why_none_may_be(kubeconfig: Path) -> None:

@@ -61,7 +61,7 @@ class Answers(BaseHTTPRequestHandler):
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     Answers.found = [profile("bf16-h100", learned(6), learned(32)), profile("fp8-h100", learned(6), precision="FP8")]
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield kubeconfig_for(tmp_path, server.server_port)
     server.shutdown()

@@ -131,7 +131,7 @@ def test_batches_that_may_wait_are_served_by_their_deadline(tmp_path: Path) -> N
     """The digests of the sample have five minutes, which is time to wake."""
     jobs = {"every": "1h", "requests": 300, "over": "30s"}
     lengths = {"prompt": {"mean": 600}, "output": {"mean": 150}}
-    path = scenario(tmp_path, traffic={"llm/digest": {"jobs": jobs, **lengths}}, days=0.2, seed=3)
+    path = scenario(tmp_path, traffic={"llm/digest": {"jobs": jobs, **lengths}}, days=0.1, seed=3)
     own = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
 
     assert own["requests"] >= 300

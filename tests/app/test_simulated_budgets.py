@@ -32,8 +32,13 @@ def drive(*budgets: Budget) -> Outcome:
     return steered(setup(replicas=2), Written(poisson(30, HOURS * 3600)), GRID, declared, told=EVENING)
 
 
-def test_without_a_budget_more_is_used() -> None:
-    (chat,) = drive().services
+@pytest.fixture(scope="module")
+def unlimited() -> Outcome:
+    return drive()
+
+
+def test_without_a_budget_more_is_used(unlimited: Outcome) -> None:
+    (chat,) = unlimited.services
     assert chat.facility.kilowatt_hours == pytest.approx(6.2, abs=0.1)
     assert chat.carbon.value == pytest.approx(2480, abs=50)
     assert chat.attainment == pytest.approx(1, abs=1e-3)
@@ -54,5 +59,5 @@ def test_a_service_stays_near_its_budget_of_carbon() -> None:
     assert chat.carbon.value == pytest.approx(1600, rel=0.03)
 
 
-def test_a_budget_that_is_not_reached_changes_nothing() -> None:
-    assert drive(budget(CAPS, period=BudgetPeriod.DAY, energy=200)).decisions == drive().decisions
+def test_a_budget_that_is_not_reached_changes_nothing(unlimited: Outcome) -> None:
+    assert drive(budget(CAPS, period=BudgetPeriod.DAY, energy=200)).decisions == unlimited.decisions

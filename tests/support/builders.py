@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from fallow.domain.arrivals import Arrivals
@@ -181,13 +182,21 @@ def held_series(value: float, at: Instant = NOW, labels: Mapping[str, str] | Non
 
 
 def point(
-    at: Instant = NOW, running: float = 0.0, ready: int = 1, desired: int | None = None, **more: Any
+    at: Instant = NOW,
+    running: float = 0.0,
+    ready: int = 1,
+    desired: int | None = None,
+    *,
+    waiting: float = 0.0,
+    kv_mean: float | None = None,
+    tokens_per_second: float | None = None,
+    **more: Any,
 ) -> DemandPoint:
-    plain: dict[str, Any] = {"waiting": 0.0, "kv_mean": None, "tokens_per_second": None}
     asked = ready if desired is None else desired
-    return DemandPoint(**{"at": at, "running": running, "ready": ready, "desired": asked, **plain, **more})
+    return DemandPoint(at, running, waiting, kv_mean, tokens_per_second, ready, asked, **more)
 
 
+@lru_cache(maxsize=256)
 def watched(
     running: float, ready: int, *, seconds: float = 900, now: Instant = NOW, every: float = CYCLE, **more: Any
 ) -> tuple[DemandPoint, ...]:

@@ -85,6 +85,10 @@ class Transition(StatusModel):
     from_: Word = Field(alias="from", description="The variant that still serves.")
     to: Word = Field(description="The variant that is being made ready.")
     since: Time | None = Field(default=None, description="When the switch began.")
+    approval: Word | None = Field(
+        default=None,
+        description="Name of the approved proposal by which it began; fallow reject with it ends it. Absent: none.",
+    )
 
 
 class Decision(StatusModel):

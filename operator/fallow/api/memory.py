@@ -23,6 +23,7 @@ def recalled(status: InferenceServiceStatus) -> ServiceMemory:
     return ServiceMemory(
         serving=status.variant or None,
         switching_to=status.transition.to if status.transition else None,
+        approval=(status.transition.approval or "") if status.transition else "",
         resting=status.idle.resting,
         idle_state=IdleState(status.idle.state),
         idle_state_since=_instant(status.idle.since),
@@ -67,7 +68,12 @@ def remembered(
 def _transition(memory: ServiceMemory) -> Transition | None:
     if memory.switching_to is None:
         return None
-    return Transition(from_=memory.serving or "", to=memory.switching_to, since=_moment(memory.changed_at))
+    return Transition(
+        from_=memory.serving or "",
+        to=memory.switching_to,
+        since=_moment(memory.changed_at),
+        approval=memory.approval or None,
+    )
 
 
 def _request(memory: ServiceMemory) -> ScaleRequest | None:

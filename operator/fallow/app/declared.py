@@ -42,7 +42,8 @@ async def read(service: str, access: Access) -> dict[str, Any]:
 
 async def answer(service: str, name: str | None, access: Access, *, approve: bool) -> Proposal:
     """Say yes or no to the proposal that is made now, or to the one of that name; gives it. Raises Refusal."""
-    one = _proposal(service, await read(service, access), name)
+    body = await read(service, access)
+    one = (None if approve else _under_way(service, body, name)) or _proposal(service, body, name)
     said, taken_back = (APPROVE_ANNOTATION, REJECT_ANNOTATION) if approve else (REJECT_ANNOTATION, APPROVE_ANNOTATION)
     await _asked(service, access, {"metadata": {"annotations": {said: one.id, taken_back: None}}})
     return one
@@ -65,6 +66,16 @@ def _proposal(service: str, body: Mapping[str, Any], name: str | None) -> Propos
     if name not in {None, one.id}:
         raise Refusal(f"{name} is not proposed for {service} any more; {one.id} is: {one.what}")
     return one
+
+
+def _under_way(service: str, body: Mapping[str, Any], name: str | None) -> Proposal | None:
+    """The approved switch on its way, where it is named, or where nothing else is proposed."""
+    status = status_of(service, body)
+    switch = status.transition
+    if switch is None or not switch.approval or switch.since is None:
+        return None
+    is_meant = name == switch.approval or (name is None and status.proposal is None)
+    return Proposal(id=switch.approval, what=f"the switch to {switch.to}", since=switch.since) if is_meant else None
 
 
 async def _asked(service: str, access: Access, patch: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -167,7 +167,8 @@ class ServiceMemory:
 
     `quiet_since`: start of the present quiet; None while active. `changed_at`: last change of capacity by Fallow.
     `request_at`: when the present `requested` was first seen; `wake_handled`: the wake annotation already obeyed.
-    `serving`: the variant that serves; `switching_to`: the one being made before it is broken.
+    `serving`: the variant that serves; `switching_to`: the one being made before it is broken; `approval`: the name of
+    the proposal by which a person let that begin.
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
     `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
@@ -176,6 +177,7 @@ class ServiceMemory:
 
     serving: str | None = None
     switching_to: str | None = None
+    approval: str = ""
     resting: bool = False
     idle_state: IdleState = IdleState.UNKNOWN
     idle_state_since: Instant | None = None

@@ -217,4 +217,4 @@ def added(book: Book, slot: Slot, account: Account) -> Book:
 
 
 def _more(period: Period, account: Account) -> Period:
-    return replace(period, account=period.account + account)
+    return Period(period.start, period.account + account)

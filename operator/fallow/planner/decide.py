@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
-from fallow.domain.plans import Decision, Plan, ServicePlan
+from fallow.domain.plans import Decision, Pending, Plan, ServicePlan
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
@@ -107,7 +107,7 @@ def plan_service(
         decision = answered(decision, asked)
     acts = proposal.replicas is not None and (enforced or (asked is not None and asked.approved))
     runs = wanted if acts else dict(context.current)
-    memory = kept(_after(context, verdict) if acts else context.memory, asked, policy.mode, acts=acts)
+    memory = kept(_after(context, verdict, asked) if acts else context.memory, asked, policy.mode, acts=acts)
     return ServicePlan(
         key=service.key,
         replicas=runs,
@@ -335,8 +335,8 @@ def _standing(
     return told if told.replicas is None and told.vetoes == vetoes else replace(told, replicas=None, vetoes=vetoes)
 
 
-def _after(context: Context, verdict: Verdict) -> ServiceMemory:
-    """The memory once the proposal is carried out."""
+def _after(context: Context, verdict: Verdict, asked: Pending | None) -> ServiceMemory:
+    """The memory once the proposal is carried out, which a person approved where one was `asked`."""
     proposal = verdict.proposal
     changed: Mapping[str, int] = proposal.replicas or {}
     memory = context.memory
@@ -347,11 +347,12 @@ def _after(context: Context, verdict: Verdict) -> ServiceMemory:
         times = memory.reductions if memory.reduced_on == context.today else 0
         memory = replace(memory, reductions=times + 1, reduced_on=context.today)
     if proposal.resting is not None:
-        memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None)
+        memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None, approval="")
     if proposal.serving is not None:
         memory = replace(memory, serving=proposal.serving)
     if proposal.switching_to is not None:
-        memory = replace(memory, switching_to=proposal.switching_to or None)
+        approval = "" if asked is None else asked.proposed.id
+        memory = replace(memory, switching_to=proposal.switching_to or None, approval=approval)
     if verdict.action == "Wake":
         memory = replace(
             waking(memory, context.estimate.booked, context.now),

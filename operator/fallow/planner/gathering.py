@@ -36,7 +36,7 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     # a variant removed from the spec may leave the one it was switched to as the one that serves
     to = memory.switching_to if memory.switching_to != serving.name else None
     if (memory.serving, memory.switching_to) != (serving.name, to):
-        memory = replace(memory, serving=serving.name, switching_to=to)
+        memory = replace(memory, serving=serving.name, switching_to=to, approval=memory.approval if to else "")
     follows = autoscaled.may_follow(policy) or _may_be_missing(snapshot, policy)
     scaler = workloads[serving.name].scaler if serving.name in workloads else None
     floor, ceiling = _bounds(service, memory, scaler, follows=follows)

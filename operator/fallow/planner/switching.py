@@ -79,13 +79,13 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
         message = f"{target} is gone; {old} keeps serving"
         return Proposal(lever, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
     stays = {**context.current, target: 0}
-    called_off, veto = _is_called_off(context, variant), guards.freshness(context)
+    called_off, veto = _called_off(context, variant), guards.freshness(context)
     started, better = context.memory.changed_at, ready > context.ready(old)
-    if called_off and not better and veto is None:
-        message = f"no policy asks for {target} any more; {old} keeps serving"
-        return Proposal(lever, Reason.TIER_ENDED, message, stays, serving=old, switching_to="")
+    if called_off is not None and not better and veto is None:
+        reason, why = called_off
+        return Proposal(lever, reason, f"{why}; {old} keeps serving", stays, serving=old, switching_to="")
     wanted = max(asked, _replicas_for(context, variant))
-    if asked < wanted and not called_off:
+    if asked < wanted and called_off is None:
         message = f"{old} grew meanwhile; {target} gets {wanted} replicas"
         return Proposal(lever, Reason.SWITCHING, message, {**context.current, target: wanted})
     if ready >= asked and veto is None:
@@ -101,14 +101,22 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
     return Proposal(lever, Reason.SWITCHING, message)
 
 
-def _is_called_off(context: Context, target: Variant) -> bool:
-    """A lesser variant is for an enforced policy alone to bring, one as good for one that matches hardware; the
-    reference may always come back.
+def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
+    """Why the switch under way is not wanted any more.
+
+    A lesser variant is for an enforced policy to bring, or for a person who approved it; one as good for a policy that
+    matches hardware; the reference may always come back. What a person approved, that person may take back.
     """
-    if target in context.service.peers and context.policy.hardware is not None:
-        return context.policy.mode is Mode.OBSERVE
-    enforced = context.policy.mode is Mode.ENFORCE and context.policy.precision is not None
-    return target != context.service.reference and not enforced
+    policy, service, approval = context.policy, context.service, context.memory.approval
+    recommends = policy.mode is Mode.RECOMMEND
+    if recommends and approval and service.rejected == approval != service.approved:
+        return Reason.REJECTED, f"the switch to {target.name} is rejected ({approval})"
+    if target in service.peers and policy.hardware is not None:
+        is_asked_for = policy.mode is not Mode.OBSERVE
+    else:
+        is_let = policy.mode is Mode.ENFORCE or (recommends and approval != "")
+        is_asked_for = target == service.reference or (policy.precision is not None and is_let)
+    return None if is_asked_for else (Reason.TIER_ENDED, f"no policy asks for {target.name} any more")
 
 
 def _needed(context: Context, variant: Variant) -> int:

@@ -25,6 +25,8 @@ from tests.support.metrics import FakeMetricSource
 NOW = Instant(1_800_000_000.0)
 SCRAPED = Instant(NOW - 7.0)
 TIMEOUT = Seconds(0.5)
+# where no answer comes in time anyway
+SHORT_TIMEOUT = Seconds(0.1)
 POD = PodRef("llm", "chat-0")
 OTHER = PodRef("llm", "chat-1")
 QUEUE = "gateway_queue_size"
@@ -76,11 +78,11 @@ class PrometheusRig:
         self.server = server
 
     @classmethod
-    async def start(cls, stack: AsyncExitStack) -> PrometheusRig:
+    async def start(cls, stack: AsyncExitStack, waits: Seconds = TIMEOUT) -> PrometheusRig:
         server = PrometheusServer()
         port = await serve(stack, server.handle, ("127.0.0.1",))
         server.url = f"http://127.0.0.1:{port}"
-        source = PrometheusSource(server.url, timeout=TIMEOUT)
+        source = PrometheusSource(server.url, timeout=waits)
         stack.push_async_callback(source.close)
         return cls(source, server)
 

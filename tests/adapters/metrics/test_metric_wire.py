@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from fallow.adapters.metrics.direct import ScrapeLimits
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Activity, ActivitySource, GpuReading, Histogram, PodRef, Readings
 from fallow.domain.reasons import Reason
+from fallow.domain.units import Seconds
 from tests.adapters.metrics.pages import Engine, Gpu
-from tests.adapters.metrics.rigs import OTHER, POD, QUEUE, DirectRig, PrometheusRig, World
+from tests.adapters.metrics.rigs import OTHER, POD, QUEUE, SHORT_TIMEOUT, TIMEOUT, DirectRig, PrometheusRig, World
 from tests.adapters.metrics.trouble import BAD_ANSWER, UNREACHABLE, Trouble
 
 NAN, INF = float("nan"), float("inf")
@@ -26,8 +28,12 @@ async def rig(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[PrometheusRig | DirectRig]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    waits = SHORT_TIMEOUT if request.node.callspec.params.get("trouble") in {Trouble.SLOW, Trouble.TRICKLE} else TIMEOUT
     async with AsyncExitStack() as stack:
-        yield await (PrometheusRig if request.param == "prometheus" else DirectRig).start(stack)
+        if request.param == "prometheus":
+            yield await PrometheusRig.start(stack, waits)
+        else:
+            yield await DirectRig.start(stack, ScrapeLimits(timeout=waits, deadline=Seconds(5), max_bytes=200_000))
 
 
 def faults_of(readings: Readings) -> list[Missing | None]:

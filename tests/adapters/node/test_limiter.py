@@ -181,9 +181,9 @@ def _body(data: dict[str, str]) -> dict[str, Any]:
 
 @contextmanager
 def heard(count: int) -> Iterator[list[PowerOrder | None]]:
-    """What the agent is told, up to so many words."""
+    """What the agent is told, up to so many words; it pauses for a hundredth of a second."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     configuration = client.Configuration(host=f"http://127.0.0.1:{server.server_port}")
     told: list[PowerOrder | None] = []
 
@@ -194,8 +194,10 @@ def heard(count: int) -> Iterator[list[PowerOrder | None]]:
 
     orders = Orders(client.CoreV1Api(client.ApiClient(configuration)), "fallow-system", "node-a", note)
     thread = threading.Thread(target=orders.run, daemon=True)
-    thread.start()
-    thread.join(20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fallow.adapters.node.orders.SHORTEST_PAUSE", 0.01)
+        thread.start()
+        thread.join(20)
     server.shutdown()
     server.server_close()
     assert not thread.is_alive(), told

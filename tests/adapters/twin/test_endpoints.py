@@ -10,6 +10,7 @@ import pytest
 
 from fallow.domain.readings import PodRef
 from fallow.twin.host import HostMeter
+from fallow.twin.physics.engine import EngineState
 from fallow.twin.physics.requests import FinishReason
 from fallow.twin.pods import PodPhase
 from tests.adapters.twin.rig import NOBODY, OTHER_POD, POD, Rig, until
@@ -117,7 +118,12 @@ async def test_sleep_and_wake_are_seen_in_the_metrics(rig: Rig) -> None:
     assert await rig.text(rig.vllm("/health")) == ""
     partly = await rig.post(rig.vllm("/wake_up?tags=weights"))
     assert partly == (200, {"status": "sleeping", "tags": ["weights"]})
-    status, answer = await rig.post(rig.vllm("/wake_up"))
+    engine = rig.world.fleet.pods[PodRef("demo", "chat-0")].engine
+    assert engine is not None
+    waking = asyncio.create_task(rig.post(rig.vllm("/wake_up")))
+    await until(lambda: engine.state is EngineState.WAKING)
+    rig.world.advance(rig.world.now + 10)
+    status, answer = await waking
     assert (status, answer["status"]) == (200, "awake")
     assert await rig.json(rig.vllm("/is_sleeping")) == {"is_sleeping": False}
 

@@ -53,6 +53,7 @@ FP8_ON_H100 = replace(FP8, products=(H100,))
 MATCH = HardwareRules()
 BLIND = GuardRules(objective_veto=False)
 GREEN = policy(hardware=MATCH, guards=BLIND)
+RECOMMENDED = replace(GREEN, mode=Mode.RECOMMEND)
 OBJECTIVES = Objectives(Seconds(2), Seconds(0.1))
 BOTH = service(ON_H100, ON_L4, concurrency=None, objectives=OBJECTIVES)
 
@@ -283,8 +284,22 @@ def test_a_switch_is_ended_like_any_other_and_by_its_own_name() -> None:
 def test_a_switch_that_a_person_approved_is_ended() -> None:
     two = {"h100": Running(1, running=0.5), "l4": Running(1, product=L4)}
     memory = ServiceMemory(serving="h100", switching_to="l4", changed_at=Instant(NOW - 60))
-    plan = planned(scene(variants=two, memory=memory, policy=replace(GREEN, mode=Mode.RECOMMEND)))
+    plan = planned(scene(variants=two, memory=memory, policy=RECOMMENDED))
     assert (plan.replicas, plan.serving) == ({"h100": 0, "l4": 1}, "l4")
+
+
+def test_a_switch_that_a_person_rejects_after_all_is_ended() -> None:
+    proposed = planned(scene(policy=RECOMMENDED))
+    assert proposed.pending is not None
+    name = proposed.pending.proposed.id
+    start = planned(scene(policy=RECOMMENDED, memory=proposed.memory, service=replace(BOTH, approved=name)))
+    assert (begun(start), start.memory.approval) == ("l4", name)
+    two = {"h100": Running(1, running=0.5), "l4": Running(1, ready=0, product=L4)}
+    ends = scene(variants=two, memory=start.memory, policy=RECOMMENDED)
+    assert begun(planned(ends)) == "l4"
+    plan = planned(replace(ends, service=replace(BOTH, rejected=name)))
+    assert (plan.replicas, plan.serving, begun(plan)) == ({"h100": 1, "l4": 0}, "h100", None)
+    assert plan.standing.reason is Reason.REJECTED
 
 
 @pytest.mark.parametrize("rules", [None, policy(), replace(GREEN, mode=Mode.OBSERVE)])
@@ -302,7 +317,7 @@ def test_without_the_rule_any_more_the_reference_comes_back() -> None:
 
 
 def test_a_proposal_says_what_is_risked() -> None:
-    plan = planned(scene(policy=replace(GREEN, mode=Mode.RECOMMEND)))
+    plan = planned(scene(policy=RECOMMENDED))
     assert plan.replicas == {"h100": 1}
     assert plan.pending is not None
     assert plan.pending.risk == (

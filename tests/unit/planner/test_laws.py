@@ -51,41 +51,34 @@ PROFILES = tuple(
     profile(variant, (8, 800, 400, 0.01), (64, 3000, 600, 0.02), prefill_rate=20_000.0) for variant in (BF16, FP8)
 )
 MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), None])
+COUNTS, SHARES = st.integers(0, 8), st.none() | st.floats(0, 1)
+MAYBE_COUNTS, MAYBE_LOADS = st.none() | COUNTS, st.none() | LOADS
+GAPS = st.lists(st.sampled_from([CYCLE, CYCLE, CYCLE, 120.0]), max_size=60)
+MEMORIES = st.builds(
+    ServiceMemory,
+    serving=st.sampled_from([None, "bf16", "fp8", "gone"]),
+    switching_to=st.sampled_from([None, None, "bf16", "fp8", "gone"]),
+    resting=st.booleans(),
+    idle_state=st.sampled_from(IdleState),
+    quiet_since=MOMENTS,
+    changed_at=MOMENTS,
+    request_seen=MAYBE_COUNTS,
+    request_at=MOMENTS,
+    wake_handled=st.sampled_from(["", "a"]),
+    wake_started=MOMENTS,
+)
 
 
 @st.composite
 def runs(draw: st.DrawFn) -> Running:
-    replicas = draw(st.integers(0, 8))
-    return Running(
-        replicas,
-        draw(st.integers(0, replicas)),
-        draw(LOADS),
-        draw(LOADS),
-        draw(st.none() | st.floats(0, 1)),
-        draw(LOADS),
-    )
-
-
-@st.composite
-def memories(draw: st.DrawFn) -> ServiceMemory:
-    return ServiceMemory(
-        serving=draw(st.sampled_from([None, "bf16", "fp8", "gone"])),
-        switching_to=draw(st.sampled_from([None, None, "bf16", "fp8", "gone"])),
-        resting=draw(st.booleans()),
-        idle_state=draw(st.sampled_from(IdleState)),
-        quiet_since=draw(MOMENTS),
-        changed_at=draw(MOMENTS),
-        request_seen=draw(st.none() | st.integers(0, 8)),
-        request_at=draw(MOMENTS),
-        wake_handled=draw(st.sampled_from(["", "a"])),
-        wake_started=draw(MOMENTS),
-    )
+    replicas = draw(COUNTS)
+    return Running(replicas, draw(st.integers(0, replicas)), draw(LOADS), draw(LOADS), draw(SHARES), draw(LOADS))
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[DemandPoint, ...]:
-    gaps = draw(st.lists(st.sampled_from([CYCLE, CYCLE, CYCLE, 120.0]), max_size=60))
-    load, ready, rate = draw(LOADS), draw(st.integers(0, 8)), draw(st.none() | LOADS)
+    gaps = draw(GAPS)
+    load, ready, rate = draw(LOADS), draw(COUNTS), draw(MAYBE_LOADS)
     times = [NOW - sum(gaps[index:]) for index in range(len(gaps))]
     flow = None if rate is None else Flow(rate, rate, rate, 500 * rate, 100 * rate)
     return tuple(point(Instant(at), load, ready, flow=flow) for at in times)
@@ -100,31 +93,39 @@ def arrivals(draw: st.DrawFn) -> Arrivals:
     return Arrivals(seconds, came, came, came, came * draw(st.floats(0, 9e4)), came * draw(st.floats(0, 9e3)), cycles)
 
 
+# made once: what is made anew for each example is looked through anew
+VARIANTS = st.dictionaries(st.sampled_from(["bf16", "fp8", "gone"]), runs(), max_size=3)
+WAKES, ANNOTATIONS = st.sampled_from([None, WAKE]), st.sampled_from(["", "a", "b"])
+HISTORIES, ARRIVALS = st.none() | histories(), arrivals()
+KNOWN, GRIDS = st.sampled_from([(), PROFILES]), FAULTS | st.floats(0, 900)
+HELD = st.lists(st.floats(0, 9), max_size=2)
+
+
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
     """Anything that a cluster may hold, with fresh readings."""
-    variants = draw(st.dictionaries(st.sampled_from(["bf16", "fp8", "gone"]), runs(), max_size=3))
+    variants = draw(VARIANTS)
     minimum = draw(st.integers(0, 4))
     svc = service(
         BF16,
         FP8,
         minimum=minimum,
         maximum=draw(st.integers(max(minimum, 1), 8)),
-        wake=draw(st.sampled_from([None, WAKE])),
-        requested=draw(st.none() | st.integers(0, 8)),
-        wake_annotation=draw(st.sampled_from(["", "a", "b"])),
+        wake=draw(WAKES),
+        requested=draw(MAYBE_COUNTS),
+        wake_annotation=draw(ANNOTATIONS),
         target=None,
     )
     return Scene(
         service=svc,
         variants=variants,
         policy=draw(MODES),
-        memory=draw(memories()),
-        history=draw(st.none() | histories()),
-        profiles=draw(st.sampled_from([(), PROFILES])),
-        arrivals=draw(arrivals()),
-        zone=zone(draw(FAULTS | st.floats(0, 900))),
-        readings=readings(variants, waiting=[held_series(n) for n in draw(st.lists(st.floats(0, 9), max_size=2))]),
+        memory=draw(MEMORIES),
+        history=draw(HISTORIES),
+        profiles=draw(KNOWN),
+        arrivals=draw(ARRIVALS),
+        zone=zone(draw(GRIDS)),
+        readings=readings(variants, waiting=[held_series(n) for n in draw(HELD)]),
     )
 
 

@@ -158,10 +158,17 @@ def test_without_a_policy_that_acts_steps_stay_as_they_are(rules: Any, tokens: i
     assert plan.tuning("bf16").step_tokens == tokens
 
 
-def test_a_policy_that_recommends_says_what_it_would_cost() -> None:
-    plan = planned(scene(policy=replace(ON, mode=Mode.RECOMMEND)))
+def test_a_policy_that_recommends_says_what_it_would_cost_and_keeps_what_was_approved() -> None:
+    recommended = replace(ON, mode=Mode.RECOMMEND)
+    plan = planned(scene(policy=recommended))
     assert plan.pending is not None
     assert plan.pending.risk == "engines are replaced; a prompt waits for its turn, and takes longer alone"
+    said = replace(SERVICE, approved=plan.pending.proposed.id)
+    after = planned(scene(policy=recommended, memory=plan.memory, service=said))
+    tokens = after.tuning("bf16").step_tokens
+    assert tokens == pytest.approx(TOKENS, abs=25)
+    next_one = planned(scene(policy=recommended, memory=after.memory, service=said, step_tokens=tokens))
+    assert (next_one.tuning("bf16").step_tokens, next_one.pending) == (tokens, None)
 
 
 @pytest.mark.parametrize(

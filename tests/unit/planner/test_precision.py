@@ -10,7 +10,7 @@ from fallow.domain.policies import Mode, Policy, PrecisionRules, Tier
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Instant, Seconds, Watts
-from fallow.domain.workloads import Objectives, ServiceMemory, Variant
+from fallow.domain.workloads import Objectives, Service, ServiceMemory, Variant
 from tests.support.builders import (
     BF16,
     FP8,
@@ -319,13 +319,72 @@ def test_a_switch_whose_new_deployment_was_deleted_is_over() -> None:
 @pytest.mark.parametrize(
     "rules",
     [None, policy(), replace(GREEN, mode=Mode.OBSERVE), replace(GREEN, mode=Mode.RECOMMEND)],
-    ids=["deleted", "without tiers", "observing", "recommending"],
+    ids=["deleted", "without tiers", "observing", "recommending, and nobody approved it"],
 )
 def test_a_switch_to_a_lesser_variant_is_called_off_when_the_policy_no_longer_asks_for_it(
     rules: Policy | None,
 ) -> None:
     plan = planned(replace(switching(Running(2, ready=1)), policy=rules))
     assert (plan.replicas, plan.serving, begun(plan)) == ({"bf16": 2, "fp8": 0}, "bf16", None)
+
+
+RECOMMENDED = replace(GREEN, mode=Mode.RECOMMEND)
+
+
+def approved() -> tuple[ServicePlan, Service]:
+    """The switch that a person let begin, and the service with that person's word."""
+    proposal = planned(scene(400, rules=RECOMMENDED)).memory.proposal
+    assert proposal is not None
+    asking = ServiceMemory(serving="bf16", changed_at=BF16_SERVES.changed_at, proposal=proposal)
+    said = replace(BOTH, approved=proposal.id)
+    return planned(scene(400, rules=RECOMMENDED, memory=asking, service=said)), said
+
+
+def test_an_approved_switch_is_carried_through_to_its_end() -> None:
+    start, said = approved()
+    assert (start.replicas, start.serving, begun(start)) == ({"bf16": 2, "fp8": 2}, "bf16", "fp8")
+    memory = start.memory
+    for word in (said, said, BOTH, replace(BOTH, approved="00000000", rejected="11111111")):
+        waits = planned(switching(Running(2, ready=1), memory=memory, rules=RECOMMENDED, service=word))
+        assert (waits.replicas, begun(waits)) == ({"bf16": 2, "fp8": 2}, "fp8")
+        memory = waits.memory
+    done = planned(switching(Running(2), memory=memory, rules=RECOMMENDED, service=said))
+    assert (done.replicas, done.serving, begun(done)) == ({"bf16": 0, "fp8": 2}, "fp8", None)
+    after = planned(scene(400, "fp8", rules=RECOMMENDED, memory=done.memory, service=said))
+    assert (after.replicas, after.serving, after.pending) == ({"fp8": 2}, "fp8", None)
+
+
+def test_an_approved_switch_is_given_up_like_any_other() -> None:
+    start, said = approved()
+    late = replace(start.memory, changed_at=Instant(NOW - 1801))
+    plan = planned(switching(Running(2, ready=1), memory=late, rules=RECOMMENDED, service=said))
+    assert (plan.replicas, plan.standing.reason, begun(plan)) == ({"bf16": 2, "fp8": 0}, Reason.NOT_READY, None)
+
+
+@pytest.mark.parametrize("rules", [None, policy(mode=Mode.RECOMMEND), replace(GREEN, mode=Mode.OBSERVE)])
+def test_an_approved_switch_ends_with_the_policy_that_proposed_it(rules: Policy | None) -> None:
+    start, said = approved()
+    plan = planned(replace(switching(Running(2, ready=1), memory=start.memory, service=said), policy=rules))
+    assert (plan.replicas, plan.standing.reason, begun(plan)) == ({"bf16": 2, "fp8": 0}, Reason.TIER_ENDED, None)
+
+
+def test_what_a_person_approved_that_person_may_take_back() -> None:
+    start, said = approved()
+    both = replace(said, rejected=said.approved)
+    kept = planned(switching(Running(2, ready=1), memory=start.memory, rules=RECOMMENDED, service=both))
+    assert begun(kept) == "fp8"
+    rejected = replace(both, approved="")
+    plan = planned(switching(Running(2, ready=1), memory=start.memory, rules=RECOMMENDED, service=rejected))
+    assert (plan.replicas, plan.serving, begun(plan)) == ({"bf16": 2, "fp8": 0}, "bf16", None)
+    assert plan.standing.message == f"the switch to fp8 is rejected ({said.approved}); bf16 keeps serving"
+    assert (plan.standing.reason, plan.memory.approval) == (Reason.REJECTED, "")
+
+
+def test_an_approval_of_before_is_none_for_a_switch_that_a_policy_began() -> None:
+    start, said = approved()
+    done = planned(switching(Running(2), memory=start.memory, rules=RECOMMENDED, service=said))
+    again = planned(scene(100, "fp8", memory=replace(done.memory, changed_at=Instant(NOW - 3600)), service=said))
+    assert (begun(again), again.memory.approval) == ("bf16", "")
 
 
 @pytest.mark.parametrize("rules", [None, replace(GREEN, mode=Mode.OBSERVE)], ids=["deleted", "observing"])

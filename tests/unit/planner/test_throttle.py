@@ -93,6 +93,8 @@ def test_a_policy_that_recommends_proposes_it_with_its_risk() -> None:
     approving = replace(KEPT, approved=plan.pending.proposed.id)
     after = planned(scene(replace(ON, mode=Mode.RECOMMEND), approving, memory=plan.memory))
     assert (after.throttled, after.decision is not None and after.decision.action) == (True, "Throttle")
+    next_one = planned(scene(replace(ON, mode=Mode.RECOMMEND), approving, memory=after.memory, throttled=True))
+    assert (next_one.throttled, next_one.pending) == (True, None)
 
 
 @pytest.mark.parametrize(

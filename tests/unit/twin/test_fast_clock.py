@@ -25,8 +25,6 @@ from fallow.twin.simulation.table import EngineTable, table_of
 from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
-SECONDS = 600
-
 
 def engines(
     table: EngineTable = TABLE,
@@ -41,38 +39,38 @@ def engines(
 
 
 @pytest.mark.parametrize(
-    ("rate", "prompt", "output", "replicas", "chunk"),
+    ("rate", "prompt", "output", "replicas", "chunk", "seconds"),
     [
-        pytest.param(0.3, 1155, 211, 1, None, id="next to nothing"),
-        pytest.param(6, 1155, 211, 1, None, id="busy"),
-        pytest.param(10, 1263, 206, 1, None, id="too busy"),
-        pytest.param(20, 1155, 211, 4, None, id="four replicas"),
-        pytest.param(4, 2048, 28, 1, None, id="long prompts, short answers"),
-        pytest.param(32, 2048, 28, 8, None, id="such on eight replicas"),
-        pytest.param(3, 2048, 28, 1, 350, id="such in small pieces"),
-        pytest.param(40, 2048, 28, 8, 350, id="such in small pieces on eight replicas"),
+        pytest.param(0.3, 1155, 211, 1, None, 600, id="next to nothing"),
+        pytest.param(6, 1155, 211, 1, None, 600, id="busy"),
+        pytest.param(10, 1263, 206, 1, None, 600, id="too busy"),
+        pytest.param(20, 1155, 211, 4, None, 300, id="four replicas"),
+        pytest.param(4, 2048, 28, 1, None, 600, id="long prompts, short answers"),
+        pytest.param(32, 2048, 28, 8, None, 180, id="such on eight replicas"),
+        pytest.param(3, 2048, 28, 1, 350, 600, id="such in small pieces"),
+        pytest.param(40, 2048, 28, 8, 350, 180, id="such in small pieces on eight replicas"),
     ],
 )
 def test_energy_and_attainment_are_those_of_the_event_engine(
-    rate: float, prompt: float, output: float, replicas: int, chunk: int | None
+    rate: float, prompt: float, output: float, replicas: int, chunk: int | None, seconds: int
 ) -> None:
     limits = EngineLimits() if chunk is None else EngineLimits(chunk_tokens=chunk)
     traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(prompt, 0.9), Lengths(output, 0.9), seed=3)
-    rows, key = traffic.until(SECONDS), ServiceKey("a", "b")
+    rows, key = traffic.until(seconds), ServiceKey("a", "b")
     facts = EngineFacts("m", "m", Precision.BF16, limits=limits)
     event = replay(
-        [NodeFacts("n", "n", "", Gpu.H100, 8)],
+        [NodeFacts("n", "n", "", Gpu.H100, replicas)],
         [Replicas(key, facts, replicas)],
         {key: rows},
-        seconds=SECONDS,
+        seconds=seconds,
         objectives={key: Objectives(1.0, 0.025)},
     ).services[0]
-    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=SECONDS).block(0, SECONDS)
+    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=seconds).block(0, seconds)
     own = replace(law_for(Gpu.H100, "8b", Precision.BF16, 1), answer=output)
     fast = engines(table_of(own, limits, context=prompt + output / 2), prompt_cv=0.9, output_cv=0.9)
     for _ in range(replicas):
         fast.join(0)
-    for begin in range(0, SECONDS, 15):
+    for begin in range(0, seconds, 15):
         part = slice(begin, begin + 15)
         fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
 
@@ -174,11 +172,11 @@ def test_a_service_without_replicas_holds_its_requests_and_serves_them_late() ->
 
 @pytest.mark.parametrize(("rate", "replicas"), [(0.02, 1), (0.2, 1), (0.2, 4), (2.0, 4)])
 def test_clocks_fall_as_those_of_the_event_engine(rate: float, replicas: int) -> None:
-    seconds = 4 * SECONDS
+    seconds = 600 if rate > 1 else 2400
     traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(600, 0.5), Lengths(80, 0.5), seed=5)
     rows, key = traffic.until(seconds), ServiceKey("a", "b")
     event = replay(
-        [NodeFacts("n", "n", "", Gpu.H100, 8)],
+        [NodeFacts("n", "n", "", Gpu.H100, replicas)],
         [Replicas(key, EngineFacts("m", "m", Precision.BF16, throttles=True), replicas)],
         {key: rows},
         seconds=seconds,

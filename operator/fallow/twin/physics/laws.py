@@ -150,5 +150,5 @@ def _at_clock(step: float, alone: float, above: float, share: float, cap: float)
 
 def _place(nodes: tuple[float, ...], value: float) -> tuple[int, float]:
     """The node at or below a value, and how far it is on the way to the next."""
-    index = min(max(bisect_right(nodes, value) - 1, 0), len(nodes) - 2)
+    index = bisect_right(nodes, value, 1, len(nodes) - 1) - 1
     return index, min(max((value - nodes[index]) / (nodes[index + 1] - nodes[index]), 0.0), 1.0)
