@@ -20,7 +20,16 @@ from fallow.planner.selection import policy_for, product_of, serving_of
 
 NOBODY: frozenset[ServiceKey] = frozenset()
 # Why a service gets no more however much it needs, for longer than a cycle.
-NO_MORE = frozenset({Reason.BUDGET_BURN, Reason.POWER_CAP, Reason.LEFT_TO_AUTOSCALER, Reason.OVERRULED, Reason.PAUSED})
+NO_MORE = frozenset(
+    {
+        Reason.BUDGET_BURN,
+        Reason.POWER_CAP,
+        Reason.GPUS_SHORT,
+        Reason.LEFT_TO_AUTOSCALER,
+        Reason.OVERRULED,
+        Reason.PAUSED,
+    }
+)
 
 
 def may_need_more(cluster: ClusterView, left: frozenset[ServiceKey] = NOBODY) -> tuple[Pod, ...]:
@@ -34,7 +43,7 @@ def may_need_more(cluster: ClusterView, left: frozenset[ServiceKey] = NOBODY) ->
 
 
 def stuck(plan: Plan) -> frozenset[ServiceKey]:
-    """Services that a budget, a power cap or an autoscaler's owner gives no more."""
+    """Services that a budget, a power cap, a lack of GPUs or an autoscaler's owner gives no more."""
     return frozenset(
         key
         for key, one in plan.services.items()
