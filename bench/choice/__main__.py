@@ -26,7 +26,7 @@ def gap(got: Sequence[float], optimum: Sequence[float]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench.choice", description=__doc__)
-    parser.add_argument("--services", default="10,100,1000")
+    parser.add_argument("--services", default="10,40,100,1000")
     parser.add_argument("--seeds", type=int, default=20, help="clusters of each size")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each program of the exact method")
     parser.add_argument("--equal", action="store_true", help="all services are of one priority")

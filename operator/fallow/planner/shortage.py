@@ -28,6 +28,37 @@ REMEMBERED = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """The nodes that are shared, GPUs that are `there` by product, and those of each node that nobody has once what is
+    deleted is gone.
+    """
+
+    nodes: Mapping[str, Node]
+    there: Mapping[str, int]
+    free: Mapping[str, Sequence[int]]
+
+    @classmethod
+    def of(cls, cluster: ClusterView) -> Room:
+        held: Counter[str] = Counter()
+        for pod in cluster.pods.values():
+            if not pod.deleting:
+                held[pod.node] += pod.gpus
+        nodes, there, free = whole_nodes(cluster), Counter[str](), defaultdict(list)
+        for node in nodes:
+            there[node.gpu_product] += node.gpus
+            free[node.gpu_product].append(max(node.gpus - held[node.name], 0))
+        return cls({node.name: node for node in nodes}, there, free)
+
+    def products(self, snapshot: Snapshot, service: Service, variant: str) -> tuple[str, ...]:
+        """Those that a variant may run on; of an adopted Deployment that does not say, those that it runs on."""
+        declared = (service.variant(variant) or service.reference).products
+        if service.target is not None and not declared:
+            on = {self.nodes[pod.node].gpu_product for pod in snapshot.pods_of(service.key) if pod.node in self.nodes}
+            return tuple(product for product in self.there if product in on or not on)
+        return tuple(product for product in self.there if not declared or product in declared)
+
+
+@dataclass(frozen=True, slots=True)
 class Seat:
     """A claim, with the replicas `outside` of the nodes that are shared; `held`: whether Fallow sets their number."""
 
@@ -43,14 +74,13 @@ def shares(
     old, recalled = tuple(_old(snapshot, plans)), tuple(_recalled(snapshot, plans))
     if not old and not recalled:
         return {}
-    nodes = {node.name: node for node in whole_nodes(snapshot.cluster)}
-    free = _free(snapshot.cluster, nodes)
-    short = _short(snapshot, nodes, free, old=old, recalled=recalled)
+    room = Room.of(snapshot.cluster)
+    short = _short(snapshot, room, old, recalled)
     if not short:
         return {}
-    seats = tuple(_seats(snapshot, estimates, plans, nodes, short))
-    given = dealt(free, [seat.claim for seat in seats])
-    return _told(seats, given, nodes, short)
+    seats = tuple(_seats(snapshot, estimates, plans, room, short))
+    given = dealt(room.free, [seat.claim for seat in seats])
+    return _told(seats, given, room, short)
 
 
 def _old(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan]) -> Iterator[Pod]:
@@ -62,78 +92,50 @@ def _old(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan]) -> Iterato
             yield pod
 
 
-def _recalled(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan]) -> Iterator[tuple[ServiceKey, Instant]]:
-    for key, plan in plans.items():
+def _recalled(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan]) -> Iterator[tuple[ServicePlan, Instant]]:
+    """Services whose GPUs were short lately, and when."""
+    for plan in plans.values():
         at = plan.memory.short_at
         if at is not None and 0 <= snapshot.at - at <= REMEMBERED * _patience(plan):
-            yield key, at
+            yield plan, at
 
 
 def _patience(plan: ServicePlan) -> Seconds:
     return (plan.policy.guards if plan.policy is not None else GuardRules()).gpus_short_after
 
 
-def _free(cluster: ClusterView, nodes: Mapping[str, Node]) -> Mapping[str, tuple[int, ...]]:
-    """GPUs of each node, by product, that nobody has once what is deleted is gone."""
-    held: Counter[str] = Counter()
-    for pod in cluster.pods.values():
-        if not pod.deleting:
-            held[pod.node] += pod.gpus
-    found: dict[str, list[int]] = defaultdict(list)
-    for node in nodes.values():
-        found[node.gpu_product].append(max(node.gpus - held[node.name], 0))
-    return {product: tuple(sizes) for product, sizes in found.items()}
-
-
 def _short(
-    snapshot: Snapshot,
-    nodes: Mapping[str, Node],
-    free: Mapping[str, tuple[int, ...]],
-    *,
-    old: Sequence[Pod],
-    recalled: Sequence[tuple[ServiceKey, Instant]],
+    snapshot: Snapshot, room: Room, old: Sequence[Pod], recalled: Sequence[tuple[ServicePlan, Instant]]
 ) -> Mapping[str, Instant]:
     """Products that are short, and when that was last seen."""
     found: dict[str, Instant] = {}
-    for key, at in recalled:
-        for product in _products(snapshot, snapshot.cluster.services[key], None, nodes):
+    for plan, at in recalled:
+        for product in room.products(snapshot, snapshot.cluster.services[plan.key], plan.serving):
             found[product] = max(found.get(product, at), at)
-    left = {product: sorted(sizes) for product, sizes in free.items()}
+    left = {product: Counter(sizes) for product, sizes in room.free.items()}
     for pod in sorted(old, key=lambda pod: (pod.created, pod.ref)):
-        if pod.service is None:
-            continue
-        products = _products(snapshot, snapshot.cluster.services[pod.service], pod.variant, nodes)
-        if not any(_fits(left[product], pod.gpus) for product in products):
-            found |= dict.fromkeys(products, snapshot.at)
+        if pod.service is not None:
+            products = room.products(snapshot, snapshot.cluster.services[pod.service], pod.variant or "")
+            if not any(_fits(left[product], pod.gpus) for product in products):
+                found |= dict.fromkeys(products, snapshot.at)
     return found
 
 
-def _fits(sizes: list[int], gpus: int) -> bool:
+def _fits(holes: Counter[int], gpus: int) -> bool:
     """Takes the smallest hole that is large enough, if there is one."""
-    index = next((index for index, size in enumerate(sizes) if size >= gpus), None)
-    if index is None:
+    size = min((size for size, number in holes.items() if number > 0 and size >= gpus), default=None)
+    if size is None:
         return False
-    sizes[index] -= gpus
-    sizes.sort()
+    holes[size] -= 1
+    holes[size - gpus] += 1
     return True
-
-
-def _products(snapshot: Snapshot, service: Service, variant: str | None, nodes: Mapping[str, Node]) -> tuple[str, ...]:
-    """Of the cluster, those that a variant may run on; an adopted Deployment's are where it runs."""
-    one = service.variant(variant) if variant is not None else None
-    declared = (one or service.reference).products
-    there = dict.fromkeys(node.gpu_product for node in nodes.values())
-    if service.target is not None and not declared:
-        seen = {nodes[pod.node].gpu_product for pod in snapshot.pods_of(service.key) if pod.node in nodes}
-        return tuple(product for product in there if product in seen or not seen)
-    return tuple(product for product in there if not declared or product in declared)
 
 
 def _seats(
     snapshot: Snapshot,
     estimates: Estimates,
     plans: Mapping[ServiceKey, ServicePlan],
-    nodes: Mapping[str, Node],
+    room: Room,
     short: Mapping[str, Instant],
 ) -> Iterator[Seat]:
     """What is left out keeps what it has: a switch under way, what is paused, parts of GPUs."""
@@ -145,10 +147,10 @@ def _seats(
         pods = [pod for pod in snapshot.pods_of(key) if pod.variant == plan.serving and not pod.deleting]
         variant = service.variant(plan.serving) or service.reference
         gpus = max((pod.gpus for pod in pods), default=variant.gpus)
-        products = _products(snapshot, service, plan.serving, nodes)
+        products = room.products(snapshot, service, plan.serving)
         if not gpus or not products or any(pod.instances or pod.copies for pod in pods):
             continue
-        on = [nodes[pod.node].gpu_product for pod in pods if pod.node in nodes]
+        on = [room.nodes[pod.node].gpu_product for pod in pods if pod.node in room.nodes]
         outside = sum(1 for pod in pods if pod.scheduled) - len(on)
         held = plan.policy is not None and plan.policy.scales and plan.serving not in plan.scalers
         gives = held and guards.doubt(estimates.services[key]) is None and len(set(on)) == 1
@@ -174,13 +176,10 @@ def _floor(service: Service, plan: ServicePlan) -> int:
 def _told(
     seats: Sequence[Seat],
     given: Mapping[ServiceKey, int],
-    nodes: Mapping[str, Node],
+    room: Room,
     short: Mapping[str, Instant],
 ) -> Mapping[ServiceKey, Share]:
     """The first in line on each product asks for one more, which an autoscaler of nodes sees waiting."""
-    there: Counter[str] = Counter()
-    for node in nodes.values():
-        there[node.gpu_product] += node.gpus
     line = [seat for seat in seats if seat.claim.takes and seat.claim.wanted > seat.claim.runs]
     line.sort(key=lambda seat: _turn(seat.claim, given[seat.claim.key]))
     first: set[ServiceKey] = set()
@@ -189,6 +188,7 @@ def _told(
         if waits.isdisjoint(seat.claim.products):
             first.add(seat.claim.key)
             waits |= set(seat.claim.products)
+    before = dict(_before(seats))
     found: dict[ServiceKey, Share] = {}
     for seat in seats:
         one, has = seat.claim, given[seat.claim.key]
@@ -197,9 +197,9 @@ def _told(
                 replicas=max(has + (one.key in first), one.floor) + seat.outside if seat.held else None,
                 given=has + seat.outside,
                 wanted=one.wanted + seat.outside,
-                there=sum(there[product] for product in one.products),
+                there=sum(room.there[product] for product in one.products),
                 products=one.products,
-                before=_before(one, seats),
+                before=before[one.key],
                 at=min(short[product] for product in one.products),
             )
     return found
@@ -210,15 +210,17 @@ def _turn(one: Claim, has: int) -> tuple[int, bool, float, ServiceKey]:
     return -one.priority, has <= one.runs, has / one.wanted, one.key
 
 
-def _before(one: Claim, seats: Sequence[Seat]) -> str:
-    """Who goes before it, or who it shares with."""
-    others = [
-        seat.claim
-        for seat in seats
-        if seat.claim.key != one.key and not set(one.products).isdisjoint(seat.claim.products)
-    ]
-    first = max(others, key=lambda other: (other.priority, other.wanted * other.gpus), default=None)
-    if first is not None and first.priority > one.priority:
-        return f"{first.key} of priority {first.priority} goes before"
-    equals = sum(1 for other in others if other.priority == one.priority)
-    return f"shared with {equals} services of its priority" if equals else "nobody else of its priority wants them"
+def _before(seats: Sequence[Seat]) -> Iterator[tuple[ServiceKey, str]]:
+    """Who goes before each, or how many it shares with."""
+    alike: dict[tuple[str, ...], list[Claim]] = defaultdict(list)
+    for seat in seats:
+        alike[seat.claim.products].append(seat.claim)
+    for products, claims in alike.items():
+        rivals = [one for others, found in alike.items() if not set(others).isdisjoint(products) for one in found]
+        first = max(rivals, key=lambda one: (one.priority, one.wanted * one.gpus))
+        number = Counter(one.priority for one in rivals)
+        for one in claims:
+            if first.priority > one.priority:
+                yield one.key, f"{first.key} of priority {first.priority} goes before"
+            else:
+                yield one.key, f"shared with {number[one.priority] - 1} others of its priority"

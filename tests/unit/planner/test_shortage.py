@@ -190,7 +190,7 @@ def test_only_the_first_in_line_keeps_a_replica_waiting() -> None:
     assert [found[key].replicas["bf16"] for key in (LOW, THIRD)] == [2, 3]
     assert [found[key].standing.action for key in (LOW, THIRD)] == ["Withdraw", "Withdraw"]
     assert found[THIRD].memory.reductions == 0
-    assert "shared with 1 services of its priority" in found[THIRD].standing.message
+    assert "shared with 1 others of its priority" in found[THIRD].standing.message
 
 
 def test_who_is_short_does_not_ask_for_more_and_says_why() -> None:
