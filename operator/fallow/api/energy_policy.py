@@ -266,6 +266,12 @@ class Guards(ApiModel):
         'cluster-autoscaler.kubernetes.io/safe-to-evict: "false" until they are ready; one that spec.template sets '
         "stays as it is.",
     )
+    gpus_short_after: Duration = Field(
+        default="10m",
+        description="How long a replica waits for GPUs that nobody has before they count as short: time for an "
+        "autoscaler to bring nodes. From then on, in mode Enforce, services share the GPUs that are there: those of "
+        "lower priority give replicas to those of higher priority.",
+    )
 
 
 class Target(ApiModel):

@@ -211,7 +211,7 @@ class InferenceServiceSpec(ApiModel):
         ge=-1000000,
         le=1000000,
         description="Of services under one power cap those of higher priority keep their power, and their replicas, "
-        "longer.",
+        "longer. Where GPUs are short they get theirs first.",
     )
     paused: bool = Field(default=False, description="Fallow goes on reporting on this service and changes nothing.")
 

@@ -126,6 +126,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             most_at_once=spec.guards.max_concurrent_changes,
             most_a_day=spec.guards.max_reductions_per_day,
             startup_shield=spec.guards.startup_shield,
+            gpus_short_after=seconds(spec.guards.gpus_short_after),
         ),
         time_zone=spec.time_zone,
         uid=declared.metadata.uid,

@@ -135,7 +135,8 @@ class ClockRules:
 class GuardRules:
     """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any.
 
-    `startup_shield`: pods are not moved while they load.
+    `startup_shield`: pods are not moved while they load. `gpus_short_after`: how long a replica waits for its GPUs
+    before they count as short.
     """
 
     dwell: Seconds = Seconds(300)
@@ -145,6 +146,7 @@ class GuardRules:
     most_at_once: int | None = None
     most_a_day: int | None = None
     startup_shield: bool = True
+    gpus_short_after: Seconds = Seconds(600)
 
 
 @dataclass(frozen=True, slots=True)

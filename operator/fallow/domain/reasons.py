@@ -88,6 +88,7 @@ class Reason(StrEnum):
     OBJECTIVE_VETO = "ObjectiveVeto"
     SWITCHING = "Switching"
     POWER_CAP = "PowerCap"
+    GPUS_SHORT = "GpusShort"
     ROLLING_ELSEWHERE = "RollingElsewhere"
     CHANGES_ELSEWHERE = "ChangesElsewhere"
     ENOUGH_TODAY = "EnoughToday"

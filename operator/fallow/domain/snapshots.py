@@ -21,7 +21,10 @@ from fallow.domain.zones import Spell, Zone, ZoneReading
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`gpus` are the physical ones, however they are handed out; `in_turns` where copies of each are (time-slicing)."""
+    """`gpus` are the physical ones, however they are handed out; `in_turns` where copies of each are (time-slicing).
+
+    `cordoned`: it takes no new pods.
+    """
 
     name: str
     address: str
@@ -30,6 +33,7 @@ class Node:
     gpu_product: str
     ready: bool = True
     in_turns: bool = False
+    cordoned: bool = False
 
 
 class Shield(StrEnum):

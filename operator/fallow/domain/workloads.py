@@ -102,7 +102,8 @@ class Service:
     """An InferenceService as declared. `target` names an adopted Deployment (None: Fallow creates its own).
 
     `requested` is what the /scale subresource holds: None lets Fallow decide, 0 stops, n asks for at least n.
-    `approved` and `rejected` name a proposal. Under a power cap the higher `priority` keeps its power.
+    `approved` and `rejected` name a proposal. Under a power cap the higher `priority` keeps its power, and where
+    GPUs are short it gets them.
     """
 
     key: ServiceKey
@@ -172,7 +173,8 @@ class ServiceMemory:
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
     `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
-    doing on the day `reduced_on` (YYYY-MM-DD).
+    doing on the day `reduced_on` (YYYY-MM-DD). `short_at`: when GPUs that it wants were last seen to be short, known to
+    the process that saw it.
     """
 
     serving: str | None = None
@@ -193,3 +195,4 @@ class ServiceMemory:
     proposal: Proposed | None = None
     reductions: int = 0
     reduced_on: str = ""
+    short_at: Instant | None = None

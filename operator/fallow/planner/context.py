@@ -28,10 +28,30 @@ STARTING_LIMIT = Seconds(1800)
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """One service's of GPUs that were short `at` that time: replicas that it may ask for (None: as many as it likes),
+    those it is `given` of those `wanted`, GPUs that are `there` of its `products`, and who goes `before`.
+    """
+
+    replicas: int | None
+    given: int
+    wanted: int
+    there: int
+    products: tuple[str, ...]
+    before: str
+    at: Instant
+
+    @property
+    def words(self) -> str:
+        where = f"the {self.there} GPUs there ({', '.join(self.products)})"
+        return f"GPUs are short: of {self.wanted} replicas {self.given} have room on {where}; {self.before}"
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
-    """What goes on around one service: what budgets ask of it (`budget`) and a power cap leaves to it (`cap`), services
-    that have engines being replaced (`rolling`), and those of each policy whose replicas come or go (`changing`).
-    `free` GPUs are looked for where a policy matches hardware.
+    """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
+    is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
+    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware.
     """
 
     budget: Asked = NOTHING
@@ -39,6 +59,7 @@ class Around:
     rolling: frozenset[ServiceKey] = frozenset()
     changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
     free: Free = field(default_factory=Free)
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +161,11 @@ class Context:
 
     def _starting(self, variant: str, count: int) -> int:
         pods = [pod for pod in self.pods if pod.variant == variant and not pod.deleting]
-        begun = [pod.started or pod.created for pod in pods if not pod.ready]
-        stuck = sum(1 for at in begun if self.now - at > STARTING_LIMIT)
+        short = min(self.policy.guards.gpus_short_after, STARTING_LIMIT)
+        begun = [
+            (pod.started or pod.created, STARTING_LIMIT if pod.scheduled else short) for pod in pods if not pod.ready
+        ]
+        stuck = sum(1 for at, limit in begun if self.now - at > limit)
         changed = self.memory.changed_at
         if changed is not None and self.now - changed > STARTING_LIMIT:
             stuck += max(0, count - len(pods))

@@ -2,7 +2,7 @@
 
 The same snapshot and estimates always give the same plan. Levers are asked in the order of their worth: the owner's
 word, rest and wake, the switch under way, variant, a power cap, more replicas, hardware, fewer replicas, how engines
-are started. What a power cap leaves to each service follows from what all of them want.
+are started. What a power cap leaves to each service, and GPUs where they are short, follows from what all of them want.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,10 @@ from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
 from fallow.planner.gathering import gathered
 from fallow.planner.inventory import Free, free_gpus
-from fallow.planner.levers import hardware, pieces, power, precision, replicas, rest, throttle
+from fallow.planner.levers import gpus, hardware, pieces, power, precision, replicas, rest, throttle
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import waking
+from fallow.planner.shortage import shares
 from fallow.planner.silence import silences
 from fallow.planner.switching import is_of_hardware, under_way
 
@@ -63,12 +64,22 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
             free = free.none()  # what this one takes is seen by the next cycle
         if plan.policy is not None and plan.policy.name in busy:
             busy[plan.policy.name] |= {key}
-    for key, cap in caps(snapshot, estimates, services).items():
+    capped = caps(snapshot, estimates, services)
+    for key, cap in capped.items():
         plan = services[key]
         if cap.replicas is not None and plan.total > cap.replicas:
             around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free)
             plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
         services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
+    for key, share in shares(snapshot, estimates, services).items():
+        around = Around(budgets.get(key, NOTHING), capped.get(key), rolling - {key}, busy, free, share)
+        again = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
+        services[key] = replace(
+            again,
+            memory=replace(again.memory, short_at=share.at),
+            power_limit=services[key].power_limit,
+            silences=services[key].silences,
+        )
     return Plan(at=snapshot.at, services=services)
 
 
@@ -177,7 +188,7 @@ def _consult(context: Context) -> Verdict:
 
 def _tended(context: Context, resting: Proposal | None, switch: Proposal | None) -> Verdict:
     """What runs, sized and placed for its load."""
-    scaling = power.propose(context) or replicas.propose(context)
+    scaling = power.propose(context) or gpus.propose(context) or replicas.propose(context)
     grows = scaling.replicas is not None and sum(scaling.replicas.values()) > sum(context.current.values())
     if grows:
         return Verdict(scaling, "ScaleUp")
@@ -186,7 +197,7 @@ def _tended(context: Context, resting: Proposal | None, switch: Proposal | None)
     if matching is not None and matching.replicas is not None:
         return Verdict(matching, "Switch")
     if scaling.replicas is not None and context.memory.switching_to is None:
-        return Verdict(scaling, "ScaleDown")
+        return Verdict(scaling, "Withdraw" if gpus.only_withdraws(context, scaling) else "ScaleDown")
     tuning = (throttle.propose(context), pieces.propose(context))
     tuned = next((one for one in tuning if one is not None and one.replicas is not None), None)
     if tuned is not None:

@@ -1,5 +1,6 @@
 """Guards: each can say no to taking capacity away, with its reason. None of them ever stops capacity from coming."""
 
+from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Veto
 from fallow.domain.reasons import Reason
@@ -14,11 +15,14 @@ def raised(*answers: Veto | None) -> tuple[Veto, ...]:
 
 
 def freshness(context: Context) -> Veto | None:
+    return doubt(context.estimate)
+
+
+def doubt(estimate: ServiceEstimate) -> Veto | None:
     """Load that is not known is not small: every signal must be there.
 
     Work on a shared GPU that may be a neighbour's keeps a service from being idle, but its requests are known.
     """
-    estimate = context.estimate
     for signal in (estimate.demand, estimate.waiting_outside, *estimate.evidence.missing):
         if isinstance(signal, Missing) and signal.reason is not Reason.NOT_IDENTIFIABLE:
             return Veto("freshness", Reason.DATA_MISSING, str(signal))

@@ -21,7 +21,16 @@ from fallow.planner.levers.replicas import PANIC
 from fallow.planner.selection import policy_for, product_of, serving_of
 
 # Why a service gets no more however much it needs, for longer than a cycle.
-NO_MORE = frozenset({Reason.BUDGET_BURN, Reason.POWER_CAP, Reason.LEFT_TO_AUTOSCALER, Reason.OVERRULED, Reason.PAUSED})
+NO_MORE = frozenset(
+    {
+        Reason.BUDGET_BURN,
+        Reason.POWER_CAP,
+        Reason.GPUS_SHORT,
+        Reason.LEFT_TO_AUTOSCALER,
+        Reason.OVERRULED,
+        Reason.PAUSED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ def may_need_more(cluster: ClusterView, last: Standing = NOTHING) -> tuple[Pod, 
 
 
 def standing(plan: Plan) -> Standing:
-    """Stuck are services that a budget, a power cap or an autoscaler's owner gives no more."""
+    """Stuck are services that a budget, a power cap, a lack of GPUs or an autoscaler's owner gives no more."""
     services = plan.services.items()
     return Standing(
         stuck=frozenset(

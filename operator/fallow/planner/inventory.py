@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fallow.domain.snapshots import ClusterView, Pod
+from fallow.domain.snapshots import ClusterView, Node, Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,25 @@ class Free:
 
 
 def free_gpus(cluster: ClusterView) -> Free:
-    """Nodes whose GPUs are used in turns or in parts are left out: a whole one is not to be had there for sure."""
-    held: Counter[str] = Counter()
-    parted: set[str] = set()
+    held = Counter[str]()
     for pod in cluster.pods.values():
         held[pod.node] += pod.gpus
-        if pod.instances or pod.copies:
-            parted.add(pod.node)
     nodes: dict[str, list[int]] = defaultdict(list)
-    for node in cluster.nodes.values():
-        if node.ready and node.gpu_product and not node.in_turns and node.name not in parted:
-            nodes[node.gpu_product].append(max(node.gpus - held[node.name], 0))
+    for node in whole_nodes(cluster):
+        nodes[node.gpu_product].append(max(node.gpus - held[node.name], 0))
     return Free({product: tuple(found) for product, found in nodes.items()}, tuple(_waiting(cluster)))
+
+
+def whole_nodes(cluster: ClusterView) -> tuple[Node, ...]:
+    """Those that take pods and give them whole GPUs: where GPUs are used in turns or in parts none is to be had for
+    sure.
+    """
+    parted = {pod.node for pod in cluster.pods.values() if pod.instances or pod.copies}
+    return tuple(
+        node
+        for node in cluster.nodes.values()
+        if node.ready and not node.cordoned and node.gpu_product and not node.in_turns and node.name not in parted
+    )
 
 
 def _waiting(cluster: ClusterView) -> Iterable[tuple[int, tuple[str, ...]]]:

@@ -85,3 +85,13 @@ def test_a_node_s_physical_gpus_are_counted_however_they_are_handed_out(
 ) -> None:
     node = seen_node(capacity, **labels)
     assert (node.gpus, node.in_turns) == (gpus, in_turns)
+
+
+def test_a_cordoned_node_takes_no_pods() -> None:
+    body = raw.node(gpus=8)
+    mirror = Mirror()
+    mirror.put(NODES, body)
+    before = mirror.view().nodes["node-a"]
+    mirror.put(NODES, {**body, "spec": {**body.get("spec", {}), "unschedulable": True}})
+
+    assert (before.cordoned, mirror.view().nodes["node-a"].cordoned) == (False, True)

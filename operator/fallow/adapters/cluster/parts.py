@@ -93,6 +93,7 @@ def read_node(body: JSON) -> Node:
         gpu_product=labels.get(GPU_PRODUCT, ""),
         ready=ready.get("status") == "True",
         in_turns=in_turns,
+        cordoned=bool(body.get("spec", {}).get("unschedulable")),
     )
 
 

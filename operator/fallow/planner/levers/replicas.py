@@ -5,6 +5,7 @@ requests that come in bursts). Replicas on their way count as capacity. Down nee
 rest since the last change, and peers that can carry the load of the replica that goes (N-1).
 """
 
+from collections.abc import Iterator
 from math import ceil
 
 from fallow.domain.figures import Missing
@@ -58,7 +59,7 @@ def propose(context: Context) -> Proposal:
     left = context.ready(context.serving.name) if stray else context.replicas - 1
     if lowest <= left and needed <= left and waiting == 0:
         return _fewer(context, lowest, capacity, crests, stray or context.serving.name)
-    return Proposal(NAME, Reason.STEADY, _steady(context, demand, capacity, crests))
+    return _steady(context, demand, capacity, crests)
 
 
 def _over_budget(context: Context) -> Proposal | None:
@@ -142,24 +143,12 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
 
 
 def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
-    current = context.replicas
-    if current >= context.ceiling:
-        message = f"{needed} replicas are needed ({why}) but maxReplicas is {context.ceiling}"
-        veto = Veto("limits", Reason.MAX_REPLICAS, message)
-        return Proposal(NAME, Reason.MAX_REPLICAS, message, vetoes=(veto,))
-    budget, cap, most = context.budget.ceiling, context.cap, context.ceiling
-    if budget is not None:
-        most = min(budget.grows_to(max(context.floor, 1)), most)
+    current, most = context.replicas, context.ceiling
+    for guard, reason_not, limit, words in _limits(context):
+        most = min(limit, most)
         if most <= current:
-            message = f"{needed} replicas are needed ({why}) but {budget.words}"
-            veto = Veto("budget", Reason.BUDGET_BURN, message)
-            return Proposal(NAME, Reason.BUDGET_BURN, message, vetoes=(veto,))
-    if cap is not None and cap.replicas is not None:
-        most = min(cap.replicas, most)
-        if most <= current:
-            message = f"{needed} replicas are needed ({why}) but the power cap of {cap.policy} pays for {most}"
-            veto = Veto("power", Reason.POWER_CAP, message)
-            return Proposal(NAME, Reason.POWER_CAP, message, vetoes=(veto,))
+            message = f"{needed} replicas are needed ({why}) but {words}"
+            return Proposal(NAME, reason_not, message, vetoes=(Veto(guard, reason_not, message),))
     if sustained <= current:
         message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
         veto = Veto("window", Reason.WINDOW_NOT_FULL, message)
@@ -173,6 +162,18 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         veto = Veto("step", Reason.STEP_LIMIT, message)
         return Proposal(NAME, Reason.STEP_LIMIT, message, vetoes=(veto,))
     return Proposal(NAME, reason, why, {**context.current, context.serving.name: target})
+
+
+def _limits(context: Context) -> Iterator[tuple[str, Reason, int, str]]:
+    """What keeps replicas from growing: the guard, its reason, the most that it allows, and its words."""
+    yield "limits", Reason.MAX_REPLICAS, context.ceiling, f"maxReplicas is {context.ceiling}"
+    budget, cap, share = context.budget.ceiling, context.cap, context.around.share
+    if budget is not None:
+        yield "budget", Reason.BUDGET_BURN, budget.grows_to(max(context.floor, 1)), budget.words
+    if cap is not None and cap.replicas is not None:
+        yield "power", Reason.POWER_CAP, cap.replicas, f"the power cap of {cap.policy} pays for {cap.replicas}"
+    if share is not None and share.replicas is not None:
+        yield "share", Reason.GPUS_SHORT, share.replicas, share.words
 
 
 def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) -> int:
@@ -249,9 +250,13 @@ def _saved(context: Context) -> Watts | None:
     return (hardware.context - hardware.bare) * (context.serving.gpus * share)
 
 
-def _steady(context: Context, demand: DemandPoint, capacity: Capacity, crests: Crests | None) -> str:
+def _steady(context: Context, demand: DemandPoint, capacity: Capacity, crests: Crests | None) -> Proposal:
+    share = context.around.share
+    if share is not None and share.given < context.replicas:
+        return Proposal(NAME, Reason.GPUS_SHORT, share.words)
     limit = capacity.concurrency * context.replicas
-    return (
+    message = (
         f"{demand.in_flight:.0f} requests in flight on {demand.ready} replicas; "
         f"another is asked for above {limit:.0f} ({capacity.origin}){'' if crests is None else '; ' + crests.words}"
     )
+    return Proposal(NAME, Reason.STEADY, message)
