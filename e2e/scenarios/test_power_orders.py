@@ -45,7 +45,7 @@ def driver(cluster: Cluster, kube_namespace: str) -> Iterator[Driver]:
     blocking_config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
     core = blocking.CoreV1Api(blocking.ApiClient(configuration))
     kept = (Limiter(Nvml(driver)), Clocks(Nvml(driver)))
-    orders = Orders(core, kube_namespace, NODE, lambda order: [one.ask(order) for one in kept])
+    orders = Orders(core, kube_namespace, NODE, *(one.ask for one in kept))
     threading.Thread(target=orders.run, daemon=True).start()
     yield driver
     orders.stop.set()

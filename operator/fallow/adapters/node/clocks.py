@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from fallow.adapters.node.keeper import Keeper
 from fallow.adapters.node.nvml import ClockBounds, NvmlUnavailable
 from fallow.api.power_order import PowerOrder
 from fallow.domain.units import Hertz
@@ -33,43 +33,17 @@ class Clock:
     highest: Hertz
 
 
-class Clocks:
-    """Called by several threads. `clock` gives Unix seconds.
-
-    Which clocks are locked nobody tells, so that those of all GPUs are this agent's: it begins by unlocking them, since
-    an agent before it may have been killed.
+class Clocks(Keeper):
+    """Which clocks are locked nobody tells, so that those of all GPUs are this agent's: it begins by unlocking them,
+    since an agent before it may have been killed.
     """
 
     def __init__(self, gpus: ClockControl, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
         self._gpus = gpus
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._order: PowerOrder | None = None
         self._bounds: Mapping[str, ClockBounds] = {}
         # what was set by UUID, None where it was unlocked
         self._set: dict[str, Hertz | None] = {}
-        self._faults: dict[str, str] = {}
-
-    def ask(self, order: PowerOrder | None) -> None:
-        """From now on; None for no limits at all."""
-        with self._lock:
-            self._order = order
-        self.keep()
-
-    def keep(self) -> None:
-        """Set what is not as it should be; what fails is told once and tried again."""
-        with self._lock:
-            order = self._order
-            wanted = order.clocks if order is not None and self._clock() < order.clocks_until else {}
-            if not self._bounds and not self._look():
-                return
-            for uuid, bounds in self._bounds.items():
-                asked = wanted.get(uuid)
-                self._bring(uuid, bounds, None if asked is None else max(asked, bounds.lowest))
-
-    def release(self) -> None:
-        """Unlock everything."""
-        self.ask(None)
 
     def clocks(self) -> Mapping[str, Clock]:
         """Of the GPUs whose clocks can be set."""
@@ -79,6 +53,14 @@ class Clocks:
                 for uuid, bounds in self._bounds.items()
                 if uuid in self._set and uuid not in self._faults
             }
+
+    def _keep(self, order: PowerOrder | None, now: float) -> None:
+        wanted = order.clocks if order is not None and now < order.clocks_until else {}
+        if not self._bounds and not self._look():
+            return
+        for uuid, bounds in self._bounds.items():
+            asked = wanted.get(uuid)
+            self._bring(uuid, bounds, None if asked is None else max(asked, bounds.lowest))
 
     def _look(self) -> bool:
         try:
@@ -103,8 +85,3 @@ class Clocks:
         elif uuid in self._set:
             log.info("the clock of %s is free again", uuid)
         self._set[uuid] = wanted
-
-    def _fault(self, uuid: str, said: str) -> None:
-        if self._faults.get(uuid) != said:
-            log.warning("%s", said)
-        self._faults[uuid] = said

@@ -60,9 +60,18 @@ class NodeCollector(Collector):
         if held is not None:
             yield _holders(held, devices or ())
         if self._sources.limits is not None:
-            yield _limits(self._asked("limits", self._sources.limits) or {})
+            yield _bounded(
+                "fallow_agent_power_limit_watts",
+                "Power limit of the GPU: as it is (now), and the lowest and highest that the agent may set.",
+                self._asked("limits", self._sources.limits) or {},
+            )
         if self._sources.clocks is not None:
-            yield _clocks(self._sources.clocks())
+            yield _bounded(
+                "fallow_agent_sm_clock_hertz",
+                "Most that the GPU's SM clock may be: as it is (now), and the lowest and highest that the agent may "
+                "set.",
+                self._sources.clocks(),
+            )
 
     def _metered(self, devices: tuple[Device, ...]) -> Iterator[Metric]:
         labels = ("gpu", "UUID", "device", "modelName", "Hostname")
@@ -130,25 +139,11 @@ def _holders(held: tuple[Held, ...], devices: tuple[Device, ...]) -> Metric:
     return family
 
 
-def _limits(limits: Mapping[str, LimitBounds]) -> Metric:
-    family = GaugeMetricFamily(
-        "fallow_agent_power_limit_watts",
-        "Power limit of the GPU: as it is (now), and the lowest and highest that the agent may set.",
-        labels=("UUID", "kind"),
-    )
-    for uuid, one in sorted(limits.items()):
-        for kind, watts in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
-            family.add_metric((uuid, kind), watts.value)
-    return family
-
-
-def _clocks(clocks: Mapping[str, Clock]) -> Metric:
-    family = GaugeMetricFamily(
-        "fallow_agent_sm_clock_hertz",
-        "Most that the GPU's SM clock may be: as it is (now), and the lowest and highest that the agent may set.",
-        labels=("UUID", "kind"),
-    )
-    for uuid, one in sorted(clocks.items()):
-        for kind, clock in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
-            family.add_metric((uuid, kind), clock.value)
+def _bounded(name: str, told: str, found: Mapping[str, LimitBounds] | Mapping[str, Clock]) -> Metric:
+    """By UUID: as it is now, and between what it can be set."""
+    family = GaugeMetricFamily(name, told, labels=("UUID", "kind"))
+    for uuid in sorted(found):
+        one = found[uuid]
+        for kind, value in (("now", one.now), ("lowest", one.lowest), ("highest", one.highest)):
+            family.add_metric((uuid, kind), value.value)
     return family

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from fallow.adapters.node.keeper import Keeper
 from fallow.adapters.node.nvml import LimitBounds, NvmlUnavailable
 from fallow.api.power_order import PowerOrder
 from fallow.domain.units import Watts
@@ -23,35 +23,13 @@ class PowerControl(Protocol):
     def limit(self, uuid: str, watts: Watts) -> None: ...
 
 
-class Limiter:
-    """Called by several threads. `clock` gives Unix seconds."""
+class Limiter(Keeper):
+    """Power limits, and what each GPU was limited to before Fallow did."""
 
     def __init__(self, gpus: PowerControl, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
         self._gpus = gpus
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._order: PowerOrder | None = None
-        # what each GPU was limited to before Fallow did
         self._before: dict[str, Watts] = {}
-        self._faults: dict[str, str] = {}
-
-    def ask(self, order: PowerOrder | None) -> None:
-        """From now on; None for no limits at all."""
-        with self._lock:
-            self._order = order
-        self.keep()
-
-    def keep(self) -> None:
-        """Set what is not as it should be; what fails is told once and tried again."""
-        with self._lock:
-            order = self._order
-            wanted = order.limits if order is not None and self._clock() < order.until else {}
-            if wanted or self._before:
-                self._set(wanted)
-
-    def release(self) -> None:
-        """Put everything back."""
-        self.ask(None)
 
     def limits(self) -> Mapping[str, LimitBounds]:
         """Of the GPUs that can be limited. `highest` is no more than its owner allowed before Fallow did anything."""
@@ -61,6 +39,11 @@ class Limiter:
                 for uuid, one in self._gpus.limits().items()
                 if uuid not in self._faults
             }
+
+    def _keep(self, order: PowerOrder | None, now: float) -> None:
+        wanted = order.limits if order is not None and now < order.until else {}
+        if wanted or self._before:
+            self._set(wanted)
 
     def _set(self, wanted: Mapping[str, Watts]) -> None:
         try:
@@ -89,8 +72,3 @@ class Limiter:
         self._faults.pop(uuid, None)
         log.info("the power limit of %s is now %.0f W, before %.0f W", uuid, target.value, now.value)
         return True
-
-    def _fault(self, uuid: str, said: str) -> None:
-        if self._faults.get(uuid) != said:
-            log.warning("%s", said)
-        self._faults[uuid] = said

@@ -23,10 +23,13 @@ class NotInCluster(Exception):
 
 
 class Orders:
-    """Runs in a thread of its own until `stop` is set. An order that cannot be read changes nothing."""
+    """Runs in a thread of its own until `stop` is set; all of `told` hear each order.
+
+    One that cannot be read changes nothing.
+    """
 
     def __init__(
-        self, api: client.CoreV1Api, namespace: str, node: str, told: Callable[[PowerOrder | None], object]
+        self, api: client.CoreV1Api, namespace: str, node: str, *told: Callable[[PowerOrder | None], None]
     ) -> None:
         self._api = api
         self._told = told
@@ -66,13 +69,13 @@ class Orders:
             self._hear(None if event["type"] == "DELETED" else event["object"])
 
     def _hear(self, found: Any) -> None:
-        if found is None:
-            self._told(None)
-            return
         try:
-            self._told(read_order(found.data or {}))
+            order = None if found is None else read_order(found.data or {})
         except ValueError as error:
             log.warning("ConfigMap %s: %s", found.metadata.name, error)
+            return
+        for told in self._told:
+            told(order)
 
 
 def in_cluster() -> client.CoreV1Api:

@@ -43,6 +43,7 @@ def agent(  # noqa: PLR0913 - one parameter for each option
 
     from fallow.adapters.node.clocks import Clocks
     from fallow.adapters.node.exporter import NodeCollector, NodeSources
+    from fallow.adapters.node.keeper import Keeper
     from fallow.adapters.node.limiter import Limiter
     from fallow.adapters.node.nvml import Nvml
     from fallow.adapters.node.orders import NotInCluster, Orders, in_cluster
@@ -58,7 +59,7 @@ def agent(  # noqa: PLR0913 - one parameter for each option
     kubelet, nvml = PodResources(pod_resources), Nvml()
     registry = CollectorRegistry(auto_describe=False)
     limiter, clocking = Limiter(nvml), Clocks(nvml)
-    kept: tuple[Limiter | Clocks, ...] = (*((limiter,) if power_limits else ()), *((clocking,) if clocks else ()))
+    kept: list[Keeper] = [one for one, asked in ((limiter, power_limits), (clocking, clocks)) if asked]
     sources = NodeSources(
         nvml,
         kubelet.held,
@@ -73,7 +74,7 @@ def agent(  # noqa: PLR0913 - one parameter for each option
     server, thread = start_http_server(port, registry=registry)
     logging.getLogger(__name__).info("the agent of %s serves :%d/metrics", node, port)
     if api is not None:
-        orders = Orders(api, namespace, node, lambda order: [one.ask(order) for one in kept])
+        orders = Orders(api, namespace, node, *(one.ask for one in kept))
         threading.Thread(target=orders.run, name="orders", daemon=True).start()
         while not stop.wait(KEPT_EVERY):
             for one in kept:
