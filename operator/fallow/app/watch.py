@@ -68,7 +68,7 @@ class Watch:
                 habits = self._habits[key]
                 self._habits[key] = replace(habits, arrivals=anew(habits.arrivals))
         self._memories = {key: (services[key].uid, told.memory) for key, told in plan.services.items()}
-        self._slowed = frozenset(key for key, told in plan.services.items() if (told.clock or 1.0) < 1.0)
+        self._slowed = frozenset(key for key, told in plan.services.items() if told.is_slowed)
 
     @property
     def habits(self) -> Mapping[ServiceKey, Habits]:

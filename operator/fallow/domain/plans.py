@@ -109,6 +109,11 @@ class ServicePlan:
     above: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def is_slowed(self) -> bool:
+        """Whether its clocks are lowered."""
+        return self.clock is not None and self.clock < 1.0
+
+    @property
     def mode(self) -> Mode:
         return self.policy.mode if self.policy else Mode.OBSERVE
 

@@ -161,7 +161,7 @@ def in_work(profile: Profile, prompt: float, output: float, limit: float, rate: 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Same:
+class Same:
     """Points by which they are, not by what is in them: to look those up takes longer than it spares."""
 
     points: tuple[ProfilePoint, ...]
@@ -170,16 +170,16 @@ class _Same:
         return id(self.points)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.points is self.points
+        return isinstance(other, Same) and other.points is self.points
 
 
 def profiled_steps(points: tuple[ProfilePoint, ...], limit: float) -> tuple[tuple[float, float], ...]:
     """Batches up to the limit, FINE to each stretch between two points, with seconds of a step; steps are linear."""
-    return _profiled_steps(_Same(points), limit)
+    return _profiled_steps(Same(points), limit)
 
 
 @lru_cache
-def _profiled_steps(of: _Same, limit: float) -> tuple[tuple[float, float], ...]:
+def _profiled_steps(of: Same, limit: float) -> tuple[tuple[float, float], ...]:
     points = of.points
     known = [(1.0, _step(points[0])), *((point.concurrency, _step(point)) for point in points)]
     parts = (

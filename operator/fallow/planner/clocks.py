@@ -7,21 +7,21 @@ says how many are needed at the highest; and the clock is the highest while anyt
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
-from fallow.domain.clocks import drawn_at, step_at
+from fallow.domain.clocks import step_at
 from fallow.domain.figures import Missing
 from fallow.domain.policies import Mode
 from fallow.domain.profiles import Profile, ProfilePoint
 from fallow.domain.readings import ClockRange
 from fallow.domain.snapshots import Pod, Snapshot
-from fallow.domain.units import Seconds, Watts
+from fallow.domain.units import Seconds
 from fallow.footprint.attribution import own_gpus
 from fallow.planner import guards
-from fallow.planner.capacity import Capacity, engine_limit, in_work, pace, profile_for, rate_within
+from fallow.planner.capacity import Capacity, Same, engine_limit, in_work, pace, profile_for, rate_within
 from fallow.planner.context import Context
-from fallow.planner.crests import Crests
+from fallow.planner.crests import Crests, replicas
 from fallow.planner.lateness import AIM
 
 # Clocks are looked at, and lowered, in steps of this share of the highest.
@@ -43,13 +43,15 @@ def clock(context: Context) -> float | None:
         return None
     if why_never(context) is not None:
         return None
-    now = min((one.share for one in context.clocks), default=1.0)
-    if in_doubt(context):
+    crests = Crests.of(context, context.capacity[context.serving.name])
+    if crests is None or in_doubt(context):
         return 1.0
+    rate = crests.highest(context.now - LOOKED)
+    height = crests.height_at(rate) / _filled(context)
     # a step at a time, so that what it does is seen before the next
-    lowest = max(rules.lowest, now - STEP)
+    lowest = max(rules.lowest, min((one.share for one in context.clocks), default=1.0) - STEP)
     shares = (1.0 - STEP * number for number in range(int((1.0 - lowest) / STEP + 1e-6), 0, -1))
-    return next((share for share in shares if carries(context, share)), 1.0)
+    return next((share for share in shares if carries(context, share, rate, height)), 1.0)
 
 
 def why_never(context: Context) -> str | None:
@@ -84,24 +86,22 @@ def is_crowded(in_flight: float, ready: int, capacity: Capacity) -> bool:
     return in_flight > FILLED * capacity.concurrency * ready
 
 
-def carries(context: Context, share: float) -> bool:
-    """Whether the replicas that are ready carry the crests of the last minutes at this share of the highest clock."""
+def carries(context: Context, share: float, rate: float, height: float) -> bool:
+    """Whether the replicas that are ready carry a rate with crests of this height at a share of the highest clock."""
     service, serving, arrivals = context.service, context.serving, context.habits.arrivals
-    profile = profile_for(serving, context.profiles, context.product)
-    full, ready = context.capacity[serving.name], context.ready(serving.name)
+    profile, ready = profile_for(serving, context.profiles, context.product), context.ready(serving.name)
     if profile is None or profile.prefill_rate is None or arrivals.tokens is None or ready == 0:
         return False
     (prompt, output), objectives = arrivals.tokens, service.objectives
     slow, limit = at_clock(profile, share), engine_limit(serving, profile)
     each = rate_within(slow, prompt, output, objectives.itl_p95, limit, pace(profile, arrivals))
-    crests = Crests.of(context, replace(full, requests_per_second=each))
-    if crests is None or crests.needed(rate := crests.highest(context.now - LOOKED), filled=_filled(context)) > ready:
+    if each is None or replicas(height, each) > ready:
         return False
     ttft = objectives.ttft_p95
     if ttft is not None and prompt / profile.prefill_rate / share > ttft * PROMPT:
         return False
     working = in_work(slow, prompt, output, limit, rate / ready)
-    return working is not None and not is_crowded(working, 1, full)
+    return working is not None and not is_crowded(working, 1, context.capacity[serving.name])
 
 
 def _filled(context: Context) -> float:
@@ -135,40 +135,19 @@ def clocks_of(snapshot: Snapshot, pods: tuple[Pod, ...]) -> tuple[ClockRange, ..
 
 
 def at_clock(profile: Profile, share: float) -> Profile:
-    """The profile as it is at a share of the highest clock, by `domain.clocks`."""
-    points = _slowed(_Same(profile), share)
+    """How fast it is at a share of the highest clock, by `domain.clocks`; watts are as they were."""
     rate = None if profile.prefill_rate is None else profile.prefill_rate * share
-    return replace(profile, points=points, prefill_rate=rate)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Same:
-    """A profile by which it is: to look its points up takes longer than it spares."""
-
-    profile: Profile
-
-    def __hash__(self) -> int:
-        return id(self.profile)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.profile is self.profile
+    return replace(profile, points=_slowed(Same(profile.points), share), prefill_rate=rate)
 
 
 @lru_cache(maxsize=1024)
-def _slowed(of: _Same, share: float) -> tuple[ProfilePoint, ...]:
-    points = of.profile.points
-    context = of.profile.context_watts or Watts(0)
-
+def _slowed(of: Same, share: float) -> tuple[ProfilePoint, ...]:
     def step(point: ProfilePoint) -> float:
         return point.concurrency / point.tokens_per_second
 
     def slowed(point: ProfilePoint) -> ProfilePoint:
-        longer = step_at(share, step(point), step(points[0])) / step(point)
-        return replace(
-            point,
-            tokens_per_second=point.tokens_per_second / longer,
-            itl=None if point.itl is None else Seconds(point.itl * longer),
-            watts=context + (point.watts - context) * drawn_at(share),
-        )
+        longer = step_at(share, step(point), step(of.points[0])) / step(point)
+        itl = None if point.itl is None else Seconds(point.itl * longer)
+        return replace(point, tokens_per_second=point.tokens_per_second / longer, itl=itl)
 
-    return tuple(slowed(point) for point in points)
+    return tuple(slowed(point) for point in of.points)

@@ -43,7 +43,7 @@ class Crests:
     height: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "height", self._height(self.rates[-1][1]))
+        object.__setattr__(self, "height", self.height_at(self.rates[-1][1]))
 
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
@@ -65,12 +65,12 @@ class Crests:
 
     def needed(self, rate: float, *, filled: float = 1.0) -> int:
         """Replicas, each filled to that share of what it carries."""
-        return ceil(self._height(rate) / (self.each * filled) - 1e-9)
+        return replicas(self.height_at(rate), self.each * filled)
 
     @property
     def now(self) -> int:
         """Replicas that the latest rate asks for."""
-        return ceil(self.height / self.each - 1e-9)
+        return replicas(self.height, self.each)
 
     def highest(self, since: float) -> float:
         """Of the rates since then."""
@@ -85,8 +85,8 @@ class Crests:
             "objectives"
         )
 
-    def _height(self, rate: float) -> float:
-        """Requests per second to provide for.
+    def height_at(self, rate: float) -> float:
+        """Requests per second to provide for, whatever a replica carries.
 
         With patience D a crest of h over t seconds is served in time by c where c (t + D) is h t or more: what has
         come by its end is done within D of it (network calculus: J.-Y. Le Boudec and P. Thiran, LNCS 2050, 2001).
@@ -106,6 +106,11 @@ class Crests:
     @property
     def _dispersion(self) -> float:
         return self.arrivals.dispersion(self.seconds)
+
+
+def replicas(height: float, each: float) -> int:
+    """Whole ones for so many requests per second."""
+    return ceil(height / each - 1e-9)
 
 
 def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, float]]:

@@ -69,11 +69,11 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
         plan = services[key]
         if cap.replicas is not None and plan.total > cap.replicas:
             around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free)
-            plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
+            plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
         services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
     for key, share in shares(snapshot, estimates, services).items():
         around = Around(budgets.get(key, NOTHING), capped.get(key), rolling - {key}, busy, free, share)
-        again = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
+        again = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
         services[key] = replace(
             again,
             memory=replace(again.memory, short_at=share.at),

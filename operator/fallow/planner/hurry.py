@@ -63,7 +63,7 @@ def standing(plan: Plan) -> Standing:
             for key, one in services
             if not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
         ),
-        slowed=frozenset(key for key, one in services if one.clock is not None and one.clock < 1.0),
+        slowed=frozenset(key for key, one in services if one.is_slowed),
     )
 
 

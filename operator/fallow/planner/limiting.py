@@ -26,8 +26,7 @@ def gpu_limits(snapshot: Snapshot, plan: Plan) -> Mapping[str, Mapping[str, GpuL
 
 def _of(one: ServicePlan, gpu: GpuReading) -> GpuLimits:
     """What its agent can set of it. At the highest clock a GPU is as without Fallow."""
-    lowered = gpu.clock is not None and one.clock is not None and one.clock < 1.0
-    return GpuLimits(
-        power=one.power_limit if gpu.limit is not None else None,
-        clock=gpu.clock.highest * one.clock if lowered and gpu.clock is not None and one.clock is not None else None,
-    )
+    power = None if gpu.limit is None else one.power_limit
+    if gpu.clock is None or one.clock is None or not one.is_slowed:
+        return GpuLimits(power)
+    return GpuLimits(power, gpu.clock.highest * one.clock)

@@ -258,22 +258,19 @@ class Fleet:
 
     def limit(self, pool: int, watts: float | None) -> None:
         """The power limit of the GPUs of all replicas of a pool, also of those to come; None for none."""
-        if self.limits.get(pool) == watts:
-            return
-        if watts is None:
-            del self.limits[pool]
-        else:
-            self.limits[pool] = watts
-        self._become(pool)
+        self._hold(self.limits, pool, watts)
 
     def clock(self, pool: int, share: float | None) -> None:
-        """The clock of the GPUs of all replicas of a pool as a share of the highest, also of those to come."""
-        if self.clocks.get(pool) == share:
+        """Their clock as a share of the highest; None for that."""
+        self._hold(self.clocks, pool, share)
+
+    def _hold(self, held: dict[int, float], pool: int, value: float | None) -> None:
+        if held.get(pool) == value:
             return
-        if share is None:
-            del self.clocks[pool]
+        if value is None:
+            del held[pool]
         else:
-            self.clocks[pool] = share
+            held[pool] = value
         self._become(pool)
 
     def _become(self, pool: int) -> None:

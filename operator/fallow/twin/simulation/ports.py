@@ -48,6 +48,7 @@ from fallow.twin.simulation.sight import LATENCY_BOUNDS
 # Bounds of vLLM's histograms that the fast clock keeps.
 TTFT_BOUNDS = (.005, .01, .02, .04, .1, .25, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
 ITL_BOUNDS = (.01, .025, .05, .075, .1, .15, .2, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
+Bounds = tuple[PowerLimit | None, ClockRange | None]
 _TTFT_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in TTFT_BOUNDS]
 _ITL_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in ITL_BOUNDS]
 
@@ -279,7 +280,7 @@ class FleetMetrics:
         before: dict[str, float] = {}
 
         def read(
-            node: Node, gpu: int, joules: float, pool: int | None, holder: PodRef | None, activity: Activity
+            node: Node, gpu: int, joules: float, bounds: Bounds, holder: PodRef | None, activity: Activity
         ) -> None:
             uuid = node.uuids[gpu]
             known = self._before.get(uuid)
@@ -294,8 +295,8 @@ class FleetMetrics:
                 counter,
                 activity,
                 holder,
-                limit=_limit_of(fleet, node, pool, at),
-                clock=_clock_of(fleet, node, pool),
+                limit=bounds[0],
+                clock=bounds[1],
             )
 
         for replica in fleet.all_pods():
@@ -304,14 +305,16 @@ class FleetMetrics:
                 continue
             each = fleet.joules(replica, now) / len(replica.gpus)
             activity = Activity(busy.get(replica.number, 0.0), ActivitySource.ENGINE_ACTIVE, at)
+            bounds = _bounds_of(fleet, node, replica.pool, at)
             for gpu in replica.gpus:
-                read(node, gpu, node.closed[gpu] + each, replica.pool, replica.ref, activity)
+                read(node, gpu, node.closed[gpu] + each, bounds, replica.ref, activity)
         none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
         for node in fleet.nodes:
             if node.power is NodePower.ON and node.free:
+                bounds = _bounds_of(fleet, node, None, at)
                 for gpu in node.free:
                     joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
-                    read(node, gpu, joules, None, None, none)
+                    read(node, gpu, joules, bounds, None, none)
         self._before = before
         return answers
 
@@ -366,18 +369,16 @@ def _node(node: Node) -> ClusterNode:
     )
 
 
-def _limit_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> PowerLimit | None:
-    design = node.kind.design
-    if design is None:
-        return None
-    limited = design if pool is None else fleet.limits.get(pool, design)
-    return PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
-
-
-def _clock_of(fleet: Fleet, node: Node, pool: int | None) -> ClockRange | None:
-    if node.kind.clock is None:
-        return None
-    return _clocks(node.kind.clock, 1.0 if pool is None else fleet.clocks.get(pool, 1.0))
+def _bounds_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> Bounds:
+    """What an agent may set of a GPU, alike for all of a replica, and of a node that nobody holds."""
+    design, highest = node.kind.design, node.kind.clock
+    limit, clock = None, None
+    if design is not None:
+        limited = design if pool is None else fleet.limits.get(pool, design)
+        limit = PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
+    if highest is not None:
+        clock = _clocks(highest, 1.0 if pool is None else fleet.clocks.get(pool, 1.0))
+    return limit, clock
 
 
 @lru_cache(maxsize=64)

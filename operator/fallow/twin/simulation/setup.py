@@ -10,8 +10,6 @@ from fallow.twin.simulation.table import EngineTable
 
 # Of the design power: 200 of 700 W on H100, 100 of 400 on A100, 100 of 350 on L40S (nvidia-smi -q -d POWER).
 LOWEST_LIMIT = 0.29
-
-
 # Hz: of H100 and H200; of what a simulated GPU may run at only shares of it count.
 HIGHEST_CLOCK = 1.98e9
 
