@@ -81,13 +81,17 @@ OF_THE_PROCESS = {"fallow_cycles", "fallow_decisions", "fallow_workload_writes"}
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What the run left behind: counters at both ends, the totals, and the twin's own account."""
+    """What the run left behind: counters at both ends, the totals, and the twin's own account.
+
+    `levels`: replicas of "steady" while it had its load; a window after that one may go.
+    """
 
     scene: Scene
     totals: Totals
     before: dict[str, float]
     after: dict[str, float]
     truth: dict[str, JSON]
+    levels: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,9 @@ def booked(scene: Scene) -> Ledger:
     stack.stop_operator()
     pause(totals, 1.0)
     stack.start_operator()
+    done = totals.looks
+    totals.until(lambda: totals.looks > done and is_going(scene), "cycles after the last restart")
+    levels = scene.replicas_over_time(NAMESPACE, "steady")
     for name in ("steady", "wave"):
         stack.traffic(NAMESPACE, name, None)
     totals.until(
@@ -146,7 +153,7 @@ def booked(scene: Scene) -> Ledger:
     # a cycle takes a second, and what is told is what is stored
     goal = cycles(scene) + STORED_EVERY + 3
     totals.until(lambda: cycles(scene) >= goal, "the last values to be stored")
-    return Ledger(scene, totals, before, after, truths(scene))
+    return Ledger(scene, totals, before, after, truths(scene), levels)
 
 
 def pause(totals: Totals, seconds: float) -> None:
@@ -268,6 +275,5 @@ def test_no_total_ever_fell(booked: Ledger) -> None:
 
 
 def test_no_restart_took_a_replica_away(booked: Ledger) -> None:
-    levels = booked.scene.replicas_over_time(NAMESPACE, "steady")
-    assert levels == sorted(levels)
-    assert levels[-1] == 2
+    assert booked.levels == sorted(booked.levels)
+    assert booked.levels[-1] == 2
