@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import lru_cache
 from math import exp, sqrt
 from statistics import NormalDist
-from typing import Any
 
 from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.snapshots import DemandPoint
@@ -26,35 +25,34 @@ def noted(before: Arrivals, point: DemandPoint, seconds: float, *, timed: bool =
     """
     flow = point.flow
     if flow is None or point.ready == 0 or not 0 < seconds <= GAP:
-        return replace(before, cycles=_parted(before.cycles), spans=_parted(before.spans), **NONE_OPEN)
+        parted = replace(before, cycles=_parted(before.cycles), spans=_parted(before.spans))
+        return replace(parted, open_requests=0.0, open_seconds=0.0, open_cycles=0)
     kept = exp(-seconds / MEMORY)
     came = max(flow.came, 0.0) * seconds
     kept_steps, new = (kept, seconds) if timed else (1.0, 0.0)
-    now = replace(
-        before,
+    cycles = _next(before.cycles, came, seconds, kept)
+    spans, opened = before.spans, (before.open_requests + came, before.open_seconds + seconds, before.open_cycles + 1)
+    if opened[2] >= SPAN:
+        spans = _next(spans, opened[0], opened[1], exp(-opened[1] / MEMORY))
+        opened = (0.0, 0.0, 0)
+    return Arrivals(
         seconds=before.seconds * kept + seconds,
         requests=before.requests * kept + came,
         began=before.began * kept + flow.began * seconds,
         answered=before.answered * kept + flow.answered * seconds,
         prompt=before.prompt * kept + flow.prompts * seconds,
         output=before.output * kept + flow.answers * seconds,
+        cycles=cycles,
+        spans=spans,
         working=before.working * kept_steps + flow.running * new,
         replicas=before.replicas * kept_steps + point.ready * new,
         computed=None if before.computed is None else before.computed * kept_steps + flow.prompts * new,
         made=None if before.made is None else before.made * kept_steps + flow.answers * new,
         highest=max(before.highest * kept, came / seconds),
-        cycles=_next(before.cycles, came, seconds, kept),
-        open_requests=before.open_requests + came,
-        open_seconds=before.open_seconds + seconds,
-        open_cycles=before.open_cycles + 1,
+        open_requests=opened[0],
+        open_seconds=opened[1],
+        open_cycles=opened[2],
     )
-    if now.open_cycles < SPAN:
-        return now
-    spans = _next(now.spans, now.open_requests, now.open_seconds, exp(-now.open_seconds / MEMORY))
-    return replace(now, spans=spans, **NONE_OPEN)
-
-
-NONE_OPEN: dict[str, Any] = {"open_requests": 0.0, "open_seconds": 0.0, "open_cycles": 0}
 
 
 def anew(before: Arrivals) -> Arrivals:

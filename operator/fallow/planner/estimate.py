@@ -10,7 +10,7 @@ from fallow.domain.learned import Learned, Phases, Placement, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
 from fallow.domain.policies import GuardRules
 from fallow.domain.profiles import Difference, LearnedProfile, Profile, ProfileKey
-from fallow.domain.readings import EngineReading
+from fallow.domain.readings import Histogram
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, Watts
@@ -25,7 +25,7 @@ from fallow.footprint.variants import service_phases, variant_energies
 from fallow.footprint.zones import zone_of
 from fallow.planner.budgets import budget_uses, budgeted, capping
 from fallow.planner.demand import demand_at_least, demand_of, outside_waiting, serving_pods
-from fallow.planner.latency import merged_difference, quantile
+from fallow.planner.latency import quantiles
 from fallow.planner.quiet import idle_evidence
 from fallow.planner.replica_watts import replica_watts
 from fallow.planner.selection import nodes_of, policy_for
@@ -104,6 +104,7 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
     draw = draws(snapshot) if told else NOT_DRAWN
     none_yet = None if books.ledger is None else Joules(0)
     budgets = budget_uses(snapshot, books.ledger)
+    ttft, itl = _p95s(snapshot)
     return Estimates(
         services={
             key: _service(
@@ -113,6 +114,7 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
                 joules_per_token=_joules_per_token(snapshot, service) if told else NOT_TOLD,
                 booked=books.booked.get(key, none_yet),
                 books=books,
+                p95s=(ttft[key], itl[key]),
             )
             for key, service in snapshot.cluster.services.items()
         },
@@ -151,20 +153,20 @@ def _service(
     joules_per_token: float | Missing,
     booked: Joules | None,
     books: Concluded,
+    p95s: tuple[Seconds | Missing, Seconds | Missing],
 ) -> ServiceEstimate:
     policy = policy_for(service, snapshot.cluster.policies)
     max_age = (policy.guards if policy else GuardRules()).metrics_max_age
     demand = demand_of(snapshot, service, max_age)
     zone = _zone(snapshot, service)
-    ttft, itl = _p95s(snapshot, service)
     return ServiceEstimate(
         key=service.key,
         demand=demand,
         evidence=idle_evidence(snapshot, service, demand, max_age=max_age, idle_ceiling=idle_ceiling),
         watts=watts,
         joules_per_token=joules_per_token,
-        ttft_p95=ttft,
-        itl_p95=itl,
+        ttft_p95=p95s[0],
+        itl_p95=p95s[1],
         intensity=zone.intensity if zone else Missing(Reason.NO_ZONE, "no GridZone covers the service's nodes"),
         zone=zone.zone.name if zone else "",
         waiting_outside=outside_waiting(snapshot, service, max_age),
@@ -183,20 +185,26 @@ def _booked(ledger: Ledger) -> Mapping[ServiceKey, Joules]:
     return found
 
 
-def _p95s(snapshot: Snapshot, service: Service) -> tuple[Seconds | Missing, Seconds | Missing]:
+Latencies = Mapping[ServiceKey, Seconds | Missing]
+
+
+def _p95s(snapshot: Snapshot) -> tuple[Latencies, Latencies]:
     """TTFT and ITL over the window's requests; a pod that was there at its start and not read then is left out."""
     if snapshot.earlier is None:
-        none = Missing(Reason.NO_HISTORY, "first readings since start")
+        none = dict.fromkeys(snapshot.cluster.services, Missing(Reason.NO_HISTORY, "first readings since start"))
         return none, none
-    pairs: list[tuple[EngineReading | None, EngineReading]] = []
-    for pod in serving_pods(snapshot, service):
-        now, before = snapshot.readings.engines.get(pod.ref), snapshot.earlier.engines.get(pod.ref)
-        began = pod.started if pod.started is not None else pod.created
-        if now is not None and (before is not None or began > snapshot.earlier.at):
-            pairs.append((before, now))
-    first = merged_difference((before.ttft if before else None, now.ttft) for before, now in pairs)
-    between = merged_difference((before.itl if before else None, now.itl) for before, now in pairs)
-    return quantile(first, 0.95), quantile(between, 0.95)
+    first: dict[ServiceKey, list[tuple[Histogram | None, Histogram | None]]] = {}
+    between: dict[ServiceKey, list[tuple[Histogram | None, Histogram | None]]] = {}
+    read, read_before, since = snapshot.readings.engines, snapshot.earlier.engines, snapshot.earlier.at
+    for key, service in snapshot.cluster.services.items():
+        first[key], between[key] = [], []
+        for pod in serving_pods(snapshot, service):
+            now, before = read.get(pod.ref), read_before.get(pod.ref)
+            began = pod.started if pod.started is not None else pod.created
+            if now is not None and (before is not None or began > since):
+                first[key].append((before.ttft if before else None, now.ttft))
+                between[key].append((before.itl if before else None, now.itl))
+    return quantiles(first, 0.95), quantiles(between, 0.95)
 
 
 def _zone(snapshot: Snapshot, service: Service) -> ZoneReading | None:

@@ -1,15 +1,18 @@
 """Latency quantiles of a window: the difference of cumulative histograms, read as Prometheus reads them."""
 
 from dataclasses import replace
+from itertools import accumulate
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Histogram, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
-from fallow.planner.latency import merged_difference, quantile
+from fallow.planner.latency import merged_difference, quantile, quantiles
 from tests.support.builders import NOW, Scene, engine, ref
 from tests.unit.planner.asking import estimated
 
@@ -90,6 +93,31 @@ def test_pods_with_differing_bounds_are_added_at_the_bounds_they_share() -> None
     fine = counts(1, 2, 3, 4, bounds=(0.1, 0.5, 1.0, inf))
     coarse = counts(10, 20, 30, bounds=(0.1, 1.0, inf))
     assert merged_difference([(None, fine), (None, coarse)]) == counts(11, 23, 34, bounds=(0.1, 1.0, inf))
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> list[tuple[Histogram | None, Histogram | None]]:
+    """Pods of one service, new ones, restarted ones and ones with other bounds among them."""
+
+    def histogram() -> Histogram | None:
+        bounds = draw(st.sampled_from([BOUNDS, BOUNDS, (0.1, 1.0, inf), (inf,)]))
+        added = draw(st.lists(st.integers(0, 50), min_size=len(bounds), max_size=len(bounds)))
+        return draw(st.sampled_from([Histogram(bounds, tuple(accumulate(added))), None]))
+
+    return [(histogram(), histogram()) for _ in range(draw(st.integers(0, 4)))]
+
+
+@given(st.lists(windows(), max_size=5), st.sampled_from([0.5, 0.95]))
+def test_quantiles_of_many_services_at_once_are_those_of_each(
+    many: list[list[tuple[Histogram | None, Histogram | None]]], q: float
+) -> None:
+    found = quantiles(dict(enumerate(many)), q)
+    for place, pairs in enumerate(many):
+        alone, here = quantile(merged_difference(pairs), q), found[place]
+        if isinstance(alone, Missing) or isinstance(here, Missing):
+            assert here == alone
+        else:
+            assert here == pytest.approx(alone)
 
 
 SLOW_SINCE_START = counts(0, 0, 0, 1000)

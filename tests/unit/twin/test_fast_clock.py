@@ -20,6 +20,7 @@ from fallow.twin.rates import Piecewise
 from fallow.twin.replay import Objectives, Replicas, replay
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
+from fallow.twin.simulation.sight import LATENCY_BOUNDS, places_of
 from fallow.twin.simulation.steady import steady
 from fallow.twin.simulation.table import EngineTable, table_of
 from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
@@ -211,3 +212,8 @@ def test_an_idle_engine_whose_clocks_fall_draws_what_an_empty_gpu_does() -> None
     assert plain.after.totals.joules.sum() == pytest.approx(60 * TABLE.context)
     assert throttled.after.totals.joules.sum() == pytest.approx(60 * TABLE.bare)
     assert throttled.after.totals.idle.sum() == pytest.approx(throttled.after.totals.joules.sum())
+
+
+@given(st.lists(st.floats(0, 200) | st.sampled_from([*LATENCY_BOUNDS]), min_size=1))
+def test_latencies_are_counted_under_the_first_bound_that_is_not_below_them(latencies: list[float]) -> None:
+    assert places_of(np.array(latencies)).tolist() == np.searchsorted(LATENCY_BOUNDS, latencies).tolist()

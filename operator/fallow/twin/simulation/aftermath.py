@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from fallow.twin.physics.constants import FALL_SECONDS
 from fallow.twin.simulation.demand import Array
-from fallow.twin.simulation.sight import LATENCY_BOUNDS, IntArray
+from fallow.twin.simulation.sight import LATENCY_BOUNDS, IntArray, places_of
 from fallow.twin.simulation.steady import mixed
 
 if TYPE_CHECKING:
@@ -175,9 +175,7 @@ class Aftermath:
         means = self._means(one, each, gap, prompt, first)
         self._good(one, each, means, work, use)
         self._count(one, each, prompt)
-        ends = np.bincount(
-            (self._both * WIDTH + np.searchsorted(LATENCY_BOUNDS, means.itl)).ravel(), one.ended.ravel(), self._size
-        )
+        ends = np.bincount((self._both * WIDTH + places_of(means.itl)).ravel(), one.ended.ravel(), self._size)
         self.mean_gaps += ends.reshape(-1, WIDTH)
 
     @property
@@ -266,7 +264,7 @@ class Aftermath:
         some = slice(self._pools)
         places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
         weights = np.stack(((1.0 - waits) * counts, *(waits * counts * weight for weight in WEIGHTS)))
-        rows = np.arange(self._pools) * WIDTH + np.searchsorted(LATENCY_BOUNDS, places)
+        rows = np.arange(self._pools) * WIDTH + places_of(places)
         by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
         self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
         self.counters[some, TTFT] += by_pool * each[some, None]
@@ -327,7 +325,7 @@ class Aftermath:
 
     def _gaps(self, some: IntArray, ended: Array, gaps: Array) -> None:
         """Requests of one length by their mean gap, as the engines of some columns count them when they end."""
-        rows = np.arange(len(some)) * WIDTH + np.searchsorted(LATENCY_BOUNDS, gaps)
+        rows = np.arange(len(some)) * WIDTH + places_of(gaps)
         weights = WEIGHTS[:, None, None] * (ended / len(self._lengths))
         found = np.bincount(rows.ravel(), weights.ravel(), len(some) * WIDTH)
         self.counters[some, GAPS] += found.reshape(-1, WIDTH)

@@ -19,6 +19,15 @@ IntArray = NDArray[np.int64]
 LATENCY_BOUNDS = np.array(
     [.005, .01, .015, .02, .025, .03, .04, .05, .075, .1, .15, .2, .25, .5, .75, 1, 2, 2.5, 5, 10, 20, 40, 80, np.inf]
 )  # fmt: skip
+# They are whole multiples of this, so that a table tells between which ones a value lies.
+GRAIN = 0.005
+_BY_GRAIN = np.searchsorted(LATENCY_BOUNDS, (np.arange(round(LATENCY_BOUNDS[-2] / GRAIN) + 2) - 0.5) * GRAIN)
+
+
+def places_of(latencies: Array) -> IntArray:
+    """Of each latency (s) the index of the first bound that is not below it, as `np.searchsorted` gives it."""
+    grains = np.ceil(latencies * (1.0 / GRAIN))
+    return np.take(_BY_GRAIN, np.minimum(grains, len(_BY_GRAIN) - 1).astype(np.intp))
 
 
 @dataclass(frozen=True, slots=True)
