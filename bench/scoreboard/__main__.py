@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from bench.scoreboard.table import bound_rows, markdown, rows_of
+from bench.scoreboard.tuned import tuned_rows
 from bench.scoreboard.work import Rows, assembled, bounds_by_service, recorded, weeks
 from fallow.app.simulation.running import FALLOW, How, all_run
 from fallow.twin.baselines.named import BASELINES
@@ -43,6 +44,9 @@ def main() -> None:
         for count, tokens in zip(one.seen.requests, one.seen.output, strict=True)
     ]
     found += bound_rows(rows, bounds, asked)
+    if given.tuned:
+        print(f"{time.perf_counter() - began:6.0f} s  autoscalers at every setting", flush=True)
+        found += tuned_rows(demand, rows)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "scoreboard.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = markdown(found)
@@ -63,6 +67,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--days", type=float, help="instead of a week")
     parser.add_argument("--seeds", help="instead of 1,2,3")
     parser.add_argument("--cycle", type=int, default=15, help="seconds between two of Fallow's cycles")
+    parser.add_argument(
+        "--tuned", action="store_true", help="also autoscalers at the best setting of each, by hindsight"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
 

@@ -108,7 +108,7 @@ class Hpa:
     name = "hpa"
     period = PERIOD
 
-    def __init__(self, known: Known, share: float = SHARE) -> None:
+    def __init__(self, known: Known, share: Array | float = SHARE) -> None:
         self._target = known.concurrency * share
         self._recommender = Recommender(known.minimum, known.maximum)
 

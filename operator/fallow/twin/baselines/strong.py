@@ -10,6 +10,7 @@ import numpy as np
 
 from fallow.twin.baselines.gauges import ROUNDING, SOMEBODY
 from fallow.twin.baselines.recent import Recent
+from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray, Known, Sight
 
 PERIOD = 15
@@ -28,8 +29,8 @@ class Strong:
     name = "strong"
     period = PERIOD
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, known: Known, headroom: Array | float = HEADROOM) -> None:
+        self._known, self._headroom = known, headroom
         self._least = np.maximum(known.minimum, 1)
         self._arrived, self._needed = Recent(LOOK), Recent(STABLE)
         self._busy_at = np.zeros(len(known.minimum))
@@ -52,4 +53,4 @@ class Strong:
         rate = counts.sum(axis=0) / (len(counts) * PERIOD)
         rising = np.minimum(sight.arrived / PERIOD, RISE * rate)
         rate = np.maximum(rate, rising) + (sight.waiting + sight.held) / LOOK
-        return np.asarray(np.ceil(rate * (1.0 + HEADROOM) / self._known.rate - ROUNDING).astype(np.int64))
+        return np.asarray(np.ceil(rate * (1.0 + self._headroom) / self._known.rate - ROUNDING).astype(np.int64))
