@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fallow.adapters.reports.events import BURST, EventReporter
 from fallow.domain.errors import Unreachable
 from fallow.domain.plans import Condition, Outcome, RunVariant, ShieldPod
 from fallow.domain.reasons import Reason
+from fallow.domain.units import Watts
 from tests.adapters.reports.scenes import FRESH, GROW, READY, REST, Sink, mirror, report, stale
 from tests.support.builders import CHAT, NOW, ref, scaler
 
@@ -58,6 +60,12 @@ async def test_a_proposal_says_that_nothing_was_done() -> None:
     (event,) = await Post().tell(decision=REST, replicas={"bf16": 0})
 
     assert event["note"] == "Rest: quiet for 600 s; would run bf16 0, saves 122 W (lever Rest, policy green)"
+
+
+async def test_what_draws_more_is_no_saving() -> None:
+    (event,) = await Post().tell(decision=replace(GROW, saves=Watts(-90)), replicas={"bf16": 3})
+
+    assert event["note"] == "ScaleUp: 12 waiting; runs bf16 3, costs 90 W (lever Replicas, policy green)"
 
 
 async def test_a_decision_is_told_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fallow.adapters.reports.budgets import stepped
 from fallow.adapters.reports.changes import BudgetWatch, ConditionWatch, DecisionWatch, FailureWatch
-from fallow.adapters.reports.texts import watts
+from fallow.adapters.reports.texts import effect
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.figures import Missing
 from fallow.domain.goals import BurnStep
@@ -83,7 +83,7 @@ class LogReporter:
             decision.reason,
             f", policy {decision.policy}" if decision.policy else "",
             decision.message,
-            "" if saves is None else f"; saves {watts(saves)}",
+            "" if saves is None else f"; {effect(saves)}",
         )
 
     def _changed(self, plan: ServicePlan, condition: Condition) -> None:

@@ -14,7 +14,7 @@ from itertools import count
 from fallow.adapters.reports.budgets import stepped
 from fallow.adapters.reports.changes import BudgetWatch, ConditionWatch, DecisionWatch, FailureWatch
 from fallow.adapters.reports.objects import Sender
-from fallow.adapters.reports.texts import line, watts
+from fallow.adapters.reports.texts import effect, line
 from fallow.domain.errors import WriteError
 from fallow.domain.plans import Condition, Decision, ServicePlan, replicas_text
 from fallow.domain.reasons import Reason
@@ -139,7 +139,7 @@ def _uids(view: ClusterView) -> Mapping[ServiceKey, str]:
 
 def _decided(plan: ServicePlan, decision: Decision) -> str:
     would = "would run" if decision.proposal else "runs"
-    saves = "" if decision.saves is None else f", saves {watts(decision.saves)}"
+    saves = "" if decision.saves is None else f", {effect(decision.saves)}"
     policy = f", policy {decision.policy}" if decision.policy else ""
     runs = f"{would} {replicas_text(plan.proposed, plan.scalers)}"
     return f"{decision.action}: {decision.message}; {runs}{saves} (lever {decision.lever}{policy})"

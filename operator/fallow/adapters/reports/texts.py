@@ -18,6 +18,11 @@ def watts(power: Watts) -> str:
     return f"{significant(value / 1e3)} kW" if abs(value) >= 1e3 else f"{value:.0f} W"
 
 
+def effect(saves: Watts) -> str:
+    """What a decision saves, or where that is less than nothing costs."""
+    return f"{'saves' if saves.value >= 0 else 'costs'} {watts(Watts(abs(saves.value)))}"
+
+
 def grams(mass: Grams) -> str:
     value = mass.value
     if abs(value) >= 1e6:
