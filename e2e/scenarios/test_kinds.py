@@ -118,7 +118,7 @@ def test_the_server_fills_in_the_defaults(cluster: Cluster, kube_namespace: str)
 
     spec = cluster.get("fis", "chat-small", "-n", kube_namespace)["spec"]
 
-    assert spec["scaling"] == {"minReplicas": 1, "maxReplicas": 1}
+    assert spec["scaling"] == {"minReplicas": 1, "maxReplicas": 1, "schedules": []}
     assert spec["variants"][0]["gpus"]["count"] == 1
     assert spec["variants"][0]["quality"] == 1
     assert "replicas" not in spec

@@ -52,7 +52,8 @@ TIERS = [
 RESTS = {"minReplicas": 0, "maxReplicas": 2}
 GROWS = {"minReplicas": 1, "maxReplicas": 4, "targetConcurrency": 8}
 SHIELD = ("karpenter.sh/do-not-disrupt", "cluster-autoscaler.kubernetes.io/safe-to-evict")
-SLEEPERS = ("by-request", "by-annotation", "by-scale")
+SLEEPERS = ("by-request", "by-schedule", "by-annotation", "by-scale")
+ALWAYS = {"window": "Mon-Sun 00:00-00:00 Europe/Berlin", "minReplicas": 2}
 # Long enough for three looks at a working service, at a cycle and a scrape a second.
 FIRST_WORK = burst(3, 8)
 # In flight: about as many as arrive in a second; three or four replicas at a target of eight.
@@ -273,15 +274,34 @@ def test_a_request_that_waits_wakes_a_resting_service(scene: Scene) -> None:
     scene.until(lambda: "tookSeconds" in scene.status(ENFORCED, name).get("wake", {}), f"the length of {wake}")
 
 
+def test_a_resting_service_is_there_while_its_schedule_is_open_and_rests_after_that(scene: Scene) -> None:
+    name = "by-schedule"
+    scene.until_running(ENFORCED, name, 0)
+    scheduled(scene, name, [ALWAYS])
+    scene.until_running(ENFORCED, name, 2)
+    (woken,) = told(scene, ENFORCED, name, "Wake")
+    assert (woken["reason"], ALWAYS["window"] in woken["message"]) == ("Schedule", True)
+    scene.until(lambda: scene.status(ENFORCED, name)["idle"]["state"] == "Idle", "nobody to come")
+    why = f"the schedule {ALWAYS['window']} keeps 2 replicas"
+    scene.until(lambda: why in shell(scene, "explain", ENFORCED, name), "the reason why it stays")
+    scheduled(scene, name, [])
+    scene.until_running(ENFORCED, name, 0)
+
+
+def scheduled(scene: Scene, name: str, schedules: list[JSON]) -> None:
+    change = json.dumps({"spec": {"scaling": {"schedules": schedules}}})
+    scene.cluster.kubectl("patch", f"fis/{name}", "--type=merge", "-p", change, "-n", ENFORCED)
+
+
 def test_the_annotation_and_kubectl_scale_wake_resting_services(scene: Scene) -> None:
-    for name in SLEEPERS[1:]:
+    for name in SLEEPERS[2:]:
         scene.until_running(ENFORCED, name, 0)
     scene.cluster.kubectl("annotate", "fis/by-annotation", "fallow.dev/wake=please", "-n", ENFORCED)
     scene.scale(ENFORCED, "by-scale", 2)
     scene.until_running(ENFORCED, "by-annotation", 1)
     scene.until_running(ENFORCED, "by-scale", 2)
     # the request binds until the service has been idle again, and is then taken out of the spec
-    for name in SLEEPERS[1:]:
+    for name in SLEEPERS[2:]:
         scene.until(lambda name=name: len(told(scene, ENFORCED, name, "Rest")) == 2, f"the second rest of {name}")  # type: ignore[misc]
         scene.until_running(ENFORCED, name, 0)
     scene.until(lambda: "replicas" not in spec_of(scene, "by-scale"), "the obeyed request to be removed")

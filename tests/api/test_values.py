@@ -61,6 +61,7 @@ def test_factor_is_read() -> None:
         (windows.WINDOW, "Mon-Fri 20:00-06:00 Europe/Berlin", "Mon-Fri 20:00-06:00"),
         (windows.WINDOW, "Sat,Sun 00:00-23:59 UTC", "weekends 00:00-23:59 UTC"),
         (windows.WINDOW, "Mon-Wed,Fri 09:00-17:00 America/Argentina/Buenos_Aires", "Mon 9:00-17:00 UTC"),
+        (windows.WINDOW, "Sun 00:00-00:00 UTC", "Sun 00:00-00:00 Europe/Atlantis"),
         (windows.MONTH, "2026-01", "2026-13"),
         (windows.TIME_ZONE, "America/Port-au-Prince", "Europe/Atlantis"),
         (windows.TIME_ZONE, "UTC", "Europe"),

@@ -24,6 +24,7 @@ from fallow.api.model import ApiModel, ChangeRule, Rule
 from fallow.api.objects import AGE, ApiVersion, Column, Kind, ObjectMeta, Scale
 from fallow.api.overhead import Overhead
 from fallow.api.variants import Variant
+from fallow.api.windows import Window
 
 
 class Model(ApiModel):
@@ -75,8 +76,8 @@ class Objectives(ApiModel):
         default=0.99,
         gt=0,
         le=1,
-        description="Recorded, not acted on in this version. Share of time in which the objectives must hold, "
-        "above 0 to 1.",
+        description="Share of requests that must meet the objectives, above 0 to 1. What may be late decides how "
+        "high the crests are that replicas are provided for.",
     )
 
 
@@ -91,6 +92,21 @@ class Wake(ApiModel):
     )
 
 
+class Schedule(ApiModel):
+    """At least so many replicas in a weekly window, ready when it opens."""
+
+    window: Window = Field(
+        description="Days, hours and time zone, such as Mon-Fri 08:00-18:00 Europe/Berlin. One that ends before it "
+        "begins ends on the next day; 00:00-00:00 is a whole day."
+    )
+    min_replicas: int = Field(
+        ge=1,
+        le=1000,
+        description="Fewest replicas while the window is open. They are started so early that they are ready when "
+        "it opens.",
+    )
+
+
 class Scaling(ApiModel):
     """How many replicas Fallow may run."""
 
@@ -101,6 +117,13 @@ class Scaling(ApiModel):
             "scaling.maxReplicas (default 1) must be at least scaling.minReplicas; "
             "raise maxReplicas or lower minReplicas",
             ".maxReplicas",
+        ),
+        Rule(
+            "self.schedules.all(s, s.minReplicas <= self.maxReplicas)",
+            lambda s: all(one.min_replicas <= s.max_replicas for one in s.schedules),
+            "scaling.maxReplicas (default 1) must be at least minReplicas of every schedule; "
+            "raise maxReplicas or lower the schedule's minReplicas",
+            ".schedules",
         ),
     )
 
@@ -121,6 +144,10 @@ class Scaling(ApiModel):
         default=None,
         description="Metric of waiting requests that wakes a resting service. Absent: woken by kubectl scale or "
         "the annotation fallow.dev/wake.",
+    )
+    schedules: Annotated[list[Schedule], Field(max_length=16)] = Field(
+        default=[],
+        description="When there are to be more replicas than scaling.minReplicas, whatever the load: opening hours.",
     )
 
 

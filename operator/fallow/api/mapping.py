@@ -50,7 +50,8 @@ from fallow.domain.units import (
     from_kilograms,
     from_kilowatt_hours,
 )
-from fallow.domain.workloads import Engine, Objectives, Overhead, Scaling, Service, ServiceKey, Variant, Wake
+from fallow.domain.weekly import weekly
+from fallow.domain.workloads import Engine, Objectives, Overhead, Scaling, Schedule, Service, ServiceKey, Variant, Wake
 from fallow.domain.zones import IntensitySource, Ratio, Zone
 
 WAKE_ANNOTATION = "fallow.dev/wake"
@@ -230,6 +231,7 @@ def _scaling(declared: inference_service.Scaling) -> Scaling:
         max_replicas=declared.max_replicas,
         target_concurrency=declared.target_concurrency,
         wake=Wake(wake.metric, wake.selector) if wake else None,
+        schedules=tuple(Schedule(weekly(one.window), one.min_replicas) for one in declared.schedules),
     )
 
 

@@ -11,11 +11,6 @@ from fallow.api.formats import Format
 _DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 
-WINDOW = Format(
-    rf"^{_DAY}(-{_DAY})?(,{_DAY}(-{_DAY})?)* {_CLOCK}-{_CLOCK} [A-Za-z]+([/_+-][A-Za-z0-9]+)*$",
-    "must be days, hours and a time zone, such as Mon-Fri 20:00-06:00 Europe/Berlin or Sat,Sun 00:00-23:59 UTC",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class TimeZoneName(Format):
@@ -28,11 +23,33 @@ class TimeZoneName(Format):
             return False
 
     def cel(self, subject: str = "self") -> str:
-        return f"{Format.cel(self, subject)} && timestamp('2026-01-01T00:00:00Z').getHours({subject}) >= 0"
+        return f"{Format.cel(self, subject)} && {self.exists(subject)}"
+
+    def exists(self, subject: str) -> str:
+        """In CEL, whether the API server knows it."""
+        return f"timestamp('2026-01-01T00:00:00Z').getHours({subject}) >= 0"
 
 
 TIME_ZONE = TimeZoneName(
     "^[A-Z][A-Za-z]+([/_+-][A-Za-z0-9]+)*$", "must be a time zone of the tz database, such as Europe/Berlin or UTC"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFormat(Format):
+    """Its last word is a name of the tz database."""
+
+    def fits(self, value: str) -> bool:
+        return Format.fits(self, value) and TIME_ZONE.fits(value.rpartition(" ")[2])
+
+    def cel(self, subject: str = "self") -> str:
+        zone = f"{subject}.split(' ')[2]"
+        return f"{Format.cel(self, subject)} && {TIME_ZONE.exists(zone)}"
+
+
+WINDOW = WindowFormat(
+    rf"^{_DAY}(-{_DAY})?(,{_DAY}(-{_DAY})?)* {_CLOCK}-{_CLOCK} [A-Za-z]+([/_+-][A-Za-z0-9]+)*$",
+    "must be days, hours and a time zone, such as Mon-Fri 20:00-06:00 Europe/Berlin or Sat,Sun 00:00-23:59 UTC",
 )
 MONTH = Format(r"^20[0-9]{2}-(0[1-9]|1[0-2])$", "must be a month written as year-month, such as 2026-01")
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.openings import Openings
 from fallow.app.scope import scope_of
 from fallow.app.spells import Spells
 from fallow.app.watch import Watch
@@ -65,6 +66,7 @@ class Cycle:
         self._watch = Watch(window)
         self._zones = Zones(sources.carbon, sources.pue)
         self._spells = Spells()
+        self._openings = Openings()
         self._concluded = Concluded()
         self._writes = asyncio.Semaphore(writes)
         self._tidied: dict[str, str] = {}
@@ -82,7 +84,7 @@ class Cycle:
         return await self.report(snapshot, estimates, plan, outcomes)
 
     async def observe(self, now: Instant) -> Snapshot:
-        view = self._watch.recall(self._sources.cluster.view())
+        view = self._openings.seen(self._watch.recall(self._sources.cluster.view()), now)
         zones = await self._zones.read(now, view.zones)
         readings = await self._sources.metrics.read(now, scope_of(view))
         return Snapshot(

@@ -58,6 +58,7 @@ class Reason(StrEnum):
     WAKE_ANNOTATION = "WakeAnnotation"
     WAKE_SCALE = "WakeScale"
     WAKE_WAITING = "WakeWaiting"
+    SCHEDULE = "Schedule"
     REQUESTED = "Requested"
     CARBON_TIER = "CarbonTier"
     TIER_ENDED = "TierEnded"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fallow.domain.figures import Figure
 from fallow.domain.units import Grams, Instant, Joules, Quantity, Seconds
+from fallow.domain.weekly import WeeklyWindow
 
 Q = TypeVar("Q", bound=Quantity)
 
@@ -55,11 +56,28 @@ class Wake:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """At least so many replicas while a window is open."""
+
+    window: WeeklyWindow
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
+    """`opened_by`: the window of `schedules` that raised `min_replicas`; empty where none is open."""
+
     min_replicas: int = 1
     max_replicas: int = 1
     target_concurrency: float | None = None
     wake: Wake | None = None
+    schedules: tuple[Schedule, ...] = ()
+    opened_by: str = ""
+
+    @property
+    def minimum_words(self) -> str:
+        """What sets the fewest replicas."""
+        return f"the schedule {self.opened_by}" if self.opened_by else "scaling.minReplicas"
 
 
 @dataclass(frozen=True, slots=True)

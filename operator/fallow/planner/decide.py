@@ -317,7 +317,10 @@ def _limits(context: Context) -> Verdict | None:
     if bounded == context.replicas or (bounded < context.replicas and context.memory.switching_to is not None):
         return None
     reason = Reason.REQUESTED if asked and bounded == asked else Reason.LIMITS
+    opened = context.service.scaling.opened_by
     words = f"/scale asks for {asked}" if reason is Reason.REQUESTED else "limits"
+    if opened and bounded == context.service.scaling.min_replicas:
+        reason, words = Reason.SCHEDULE, f"the schedule {opened}"
     message = f"{words}: between {context.floor} and {context.ceiling} replicas"
     limited = Proposal(OWNER, reason, message, {**context.current, context.serving.name: bounded})
     return Verdict(limited, "ScaleUp" if bounded > context.replicas else "ScaleDown", always=True)

@@ -35,7 +35,7 @@ def _rest(context: Context) -> Iterator[str]:
         yield f"Fallow never rests it: {rested_by} takes it to zero and back"
     elif rules is None or not rules.release:
         yield "it never rests: idle.ladder of the policy has no Release"
-    elif scaling.min_replicas > 0:
+    elif scaling.min_replicas > 0 and not scaling.opened_by:
         yield f"it never rests: scaling.minReplicas is {scaling.min_replicas}; 0 lets it"
     elif scaling.wake is None:
         yield "no request wakes it from rest, only /scale and the annotation do: declare scaling.wake"
@@ -69,7 +69,7 @@ def _replicas(context: Context) -> Iterator[str]:
         yield "its replicas follow no load: scaling.enabled of the policy is false"
     elif fixed is not None:
         yield fixed.message
-    elif scaling.min_replicas == scaling.max_replicas:
+    elif scaling.min_replicas == scaling.max_replicas and not scaling.opened_by:
         yield f"its replicas follow no load: scaling.minReplicas and maxReplicas are both {scaling.max_replicas}"
 
 

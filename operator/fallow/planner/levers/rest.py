@@ -11,8 +11,8 @@ from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import IdleState
 from fallow.footprint.hardware import hardware_of
 from fallow.planner import autoscaled, guards
-from fallow.planner.capacity import profile_for
-from fallow.planner.context import STARTING_LIMIT, Context, Proposal
+from fallow.planner.context import Context, Proposal
+from fallow.planner.opening import start_seconds
 
 NAME = "Rest"
 
@@ -20,7 +20,7 @@ NAME = "Rest"
 def wake(context: Context) -> Proposal | None:
     """Why a resting service should run again, if anything asks for it.
 
-    An adopted Deployment at zero may be its owner's doing, so minReplicas alone does not start it.
+    An adopted Deployment at zero may be its owner's doing, so minReplicas alone does not start it; a schedule does.
     """
     count = max(context.floor, 1)
     asked = context.service.wake_annotation
@@ -33,8 +33,12 @@ def wake(context: Context) -> Proposal | None:
     requested = context.service.requested
     if requested and requested != context.memory.request_seen:
         return _woken(context, max(count, requested), Reason.WAKE_SCALE, f"/scale asks for {requested}")
-    if context.service.scaling.min_replicas > 0 and context.service.target is None:
-        return _woken(context, count, Reason.MIN_REPLICAS, f"minReplicas is {context.service.scaling.min_replicas}")
+    scaling = context.service.scaling
+    if scaling.opened_by:
+        message = f"opens {scaling.opened_by}: at least {scaling.min_replicas} replicas"
+        return _woken(context, count, Reason.SCHEDULE, message)
+    if scaling.min_replicas > 0 and context.service.target is None:
+        return _woken(context, count, Reason.MIN_REPLICAS, f"minReplicas is {scaling.min_replicas}")
     return None
 
 
@@ -78,26 +82,11 @@ def propose(context: Context) -> Proposal | None:
     )
 
 
-def wake_seconds(context: Context) -> Seconds | None:
-    """How long a start takes: as the last wake did, as the profile says, or as the replicas did that run; None where
-    nothing tells.
-    """
-    if context.memory.wake_took is not None:
-        return context.memory.wake_took
-    profile = profile_for(context.serving, context.profiles, context.product)
-    if profile is not None and profile.load_seconds is not None:
-        return profile.load_seconds
-    took = [pod.ready_since - pod.created for pod in context.pods if pod.ready_since is not None]
-    # one that lost its readiness and has it back tells of that
-    believed = [seconds for seconds in took if 0 < seconds <= STARTING_LIMIT]
-    return Seconds(max(believed)) if believed else None
-
-
 def _wake_objective(context: Context, within: Seconds | None) -> Veto | None:
     """Who may not wait for a start is not put to rest."""
     if within is None:
         return None
-    takes = wake_seconds(context)
+    takes = start_seconds(context.memory, context.serving, context.profiles, context.product, context.pods)
     if takes is not None and takes <= within:
         return None
     known = "how long a wake takes is not known" if takes is None else f"a wake takes {takes:.0f} s"
@@ -111,7 +100,7 @@ def _woken(context: Context, count: int, reason: Reason, message: str) -> Propos
 
 def _floor_words(context: Context) -> str:
     if context.service.scaling.min_replicas >= context.floor:
-        return "scaling.minReplicas"
+        return context.service.scaling.minimum_words
     return f"/scale asked for {context.service.requested} less than idle.after ago and"
 
 
