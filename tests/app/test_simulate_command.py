@@ -179,10 +179,27 @@ def test_a_service_that_opens_at_eight_is_ready_for_the_first_request_of_the_day
         digest["spec"]["objectives"] = {"ttft": {"p95": "2s"}}
         (tmp_path / "services.yaml").write_text(yaml.safe_dump_all(services))
         manifests = [str(tmp_path / "services.yaml"), str(SAMPLES / "policy.yaml")]
-        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=9 / 24)
+        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=8.2 / 24)
         found[name] = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
 
     assert found["as it comes"]["attainment"] < 0.95
     assert found["opens"]["attainment"] > 0.99
     (woken,) = [one for one in found["opens"]["decisions_made"] if one["reason"] == "Schedule"]
     assert 7.8 * 3600 < woken["at_seconds"] < 8 * 3600
+
+
+def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_path: Path) -> None:
+    """Three services at their peak for a quarter of an hour, and then at little of it for the rest of two hours."""
+    content = yaml.safe_load((SAMPLES / "nights.yaml").read_text())
+    rows = [f"{at},1000,200" for second in range(900) for at in [second] * 45]
+    rows += [f"{second},1000,200" for second in range(900, 7200)]
+    (tmp_path / "trace.csv").write_text("arrival,prompt,output\n" + "\n".join(rows) + "\n")
+    content["manifests"] = [str(SAMPLES / name) for name in content["manifests"]]
+    content["traffic"] = {f"llm/{name}": {"trace": "trace.csv"} for name in ("chat", "code", "search")}
+    content["nodes"] = [{"product": "NVIDIA-H100-80GB-HBM3", "count": 8, "gpus": 4, "zone": "home"}]
+    content["days"] = 2 / 24
+    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(content))
+    words = ("--cycle", "60", "--compare", "none", "--levers", "-o", "json")
+    told = json.loads(simulate(str(tmp_path / "scenario.yaml"), *words).stdout)
+
+    assert told["savings_by_lever"]["consolidation"]["fleet_kwh"] > 0

@@ -22,7 +22,12 @@ from tests.support.outcomes import (
 )
 
 ABOUT = About(
-    "A week", [("nodes", "4 x 8 H100")], "1.2", ASKED, bounds(120, 130, 150), savings={"rest": Saved(2 * KWH, 0.995)}
+    "A week",
+    [("nodes", "4 x 8 H100")],
+    "1.2",
+    ASKED,
+    bounds(120, 130, 150),
+    savings={"rest": Saved(2 * KWH, 0.995, 3 * KWH)},
 )
 
 
@@ -42,7 +47,7 @@ def test_every_controller_is_an_object_with_the_figures_of_the_table() -> None:
     assert own["gap_to_schedule"] == pytest.approx(385 / 150 - 1, rel=1e-5)
     assert [one["keeps_objectives"] for one in found["controllers"]] == [True, True, False]
     assert found["bounds_kwh"] == {"reference": {"floor": 120, "integer": 130, "schedule": 150}, "all_levers": None}
-    assert found["savings_by_lever"] == {"rest": {"kwh": 2, "attainment_without": 0.995}}
+    assert found["savings_by_lever"] == {"rest": {"kwh": 2, "fleet_kwh": 3, "attainment_without": 0.995}}
 
 
 def test_a_controller_keeps_the_objectives_where_every_service_gets_the_share_it_asks_for() -> None:

@@ -116,7 +116,9 @@ def test_names_are_escaped() -> None:
     own = outcome(wild, service_outcome(keyed), decisions=(decided(0, keyed, message=wild),), notes=(wild,))
     html = page(
         [own, outcome(wild)],
-        about(title=wild, inputs=[(wild, wild)], asked={**ASKED, keyed: 0.99}, savings={wild: Saved(KWH, None)}),
+        about(
+            title=wild, inputs=[(wild, wild)], asked={**ASKED, keyed: 0.99}, savings={wild: Saved(KWH, None, 2 * KWH)}
+        ),
     )
 
     assert wild not in html

@@ -46,7 +46,7 @@ def large() -> list[Outcome]:
 @pytest.mark.parametrize("width", [30, 80, 200])
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(width: int) -> None:
     for outcomes in (a_week(3, "fallow", "static-100", "keda-carbon"), large()):
-        text = printed(outcomes, width=width, bounds=bounds(), savings={"rest": Saved(KWH, 0.99)})
+        text = printed(outcomes, width=width, bounds=bounds(), savings={"rest": Saved(KWH, 0.99, 2 * KWH)})
 
         assert max(map(len, text.splitlines())) <= width
         assert "…" not in text

@@ -220,15 +220,21 @@ class Budget(ApiModel):
 
 
 class Consolidation(ApiModel):
-    """Emptying nodes so that the autoscaler can remove them."""
+    """Which replicas go when they become fewer, so that nodes become empty and the autoscaler can remove them."""
 
-    enabled: bool = Field(default=False, description=RECORDED + "Whether nodes may be emptied.")
+    enabled: bool = Field(
+        default=False,
+        description="Whether, when replicas become fewer, those on the nodes with the fewest GPUs in use go first. "
+        "No running replica is moved. Services with scaling.minReplicas of 2 or more stay on two nodes.",
+    )
     windows: Annotated[list[Window], Field(max_length=16)] = Field(
         default=[],
-        description=RECORDED + "When nodes may be emptied, such as Mon-Fri 20:00-06:00 Europe/Berlin. Empty: always.",
+        description="When that is so, such as Mon-Fri 20:00-06:00 Europe/Berlin. Empty: always.",
     )
     max_unavailable_nodes: NodeShare = Field(
-        default="10%", description=RECORDED + "Nodes emptied at once: a number such as 2, or a share such as 10%."
+        default="10%",
+        description=RECORDED + "Nodes that may be emptied at once by moving replicas: a number such as 2, or a share "
+        "such as 10%.",
     )
 
 
@@ -326,7 +332,7 @@ class EnergyPolicySpec(ApiModel):
         description="Amounts that the matched services may use in a period, and what is done as they are used up.",
     )
     consolidation: Consolidation | None = Field(
-        default=None, description=RECORDED + "Emptying nodes so that the autoscaler can remove them. Absent: never."
+        default=None, description="How nodes become empty, so that the autoscaler can remove them. Absent: by chance."
     )
     baseline: Baseline | None = Field(
         default=None,

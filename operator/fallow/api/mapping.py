@@ -28,6 +28,7 @@ from fallow.domain.figures import Figure
 from fallow.domain.goals import Budget, BudgetPeriod, BurnStep, Measure, Remedy, Target
 from fallow.domain.policies import (
     ClockRules,
+    ConsolidationRules,
     GuardRules,
     HardwareRules,
     IdleRules,
@@ -119,6 +120,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
         hardware=HardwareRules(spec.hardware.hysteresis) if spec.hardware and spec.hardware.match else None,
         power=_power(spec.power),
         clocks=ClockRules(spec.clocks.lowest) if spec.clocks and spec.clocks.follow else None,
+        consolidation=_consolidation(spec.consolidation),
         guards=GuardRules(
             dwell=seconds(spec.guards.dwell),
             max_step_per_minute=amounts.factor(spec.guards.max_step_per_minute),
@@ -141,6 +143,12 @@ def _power(declared: energy_policy.PowerPolicy | None) -> PowerRules | None:
     if declared is None or declared.cap_watts is None:
         return None
     return PowerRules(amounts.watts(declared.cap_watts), declared.per_gpu.min)
+
+
+def _consolidation(declared: energy_policy.Consolidation | None) -> ConsolidationRules | None:
+    if declared is None or not declared.enabled:
+        return None
+    return ConsolidationRules(tuple(weekly(window) for window in declared.windows))
 
 
 def _baseline(declared: baseline.Baseline) -> BaselineRule:

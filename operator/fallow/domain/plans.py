@@ -140,13 +140,15 @@ class Plan:
 class RunVariant:
     """Bring a variant's Deployment (created or adopted) to a replica count; create its Service and budget too.
 
-    Engines that are not tuned so are replaced one after the other.
+    Engines that are not tuned so are replaced one after the other. Where it becomes smaller the pods that are `leaving`
+    go first.
     """
 
     service: Service
     variant: str
     replicas: int
     tuning: Tuning = PLAIN
+    leaving: tuple[PodRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

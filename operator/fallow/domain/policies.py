@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from fallow.domain.counterfactual import BaselineRule
 from fallow.domain.goals import Budget, Target
-from fallow.domain.units import GramsPerKWh, Seconds, Watts
+from fallow.domain.units import GramsPerKWh, Instant, Seconds, Watts
+from fallow.domain.weekly import WeeklyWindow
 
 UTC = "UTC"
 
@@ -132,6 +133,16 @@ class ClockRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsolidationRules:
+    """Replicas that go leave nodes empty, in these `windows`; without one always."""
+
+    windows: tuple[WeeklyWindow, ...] = ()
+
+    def is_on(self, now: Instant) -> bool:
+        return not self.windows or any(window.is_open(now) for window in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
 class GuardRules:
     """`most_at_once`: services of the policy that change at one time; `most_a_day`: reductions of one. None: any.
 
@@ -166,6 +177,7 @@ class Policy:
     hardware: HardwareRules | None = None
     power: PowerRules | None = None
     clocks: ClockRules | None = None
+    consolidation: ConsolidationRules | None = None
     guards: GuardRules = field(default_factory=GuardRules)
     targets: tuple[Target, ...] = ()
     budgets: tuple[Budget, ...] = ()

@@ -7,6 +7,7 @@ from fallow.domain.snapshots import Snapshot, Workload
 from fallow.domain.tuning import Tuning
 from fallow.domain.workloads import Service
 from fallow.planner import autoscaled
+from fallow.planner.leaving import leaving
 
 
 def changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
@@ -20,7 +21,8 @@ def changes(snapshot: Snapshot, plan: ServicePlan) -> list[Change]:
             if workload is not None and workload.scalers:
                 found.extend(_beside_autoscalers(service, workload, count, plan.tuning(variant)))
             elif count > 0 or workload is not None:
-                found.append(RunVariant(service, variant, count, plan.tuning(variant)))
+                goes = leaving(snapshot, plan, variant)
+                found.append(RunVariant(service, variant, count, plan.tuning(variant), goes))
     if plan.clear_request:
         found.append(ClearRequest(service))
     return found

@@ -17,6 +17,7 @@ from fallow.adapters.cluster import manifests, parts, scalers
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.covering import covers
 from fallow.adapters.cluster.labels import SERVICE
+from fallow.adapters.cluster.leavers import Leavers
 from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, SCALED_OBJECTS, SERVICES, Mirror
 from fallow.adapters.cluster.power_orders import PowerOrders
 from fallow.adapters.cluster.shields import Shields
@@ -67,6 +68,7 @@ class KubernetesCluster:
         self._clock = clock
         self._orders = PowerOrders(api, namespace, field_manager, dry_run=dry_run)
         self._shields = Shields(api, mirror, field_manager, dry_run=dry_run)
+        self._leavers = Leavers(api, mirror, field_manager, dry_run=dry_run)
         self._applied: dict[str, Applied] = {}
         self._locks: WeakValueDictionary[ServiceKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -122,6 +124,9 @@ class KubernetesCluster:
 
     async def _run(self, change: RunVariant) -> bool:
         service, variant = change.service, change.service.variant(change.variant)
+        if change.leaving:
+            pods = self._mirror.view().pods_by_service.get(service.key, ())
+            await self._leavers.mark(change.leaving, [pod.ref for pod in pods if pod.variant == change.variant])
         if service.target is not None:
             return await self._scale(service, service.target, change.replicas)
         if variant is None:

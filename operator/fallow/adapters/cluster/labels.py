@@ -17,6 +17,9 @@ SHIELD = f"{GROUP}/startup-shield"
 OVER = "over"
 DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+# on pods that are to go first when their Deployment becomes smaller, by what Fallow writes there
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+LEAVES = "-1000"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fallow.adapters.cluster import parts, scalers
-from fallow.adapters.cluster.labels import DO_NOT_DISRUPT, SAFE_TO_EVICT, SERVICE, SHIELD
+from fallow.adapters.cluster.labels import DELETION_COST, DO_NOT_DISRUPT, SAFE_TO_EVICT, SERVICE, SHIELD
 from fallow.adapters.cluster.manifests import deployment_name
 from fallow.api import mapping, reading
 from fallow.api.memory import recalled
@@ -32,7 +32,7 @@ KINDS = (*OURS, PODS, NODES, DEPLOYMENTS, NAMESPACES, *SCALERS)
 UNREAD = frozenset({"managedFields", "selfLink"})
 # all that is asked about objects of others
 IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "labels")
-SHIELDING = (SHIELD, DO_NOT_DISRUPT, SAFE_TO_EVICT)
+ON_PODS = (SHIELD, DO_NOT_DISRUPT, SAFE_TO_EVICT, DELETION_COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +285,7 @@ def _trimmed(kind: str, body: JSON) -> JSON:
         return {"metadata": identity, "spec": spec, "status": {"readyReplicas": ready}}
     if kind == PODS:
         annotations = metadata.get("annotations") or {}
-        return {"metadata": {**identity, "annotations": {n: annotations[n] for n in SHIELDING if n in annotations}}}
+        return {"metadata": {**identity, "annotations": {n: annotations[n] for n in ON_PODS if n in annotations}}}
     # of an autoscaler the value that was read says the rest
     return {"metadata": identity}
 

@@ -100,7 +100,9 @@ def _simulate(  # noqa: PLR0917 - as above
         outcomes = all_run(one, [FALLOW, *names], shown, replace(how, seed=written.seed))
     count = 1 + len(names)
     saved = {
-        lever: Saved(run.energy.value - outcomes[0].energy.value, run.attainment)
+        lever: Saved(
+            run.energy.value - outcomes[0].energy.value, run.attainment, run.fleet.value - outcomes[0].fleet.value
+        )
         for lever, run in zip(levers_of(one.declared), outcomes[count:], strict=False)
     }
     about = About(

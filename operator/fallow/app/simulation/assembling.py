@@ -103,6 +103,7 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
         if scenario.power_off is None
         else PowerOff(float(seconds(scenario.power_off.after)), float(seconds(scenario.power_off.boot))),
         faults=faults_of(scenario, demand.services),
+        spreads=scenario.scheduler == "Spread",
     )
     setup = _begun(setup, seen, demand)
     profiles = list(objects.profiles)

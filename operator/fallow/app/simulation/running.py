@@ -53,6 +53,7 @@ LEVERS: Mapping[str, Callable[[Policy], Policy]] = {
     "precision": lambda policy: replace(policy, precision=None),
     "hardware": lambda policy: replace(policy, hardware=None),
     "clocks": lambda policy: replace(policy, clocks=None),
+    "consolidation": lambda policy: replace(policy, consolidation=None),
     "power": lambda policy: replace(policy, power=None),
     "budgets": lambda policy: replace(policy, budgets=tuple(replace(one, on_burn=()) for one in policy.budgets)),
 }

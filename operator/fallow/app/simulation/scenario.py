@@ -123,6 +123,7 @@ class Scenario(_Part):
     manifests: tuple[str, ...]
     nodes: tuple[Nodes, ...] = Field(min_length=1)
     power_off: PowerOffRule | None = None
+    scheduler: Literal["Pack", "Spread"] = "Pack"
     start: Starting = Starting()
     days: float = Field(default=7.0, gt=0, le=400)
     began: str = "2026-11-02T00:00:00+00:00"

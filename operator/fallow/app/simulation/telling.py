@@ -19,15 +19,20 @@ MOST_SAMPLES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """By a lever: `joules` of the run without it less those of the run with all, and what was in time without it."""
+    """By a lever: `joules` of the run without it less those of the run with all, and what was in time without it.
+    `fleet`: the same of every GPU that was powered, held or not.
+    """
 
     joules: float
     attainment: float | None
+    fleet: float
 
     @property
     def words(self) -> str:
         kept = "-" if self.attainment is None else f"{self.attainment:.2%}"
-        return f"{self.joules / 3.6e6:+.3g} kWh (without it {kept} in time)"
+        return (
+            f"{self.joules / 3.6e6:+.3g} kWh, {self.fleet / 3.6e6:+.3g} of all powered GPUs (without it {kept} in time)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,11 @@ def as_json(outcomes: Sequence[Outcome], about: About) -> dict[str, Any]:
             for name, found in (("reference", about.bounds), ("all_levers", about.all_levers))
         },
         "savings_by_lever": {
-            name: {"kwh": rounded(one.joules / 3.6e6), "attainment_without": one.attainment}
+            name: {
+                "kwh": rounded(one.joules / 3.6e6),
+                "fleet_kwh": rounded(one.fleet / 3.6e6),
+                "attainment_without": one.attainment,
+            }
             for name, one in about.savings.items()
         },
         "controllers": [

@@ -6,7 +6,7 @@ booted for them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -204,14 +204,23 @@ class Fleet:
                 if pod.node is not None:
                     self._start_done(pod, 0.0)
 
-    def ask(self, service: int, variant: int, replicas: int, now: float) -> None:
-        """From now on so many replicas are asked for; the youngest that are furthest from ready go first."""
+    def ask(
+        self, service: int, variant: int, replicas: int, now: float, leaving: Collection[PodRef] = frozenset()
+    ) -> None:
+        """From now on so many replicas are asked for. First go those that are furthest from ready, then those that are
+        `leaving`, then the youngest.
+        """
         self.asked[service][variant] = replicas
         alive = [pod for pod in self.pods[service, variant] if pod.deleting_at is None]
         for _ in range(replicas - len(alive)):
             self._create(service, variant, now)
         if replicas < len(alive):
-            order = sorted(alive, key=lambda pod: (pod.life is Life.READY, -(pod.ready_at or 0.0), -pod.number))
+            order = sorted(
+                alive,
+                key=lambda pod: (
+                    pod.life is Life.READY, pod.ref not in leaving, -(pod.ready_at or 0.0), -pod.number
+                ),
+            )  # fmt: skip
             for pod in order[: len(alive) - replicas]:
                 self._delete(pod, now)
 
@@ -370,7 +379,8 @@ class Fleet:
         ]
         if not fitting:
             return False
-        node = min(fitting, key=lambda node: (self._kinds[node.kind], len(node.free), node.number))
+        sign = -1 if self.setup.spreads else 1
+        node = min(fitting, key=lambda node: (self._kinds[node.kind], sign * len(node.free), node.number))
         pod.node, pod.gpus = node, tuple(sorted(node.free)[: of.gpus])
         node.free.difference_update(pod.gpus)
         for gpu in pod.gpus:

@@ -99,7 +99,7 @@ class FleetCluster:
         if before == change.replicas:
             return Outcome(change, wrote=tuned)
         self.asked.append((change.service.key, change.variant, before, change.replicas))
-        fleet.ask(number, variant, change.replicas, float(self._simulation.now))
+        fleet.ask(number, variant, change.replicas, float(self._simulation.now), change.leaving)
         return Outcome(change, wrote=True)
 
     async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002

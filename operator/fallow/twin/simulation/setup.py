@@ -137,10 +137,13 @@ Fault = NodeLoss | Crash | Hang | GpuFault
 
 @dataclass(frozen=True, slots=True)
 class Setup:
+    """`spreads`: the scheduler puts a pod on the node with most free GPUs, instead of the one with fewest that fits."""
+
     nodes: tuple[NodeKind, ...]
     services: tuple[ServiceSetup, ...]
     power_off: PowerOff | None = None
     faults: tuple[Fault, ...] = ()
+    spreads: bool = False
 
     def __post_init__(self) -> None:
         """Raises SetupError where a variant fits on no node."""
