@@ -22,6 +22,7 @@ from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
 from fallow.planner.caps import Cap
 from fallow.planner.inventory import Free
+from fallow.planner.weighing import Sites, Weighing
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
 STARTING_LIMIT = Seconds(1800)
@@ -51,7 +52,8 @@ class Share:
 class Around:
     """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
     is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
-    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware.
+    policy whose replicas come or go (`changing`). `free` GPUs, and the `sites` where GPUs are, are looked for where a
+    policy matches hardware.
     """
 
     budget: Asked = NOTHING
@@ -60,6 +62,7 @@ class Around:
     changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
     free: Free = field(default_factory=Free)
     share: Share | None = None
+    sites: Sites = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Context:
     `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
     `nodes` are those of its pods, `clocks` of the GPUs of the ready ones, where their policy lowers them and an agent
-    sets that of each. `host`: what the rest of a machine draws for each of its GPUs, as it is booked.
+    sets that of each. `weighing`: by what its choices are compared.
     """
 
     now: Instant
@@ -94,7 +97,7 @@ class Context:
     step_tokens: Mapping[str, int] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     clocks: tuple[ClockRange, ...] = ()
-    host: Watts = Watts(0)
+    weighing: Weighing = field(default_factory=Weighing)
     around: Around = field(default_factory=Around)
 
     @property

@@ -5,10 +5,10 @@ from dataclasses import replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
-from fallow.domain.policies import Mode, Policy, ScalingRules
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
+from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.workloads import Service, ServiceMemory, Variant
-from fallow.footprint.impacts import ANYWHERE
+from fallow.footprint.zones import zone_of
 from fallow.planner import autoscaled
 from fallow.planner.capacity import Capacity, profile_for, replica_capacity
 from fallow.planner.clocks import clocks_of
@@ -16,6 +16,7 @@ from fallow.planner.context import Around, Context
 from fallow.planner.pieces import held
 from fallow.planner.remembering import observed, settled, woken
 from fallow.planner.selection import agreed, nodes_of, policy_for, serving_of
+from fallow.planner.weighing import Place, Sites, Weighing, weighing
 
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
@@ -43,7 +44,6 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     nodes = nodes_of(snapshot.cluster, pods)
     product = agreed(nodes)
     habits = snapshot.habits.get(service.key, Habits())
-    zone = snapshot.zones.get(estimate.zone)
 
     def carries(variant: Variant) -> Capacity:
         """While its engines are being replaced those are counted on that carry less."""
@@ -78,9 +78,23 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         },
         nodes=nodes,
         clocks=() if policy.clocks is None else clocks_of(snapshot, pods),
-        host=(zone.zone if zone else ANYWHERE).host_per_gpu.best,
+        weighing=_weighing(snapshot, service, policy, nodes, around.sites),
         around=around,
     )
+
+
+def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple[Node, ...], sites: Sites) -> Weighing:
+    """Of where it is and, if it has variants as good as each other, of all places where one of these may run."""
+    if policy.objective is Objective.ENERGY and not sites:
+        return Weighing()
+    product, peers = agreed(nodes), service.peers if len(service.peers) > 1 else ()
+    here = None if product is None else Place(product, tuple(zone_of(node, snapshot.zones) for node in nodes))
+    reached = {
+        one: zones
+        for one, zones in sites.items()
+        if any(not variant.products or one in variant.products for variant in peers)
+    }
+    return weighing(policy.objective, here, reached)
 
 
 def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, *, follows: bool) -> tuple[int, int]:

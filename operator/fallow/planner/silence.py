@@ -25,6 +25,7 @@ def silences(context: Context) -> tuple[str, ...]:
         *_precision(context),
         *_hardware(context),
         *_objectives(context),
+        *_weighing(context),
     )
 
 
@@ -121,3 +122,8 @@ def _objectives(context: Context) -> Iterator[str]:
     objectives = context.service.objectives
     if objectives.ttft_p95 is None and objectives.itl_p95 is None:
         yield "latency keeps no replica: spec.objectives has neither ttft nor itl"
+
+
+def _weighing(context: Context) -> Iterator[str]:
+    if context.weighing.instead:
+        yield context.weighing.instead
