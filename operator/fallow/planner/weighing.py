@@ -79,7 +79,7 @@ class Weighing:
         """Such as 294 W or 2.40 EUR/h."""
         if self.objective is Objective.ENERGY or abs(amount) >= 100:
             return f"{amount:.0f} {self.unit}"
-        return f"{amount:.2f} {self.unit}" if abs(amount) >= 1 else f"{amount:.3g} {self.unit}"
+        return f"{amount:.2f} {self.unit}" if abs(amount) >= 0.1 else f"{amount:.3g} {self.unit}"
 
     def at(self, product: str) -> tuple[Place, ...]:
         return tuple(one for one in self.places if one.product == product)

@@ -90,7 +90,7 @@ def seen(rate: float, ready: int = 1, *, peak: float | None = None) -> tuple[Dem
 
 
 def scene(rate: float = 0.2, serving: str = "h100", count: int = 1, **more: Any) -> Scene:
-    product = L4 if serving == "l4" else H100
+    product = next((one.products[0] for one in (*more.get("service", BOTH).variants,) if one.name == serving), H100)
     plain = Scene(
         service=BOTH,
         variants={serving: Running(count, running=0.5, product=product)},

@@ -4,6 +4,7 @@ Accuracy comes last: the highest quality that the tier allows, and back promptly
 before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
 """
 
+from collections.abc import Sequence
 from math import ceil
 
 from fallow.domain.figures import Missing
@@ -11,6 +12,7 @@ from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.policies import PrecisionRules, Tier
 from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
@@ -116,24 +118,41 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
     return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
 
 
-def _level(context: Context, variant: Variant) -> float:
-    """Requests in work per replica if this variant carried the watched load; at least one.
+def _points(context: Context) -> Sequence[DemandPoint]:
+    points = [point for point in context.history if point.ready > 0]
+    demand = context.estimate.demand
+    return points if points or isinstance(demand, Missing) else [demand]
+
+
+def _fleet(context: Context, variant: Variant) -> tuple[float, int]:
+    """Requests in work per replica if this variant carried the watched load, at least one; and its replicas.
 
     The same whichever variant serves, so that a switch does not take away its own reason.
     """
-    points = [point for point in context.history if point.ready > 0]
-    demand = context.estimate.demand
-    if not points and not isinstance(demand, Missing):
-        points = [demand]
+    points = _points(context)
     load = sum(point.running for point in points) / len(points) if points else 0.0
     needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
-    return max(1.0, load / min(needed, max(context.ceiling, 1)))
+    replicas = min(needed, max(context.ceiling, 1))
+    return max(1.0, load / replicas), replicas
 
 
 def _prices(context: Context, variant: Variant) -> Prices | Missing:
     """J/token of the reference and of the variant at the load at hand."""
-    levels = (_level(context, context.reference), _level(context, variant))
+    levels = (_fleet(context, context.reference)[0], _fleet(context, variant)[0])
     return prices(context, variant, levels)
+
+
+def _weighed(context: Context, variant: Variant) -> Prices | Missing:
+    """By the policy's objective: on the same GPUs J/token decide, unless GPUs have a price and not as many are held."""
+    known, weighing = _prices(context, variant), context.weighing
+    gpus = [one.gpus * _fleet(context, one)[1] for one in (context.reference, variant)]
+    if isinstance(known, Missing) or not weighing.here.rates.gpu or gpus[0] == gpus[1]:
+        return known
+    rates = [one.tokens_per_second for one in _points(context) if one.tokens_per_second is not None]
+    tokens = sum(rates) / len(rates) if rates else 0.0
+    if tokens <= 0:
+        return Missing(Reason.NO_HISTORY, "no tokens are counted by which the price of GPUs could be shared out")
+    return known.with_gpus(weighing, (gpus[0] / tokens, gpus[1] / tokens))
 
 
 def _other(context: Context, variant: Variant) -> Variant:
@@ -143,7 +162,7 @@ def _other(context: Context, variant: Variant) -> Variant:
 
 def _is_greener(context: Context, variant: Variant) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    known = _prices(context, variant)
+    known = _weighed(context, variant)
     if variant == context.serving:
         return isinstance(known, Missing) or known.is_less
     return not isinstance(known, Missing) and known.is_clear
@@ -151,12 +170,13 @@ def _is_greener(context: Context, variant: Variant) -> bool:
 
 def _advantage(context: Context, variant: Variant) -> str:
     reference, other = context.reference, _other(context, variant)
-    known = _prices(context, other)
+    known = _weighed(context, other)
     if isinstance(known, Missing):
         return known.detail
+    levels = [_fleet(context, one)[0] for one in (reference, other)]
     words = (
-        f"{known.reference:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
-        f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
+        f"{known.reference:.3f} {known.unit} as {reference.name} at {levels[0]:.0f} requests a replica, "
+        f"{known.other:.3f} as {other.name} at {levels[1]:.0f}"
     )
     return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 

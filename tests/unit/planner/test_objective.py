@@ -1,0 +1,280 @@
+"""What a policy minimises: each objective picks another of the same GPUs, and what is not known leaves it to energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from fallow.domain.figures import Missing
+from fallow.domain.plans import ServicePlan
+from fallow.domain.policies import Objective, Operator, Requirement, Selector
+from fallow.domain.profiles import Profile
+from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import Snapshot
+from fallow.domain.units import Seconds, Watts
+from fallow.domain.zones import Intensity, IntensityKind, IntensitySource, Zone, ZoneReading
+from tests.support.builders import BF16, H100, L4, intensity, node, service
+from tests.unit.planner.asking import planned
+from tests.unit.planner.test_hardware import GREEN, LARGE, OBJECTIVES, SMALL, curves, drawn, loads, scene
+
+L40S, A10 = "NVIDIA-L40S", "NVIDIA-A10"
+PLACES = {H100: "north", L4: "coal", L40S: "hydro", A10: "north"}
+NODES = {H100: "node-a", L4: "node-l4", L40S: "node-l40s", A10: "node-a10"}
+GRAMS = {"north": 300.0, "coal": 800.0, "hydro": 25.0}
+RENTS = {H100: 2.40, L4: 0.80, L40S: 1.20, A10: 0.30}
+
+
+def like_small(product: str, times: float) -> Profile:
+    """As fast as the small GPU, and draws so many times as much."""
+    return replace(
+        SMALL,
+        name=product.lower(),
+        gpu_product=product,
+        points=tuple(replace(one, watts=one.watts * times) for one in SMALL.points),
+        context_watts=Watts(30 * times),
+        idle_watts=Watts(17 * times),
+    )
+
+
+VARIANTS = tuple(
+    replace(BF16, name=name, products=(product,))
+    for name, product in (("h100", H100), ("l4", L4), ("l40s", L40S), ("a10", A10))
+)
+FOUR = service(*VARIANTS, concurrency=None, objectives=OBJECTIVES)
+DRAWN = (LARGE, SMALL, like_small(L40S, 1.3), like_small(A10, 1.6))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A cluster's zones: intensities, prices of a kWh, and of GPUs by product."""
+
+    grams: dict[str, float]
+    prices: dict[str, float]
+    rents: dict[str, float]
+
+    def zone(self, name: str) -> ZoneReading:
+        labels = Selector((Requirement("zone", Operator.IN, (name,)),))
+        declared = Zone(
+            name,
+            IntensitySource("Static"),
+            nodes=labels,
+            price_per_kwh=self.prices.get(name),
+            currency="EUR" if name in self.prices else "",
+            price_per_gpu_hour={product: rent for product, rent in self.rents.items() if PLACES[product] == name},
+        )
+        known = intensity(self.grams[name]) if name in self.grams else Missing(Reason.SOURCE_UNREACHABLE, "down")
+        return ZoneReading(declared, known)
+
+
+GRID = Grid(GRAMS, dict.fromkeys(GRAMS, 0.2), RENTS)
+
+
+def asked(
+    objective: Objective, grid: Grid = GRID, alter: Callable[[ZoneReading], ZoneReading] | None = None, **more: Any
+) -> Snapshot:
+    """The reference serves on an H100 in the north; every GPU type has a node in its place."""
+    one = scene(**{"service": FOUR, "policy": replace(GREEN, objective=objective), "profiles": DRAWN, **more})
+    one.nodes = tuple(
+        replace(node(NODES[product], product, 4000), labels={"zone": PLACES[product]}) for product in NODES
+    )
+    zones = {name: grid.zone(name) for name in GRAMS}
+    return replace(one.snapshot(), zones={name: alter(zone) if alter else zone for name, zone in zones.items()})
+
+
+def chosen(plan: ServicePlan) -> str | None:
+    return plan.memory.switching_to
+
+
+@pytest.mark.parametrize(
+    ("objective", "variant", "reason", "words"),
+    [
+        ("Energy", "l4", Reason.LESS_POWER, "353 W on NVIDIA-H100-80GB-HBM3 in north and 247 W on NVIDIA-L4 in coal"),
+        ("Carbon", "l40s", Reason.LESS_CARBON, "gCO2e/h on NVIDIA-L40S in hydro"),
+        ("Cost", "a10", Reason.LESS_COST, "2.47 EUR/h on NVIDIA-H100-80GB-HBM3 and 0.36 EUR/h on NVIDIA-A10"),
+    ],
+)
+def test_each_objective_picks_another_gpu_on_the_same_fleet(
+    objective: str, variant: str, reason: Reason, words: str
+) -> None:
+    plan = planned(asked(Objective(objective)))
+    assert (chosen(plan), plan.standing.reason) == (variant, reason)
+    assert words in plan.standing.message
+    assert not any("objective" in one for one in plan.silences)
+
+
+def marginal(zone: ZoneReading) -> ZoneReading:
+    known = zone.intensity
+    return (
+        replace(zone, intensity=replace(known, kind=IntensityKind.MARGINAL)) if isinstance(known, Intensity) else zone
+    )
+
+
+def in_kronor(zone: ZoneReading) -> ZoneReading:
+    return replace(zone, zone=replace(zone.zone, currency="SEK")) if zone.zone.name == "hydro" else zone
+
+
+def without(of: dict[str, float], name: str) -> dict[str, float]:
+    return {one: value for one, value in of.items() if one != name}
+
+
+@pytest.mark.parametrize(
+    ("objective", "grid", "alter", "words"),
+    [
+        (
+            "Carbon",
+            replace(GRID, grams=without(GRAMS, "hydro")),
+            None,
+            "GridZone hydro has no average intensity (SourceUnreachable: down): see its conditions",
+        ),
+        ("Carbon", GRID, marginal, "GridZone north has no average intensity (it gives a marginal one)"),
+        (
+            "Cost",
+            replace(GRID, prices=without(GRID.prices, "coal")),
+            None,
+            "GridZone coal has no price: write price.perKWh and price.currency",
+        ),
+        (
+            "Cost",
+            replace(GRID, rents=without(RENTS, L40S)),
+            None,
+            "GridZone hydro has no price of NVIDIA-L40S, and others have: write it in price.perGpuHour",
+        ),
+        ("Cost", GRID, in_kronor, "prices of coal, hydro, north are in EUR and SEK: write one price.currency"),
+    ],
+    ids=["no intensity", "marginal", "no price", "no price of a GPU", "two currencies"],
+)
+def test_what_is_missing_leaves_the_choice_to_energy_and_is_told(
+    objective: str, grid: Grid, alter: Callable[[ZoneReading], ZoneReading] | None, words: str
+) -> None:
+    plan = planned(asked(Objective(objective), grid, alter))
+    assert (chosen(plan), plan.standing.reason) == ("l4", Reason.LESS_POWER)
+    assert f"objective {objective}: {words}" in " ".join(plan.silences)
+    assert "Energy decides until then" in " ".join(plan.silences)
+    assert not any("objective" in one for one in planned(asked(Objective.ENERGY, grid, alter)).silences)
+
+
+def test_nodes_of_no_zone_leave_the_choice_to_energy_too() -> None:
+    known = asked(Objective.CARBON)
+    plan = planned(replace(known, zones=without_zone(known.zones, "hydro")))
+    assert (chosen(plan), plan.standing.reason) == ("l4", Reason.LESS_POWER)
+    assert "objective Carbon: no GridZone covers nodes of NVIDIA-L40S: select them in one" in " ".join(plan.silences)
+
+
+def without_zone(zones: Any, name: str) -> dict[str, ZoneReading]:
+    return {one: zone for one, zone in zones.items() if one != name}
+
+
+def test_what_is_not_compared_may_be_missing() -> None:
+    """A service without a choice, of GPUs in a zone whose price is known."""
+    alone = service(VARIANTS[0], VARIANTS[3], concurrency=None, objectives=OBJECTIVES)
+    grid = replace(GRID, prices={"north": 0.2})
+    plan = planned(asked(Objective.COST, grid, service=alone))
+    assert (chosen(plan), plan.standing.reason) == ("a10", Reason.LESS_COST)
+
+
+def test_where_gpus_of_one_type_are_in_several_zones_a_switch_must_pay_in_the_worst() -> None:
+    two = service(VARIANTS[0], VARIANTS[1], concurrency=None, objectives=OBJECTIVES)
+    clean = Grid({"north": 300.0, "coal": 100.0, "hydro": 25.0}, GRID.prices, RENTS)
+    assert chosen(planned(asked(Objective.CARBON, clean, service=two))) == "l4"
+    known = asked(Objective.CARBON, clean, service=two)
+    more = replace(node("node-l4-too", L4), labels={"zone": "hydro"})
+    also = replace(known.cluster, nodes={**known.cluster.nodes, more.name: more})
+    assert chosen(planned(replace(known, cluster=also))) == "l4"
+    known = asked(Objective.CARBON, replace(clean, grams={**clean.grams, "hydro": 900.0}), service=two)
+    assert chosen(planned(replace(known, cluster=also))) is None
+
+
+@pytest.mark.parametrize(
+    ("objective", "grid", "variant"),
+    [
+        (Objective.ENERGY, GRID, None),
+        (Objective.CARBON, GRID, "h100"),
+        (Objective.COST, GRID, None),
+        (Objective.COST, replace(GRID, rents={**RENTS, L4: 3.0}), "h100"),
+    ],
+    ids=["fewest watts", "its zone is dirty", "cheapest", "its price has risen"],
+)
+def test_the_reference_comes_back_for_what_the_objective_counts(
+    objective: Objective, grid: Grid, variant: str | None
+) -> None:
+    two = service(VARIANTS[0], VARIANTS[1], concurrency=None, objectives=OBJECTIVES)
+    assert chosen(planned(asked(objective, grid, serving="l4", service=two))) == variant
+
+
+def test_a_switch_is_paid_back_in_what_the_objective_counts() -> None:
+    """Loading takes an hour: in energy that is paid back in a day, in money two GPUs are held for it."""
+    slow = tuple(replace(one, load_seconds=Seconds(3 * 3600)) for one in DRAWN)
+    assert chosen(planned(asked(Objective.ENERGY, profiles=slow))) == "l4"
+    near = replace(GRID, rents={H100: 2.40, L4: 2.10, L40S: 2.10, A10: 2.10})
+    quick, late = asked(Objective.COST, near), asked(Objective.COST, near, profiles=slow)
+    assert chosen(planned(quick)) is not None
+    assert chosen(planned(late)) is None
+
+
+prices = st.floats(0.01, 5.0)
+grids = st.builds(
+    Grid,
+    st.fixed_dictionaries({name: st.floats(5, 1000) for name in GRAMS}),
+    st.fixed_dictionaries(dict.fromkeys(GRAMS, prices)),
+    st.fixed_dictionaries(dict.fromkeys(PLACES, prices)),
+)
+four_curves = st.tuples(curves, curves, curves, curves)
+Curves = tuple[tuple[float, float, float, float], ...]
+
+
+def profiles_of(four: Curves) -> tuple[Profile, ...]:
+    return tuple(drawn(one, one.products[0], curve) for one, curve in zip(VARIANTS, four, strict=True))
+
+
+def scaled(grid: Grid, times: float) -> Grid:
+    return Grid(
+        *({name: value * times for name, value in one.items()} for one in (grid.grams, grid.prices, grid.rents))
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(four_curves, loads, grids, st.integers(-6, 6), st.sampled_from(Objective))
+def test_intensities_or_prices_that_are_all_so_many_times_higher_change_no_choice(
+    four: Curves, rate: float, grid: Grid, power: int, objective: Objective
+) -> None:
+    one, other = (
+        planned(asked(objective, each, rate=rate, profiles=profiles_of(four)))
+        for each in (grid, scaled(grid, 2.0**power))
+    )
+    event(f"{objective} picks {chosen(one)}")
+    assert (chosen(one), one.replicas) == (chosen(other), other.replicas)
+
+
+@settings(deadline=None, max_examples=60)
+@given(four_curves, loads, st.floats(5, 1000), prices)
+def test_with_equal_intensities_and_no_prices_of_gpus_all_objectives_choose_alike(
+    four: Curves, rate: float, grams: float, price: float
+) -> None:
+    grid = Grid(dict.fromkeys(GRAMS, grams), dict.fromkeys(GRAMS, price), {})
+    plans = [planned(asked(objective, grid, rate=rate, profiles=profiles_of(four))) for objective in Objective]
+    event(f"picks {chosen(plans[0])}")
+    assert len({chosen(plan) for plan in plans}) == 1
+    assert not any("objective" in one for plan in plans for one in plan.silences)
+
+
+@settings(deadline=None, max_examples=60)
+@given(four_curves, loads, grids, st.sampled_from(Objective))
+def test_by_each_objective_a_service_comes_to_rest(four: Curves, rate: float, grid: Grid, objective: Objective) -> None:
+    """What is counted falls with each switch, so that none is taken back."""
+    of = service(*VARIANTS, concurrency=None, objectives=OBJECTIVES, maximum=500)
+    serving, count, served = "h100", 1, ["h100"]
+    for _ in range(20):
+        plan = planned(
+            asked(objective, grid, rate=rate, serving=serving, count=count, service=of, profiles=profiles_of(four))
+        )
+        serving = chosen(plan) or serving
+        count = plan.replicas[serving]
+        if serving != served[-1]:
+            served.append(serving)
+    event(f"{objective}: {len(served)} served")
+    assert len(set(served)) == len(served), served
