@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,15 +12,33 @@ from hypothesis import strategies as st
 
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Objective, Operator, Requirement, Selector
+from fallow.domain.policies import IdleRules, Objective, Operator, PrecisionRules, Requirement, Selector
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.units import Seconds, Watts
+from fallow.domain.units import Instant, Seconds, Watts
+from fallow.domain.workloads import ServiceMemory
 from fallow.domain.zones import Intensity, IntensityKind, IntensitySource, Zone, ZoneReading
-from tests.support.builders import BF16, H100, L4, intensity, node, service
+from tests.support.builders import (
+    BF16,
+    FP8,
+    H100,
+    L4,
+    NOW,
+    TIERS,
+    Running,
+    Scene,
+    intensity,
+    node,
+    policy,
+    profile,
+    service,
+    watched,
+    zone,
+)
 from tests.unit.planner.asking import planned
-from tests.unit.planner.test_hardware import GREEN, LARGE, OBJECTIVES, SMALL, curves, drawn, loads, scene
+from tests.unit.planner.test_hardware import BLIND, GREEN, LARGE, OBJECTIVES, SMALL, curves, drawn, loads, scene
+from tests.unit.planner.test_pieces import scene as pieces_scene
 
 L40S, A10 = "NVIDIA-L40S", "NVIDIA-A10"
 PLACES = {H100: "north", L4: "coal", L40S: "hydro", A10: "north"}
@@ -165,7 +183,7 @@ def test_nodes_of_no_zone_leave_the_choice_to_energy_too() -> None:
     assert "objective Carbon: no GridZone covers nodes of NVIDIA-L40S: select them in one" in " ".join(plan.silences)
 
 
-def without_zone(zones: Any, name: str) -> dict[str, ZoneReading]:
+def without_zone(zones: Mapping[str, ZoneReading], name: str) -> dict[str, ZoneReading]:
     return {one: zone for one, zone in zones.items() if one != name}
 
 
@@ -278,3 +296,84 @@ def test_by_each_objective_a_service_comes_to_rest(four: Curves, rate: float, gr
             served.append(serving)
     event(f"{objective}: {len(served)} served")
     assert len(set(served)) == len(served), served
+
+
+def priced(per_gpu_hour: float, per_kwh: float = 0.2, product: str = H100, grams: float = 400) -> ZoneReading:
+    one = zone(grams)
+    return replace(
+        one,
+        zone=replace(one.zone, price_per_kwh=per_kwh, currency="EUR", price_per_gpu_hour={product: per_gpu_hour}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "rent", "throttled"),
+    [(Objective.ENERGY, 10.0, True), (Objective.COST, 2.0, True), (Objective.COST, 10.0, False)],
+)
+def test_engines_are_replaced_where_the_gpus_that_are_held_twice_are_paid_back(
+    objective: Objective, rent: float, throttled: bool
+) -> None:
+    """Two idle engines: 50 W each are 1 cent an hour, and a GPU is held for two minutes more."""
+    rules = policy(objective=objective, idle_after=None)
+    idle = replace(rules, idle=IdleRules(release=False, throttle=True))
+    one = Scene(service=service(minimum=2), policy=idle, variants={"bf16": Running(2)}, zone=priced(rent))
+    assert planned(one).throttled is throttled
+
+
+def test_gpus_that_prompts_in_pieces_spare_count_with_their_price() -> None:
+    """Loading takes so long that the joules of the replicas spared do not pay for it in a day; their price does."""
+    plain = pieces_scene()
+    saved = planned(plain).standing.saves
+    assert saved is not None
+    spared = saved.value / 121.6
+    slow = tuple(replace(one, load_seconds=Seconds(86_400 * spared / 12)) for one in plain.profiles)
+
+    def limited(objective: Objective) -> bool:
+        rules = replace(plain.policy or GREEN, objective=objective)
+        return bool(planned(replace(plain, policy=rules, profiles=slow, zone=priced(2.0))).step_tokens)
+
+    assert (limited(Objective.ENERGY), limited(Objective.CARBON), limited(Objective.COST)) == (False, False, True)
+
+
+TWO_GPUS = replace(BF16, gpus=2)
+CURVES = (
+    profile(TWO_GPUS, (1, 100, 400), (64, 2000, 800)),
+    profile(FP8, (1, 80, 380), (64, 1500, 680)),
+)
+
+
+@pytest.mark.parametrize(
+    ("objective", "rent", "serves", "unit"),
+    [
+        (Objective.ENERGY, 2.0, None, "J/token"),
+        (Objective.CARBON, 2.0, None, "J/token"),
+        (Objective.COST, 2.0, "fp8", "EUR/Mtoken"),
+        (Objective.COST, 0.01, None, "EUR/Mtoken"),
+    ],
+)
+def test_a_lesser_variant_on_fewer_gpus_is_less_where_gpus_have_a_price(
+    objective: Objective, rent: float, serves: str | None, unit: str
+) -> None:
+    """FP8 takes more J/token here, and one GPU instead of two."""
+    plan = planned(lesser(objective, rent))
+    assert chosen(plan) == serves
+    assert unit in plan.standing.message
+
+
+def test_while_no_tokens_are_counted_the_price_of_gpus_brings_no_lesser_variant() -> None:
+    plan = planned(replace(lesser(Objective.COST, 2.0), history=watched(9.5, 1)))
+    assert (chosen(plan), plan.standing.reason) == (None, Reason.NO_MEASURED_ADVANTAGE)
+    assert "no tokens are counted" in plan.standing.message
+
+
+def lesser(objective: Objective, rent: float) -> Scene:
+    rules = policy(precision=PrecisionRules(TIERS), objective=objective, guards=BLIND)
+    return Scene(
+        service=service(TWO_GPUS, FP8),
+        variants={"bf16": Running(1, running=9.5)},
+        memory=ServiceMemory(serving="bf16", changed_at=Instant(NOW - 3600)),
+        policy=rules,
+        zone=priced(rent),
+        profiles=CURVES,
+        history=watched(9.5, 1, tokens_per_second=500.0),
+    )
