@@ -22,7 +22,7 @@ from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
 from fallow.planner.caps import Cap
 from fallow.planner.inventory import Free
-from fallow.planner.weighing import Sites, Weighing
+from fallow.planner.weighing import Sites, Spared, Weighing
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
 STARTING_LIMIT = Seconds(1800)
@@ -177,7 +177,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not."""
+    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. `spared`: what it
+    saves and where, if that is not where the service is.
+    """
 
     lever: str
     reason: Reason
@@ -190,3 +192,4 @@ class Proposal:
     throttled: bool | None = None
     step_tokens: Mapping[str, int] | None = None
     vetoes: tuple[Veto, ...] = field(default=())
+    spared: tuple[Spared, ...] = ()

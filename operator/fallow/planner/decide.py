@@ -115,7 +115,9 @@ def plan_service(
         saves=None if steps and context.is_exceeded else proposal.saves,
         proposal=proposal.replicas is not None and not enforced,
     )
-    asked = pending(context, decision, wanted) if decision.proposal and policy.mode is Mode.RECOMMEND else None
+    asked = (
+        pending(context, decision, wanted, proposal) if decision.proposal and policy.mode is Mode.RECOMMEND else None
+    )
     if asked is not None:
         decision = answered(decision, asked)
     acts = proposal.replicas is not None and (enforced or (asked is not None and asked.approved))

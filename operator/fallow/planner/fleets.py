@@ -24,7 +24,7 @@ from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
 from fallow.planner.pricing import CLEAR_ADVANTAGE, Side, is_measured_anew, measured
-from fallow.planner.weighing import Place, Rates
+from fallow.planner.weighing import Place, Spared
 
 # More replicas of one service than this are not reckoned with.
 MOST_REPLICAS = 10_000
@@ -150,7 +150,7 @@ class Weighed:
     GPUs without a replica are turned off with their hosts, as it is booked, and by `stays` where they stay on; `share`
     is the smaller of both, of what is taken. Either errs by `doubt` at most, in 19 of 20 cases.
 
-    `watts` that the computers draw less, the smaller of both where it is.
+    `spared` is what that comes from: of the smaller one where both are saved, else of `gone`.
     """
 
     mine: float
@@ -159,19 +159,29 @@ class Weighed:
     stays: float
     share: float
     doubt: float
-    watts: Watts
+    spared: tuple[Spared, Spared]
     origin: str = ""
 
     @property
     def gone_share(self) -> float:
         return _share(self.gone, self.mine)
 
+    @property
+    def saves(self) -> float:
+        """Whether GPUs without a replica stay on or go: the smaller one where both are saved."""
+        return min(self.gone, self.stays) if self.stays > 0 else self.gone
+
+    @property
+    def watts(self) -> Watts:
+        """That the computers draw less."""
+        return Watts(sum(one.watts for one in self.spared))
+
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
     """By one fleet: W of the computers, of these without any replica (`empty`), GPUs held; W that may be in error."""
 
-    rates: Rates
+    place: Place
     watts: float
     empty: float
     gpus: int
@@ -179,11 +189,11 @@ class _Taken:
 
     @property
     def whole(self) -> float:
-        return self.rates.of(self.watts, self.gpus)
+        return self.place.rates.of(self.watts, self.gpus)
 
     @property
     def above_empty(self) -> float:
-        return self.rates.of(self.watts - self.empty, self.gpus)
+        return self.place.rates.of(self.watts - self.empty, self.gpus)
 
 
 def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
@@ -212,7 +222,7 @@ def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
         )
     before, after = (
         _Taken(
-            rates=fleet.place.rates,
+            place=fleet.place,
             watts=fleet.watts(rate, count, joules, watts),
             empty=(fleet.bare + fleet.host).value * count,
             gpus=fleet.variant.gpus * count,
@@ -225,17 +235,21 @@ def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
 
 def _compared(before: _Taken, after: _Taken, origin: str) -> Weighed:
     gone, stays = before.whole - after.whole, before.above_empty - after.above_empty
-    doubt = hypot(before.rates.of(before.reach), after.rates.of(after.reach))
-    gone_watts = before.watts - after.watts
+    rates = before.place.rates
+    doubt = hypot(rates.of(before.reach), after.place.rates.of(after.reach))
+    empty = (before.empty, after.empty) if 0 < stays < gone else (0.0, 0.0)
     return Weighed(
         mine=before.whole,
         other=after.whole,
         gone=gone,
         stays=stays,
         # a fleet that draws no more than empty GPUs do counts as one watt above them
-        share=min(_share(gone, before.whole), _share(stays, max(before.above_empty, before.rates.of(1.0)))),
-        doubt=max(doubt, CLEAR_ADVANTAGE * before.rates.of(before.watts)),
-        watts=Watts(min(gone_watts, gone_watts - (before.empty - after.empty)) if stays > 0 else gone_watts),
+        share=min(_share(gone, before.whole), _share(stays, max(before.above_empty, rates.of(1.0)))),
+        doubt=max(doubt, CLEAR_ADVANTAGE * rates.of(before.watts)),
+        spared=(
+            Spared(before.place, before.watts - empty[0], before.gpus),
+            Spared(after.place, empty[1] - after.watts, -after.gpus),
+        ),
         origin=origin,
     )
 

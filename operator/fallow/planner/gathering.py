@@ -5,7 +5,7 @@ from dataclasses import replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
-from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
+from fallow.domain.policies import Mode, Policy, ScalingRules
 from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.workloads import Service, ServiceMemory, Variant
 from fallow.footprint.zones import zone_of
@@ -85,10 +85,9 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
 
 def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple[Node, ...], sites: Sites) -> Weighing:
     """Of where it is and, if it has variants as good as each other, of all places where one of these may run."""
-    if policy.objective is Objective.ENERGY and not sites:
-        return Weighing()
-    product, peers = agreed(nodes), service.peers if len(service.peers) > 1 else ()
-    here = None if product is None else Place(product, tuple(zone_of(node, snapshot.zones) for node in nodes))
+    zones = tuple(zone_of(node, snapshot.zones) for node in nodes)
+    here = Place(agreed(nodes) or "", zones) if zones else None
+    peers = service.peers if len(service.peers) > 1 else ()
     reached = {
         one: zones
         for one, zones in sites.items()

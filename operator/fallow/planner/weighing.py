@@ -85,6 +85,23 @@ class Weighing:
         return tuple(one for one in self.places if one.product == product)
 
 
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """At one place: W of the computers and GPUs held; less than nothing where more of these are needed."""
+
+    place: Place
+    watts: float
+    gpus: float = 0.0
+
+
+def an_hour(objective: Objective, spared: Sequence[Spared]) -> float | Missing:
+    """What is saved of what the objective counts, whatever decided."""
+    fault = _fault(objective, [one.place for one in spared])
+    if fault is not None:
+        return fault
+    return sum(_rated(objective, one.place).rates.of(one.watts, one.gpus) for one in spared)
+
+
 def sites_of(snapshot: Snapshot) -> Sites:
     """Of the nodes that give pods whole GPUs."""
     found: dict[str, dict[str, ZoneReading | None]] = {}
@@ -97,7 +114,7 @@ def sites_of(snapshot: Snapshot) -> Sites:
 def weighing(objective: Objective, here: Place | None, sites: Sites) -> Weighing:
     """By the objective where all that is compared is known, else by energy: nothing is guessed.
 
-    `here` is where a service is; None where it is nowhere, or on GPUs of several products.
+    `here` is where a service is; its product is empty where it is on GPUs of several, None where it is nowhere.
     """
     places = tuple(Place(product, (zone,)) for product, zones in sites.items() for zone in zones)
     compared = places if here is None else (here, *places)
@@ -121,7 +138,7 @@ def rates(objective: Objective, product: str, zone: ZoneReading | None) -> Rates
     if objective is Objective.ENERGY:
         return Rates(pue)
     if zone is None:
-        return Missing(Reason.NO_ZONE, f"no GridZone covers nodes of {product}: select them in one")
+        return Missing(Reason.NO_ZONE, f"no GridZone covers nodes of {product or 'the service'}: select them in one")
     name, declared = zone.zone.name, zone.zone
     if objective is Objective.CARBON:
         grams = average_intensity(zone)
@@ -153,7 +170,7 @@ def _fault(objective: Objective, places: Sequence[Place]) -> Missing | None:
     if not any(one.price_per_gpu_hour for one in zones.values()):
         return None
     for _, product, zone in known:
-        if zone is not None and product not in zone.zone.price_per_gpu_hour:
+        if zone is not None and product and product not in zone.zone.price_per_gpu_hour:
             words = (
                 f"GridZone {zone.zone.name} has no price of {product}, and others have: write it in price.perGpuHour"
             )

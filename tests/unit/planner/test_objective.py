@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import IdleRules, Objective, Operator, PrecisionRules, Requirement, Selector
+from fallow.domain.policies import IdleRules, Mode, Objective, Operator, PrecisionRules, Requirement, Selector
 from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
@@ -377,3 +377,38 @@ def lesser(objective: Objective, rent: float) -> Scene:
         profiles=CURVES,
         history=watched(9.5, 1, tokens_per_second=500.0),
     )
+
+
+def test_a_proposal_says_what_it_saves_of_all_three_by_the_places_that_it_is_between() -> None:
+    """Whatever decided: GPUs of the north at 300 g and 2.40 EUR/h, those that come in hydro at 25 g."""
+    plan = planned(asked(Objective.CARBON, policy=replace(GREEN, objective=Objective.CARBON, mode=Mode.RECOMMEND)))
+    assert plan.pending is not None
+    assert plan.standing.saves is not None
+    assert plan.pending.grams is not None
+    assert plan.pending.money is not None
+    assert "take 106 gCO2e/h on NVIDIA-H100-80GB-HBM3 in north and 6.69 gCO2e/h" in plan.standing.message
+    # what the host and the empty GPU draw on stays
+    idle_before, idle_after = (150 + 71.8) * 1.2 * 0.3, (150 + 17 * 1.3) * 1.2 * 0.025
+    assert plan.pending.grams.value == pytest.approx((105.9 - idle_before) - (6.69 - idle_after), abs=0.1)
+    assert plan.pending.money.value == pytest.approx(2.40 - 1.20 + plan.standing.saves.value * 1.2 * 0.2e-3)
+    assert plan.pending.currency == "EUR"
+
+
+@pytest.mark.parametrize(("rents", "money"), [({H100: 2.4}, 2.4), ({}, 0.0)], ids=["with a price", "without"])
+def test_a_replica_that_goes_saves_the_price_of_its_gpus(rents: dict[str, float], money: float) -> None:
+    one = zone()
+    known = replace(one, zone=replace(one.zone, price_per_kwh=0.2, currency="EUR", price_per_gpu_hour=rents))
+    plan = planned(Scene(policy=policy(Mode.RECOMMEND), variants={"bf16": Running(2, running=4)}, zone=known))
+    assert plan.pending is not None
+    assert (plan.standing.action, plan.standing.saves) == ("ScaleDown", Watts(121.6 - 71.8))
+    assert plan.pending.money is not None
+    assert plan.pending.money.value == pytest.approx(money + 0.0498 * 1.2 * 0.2)
+    assert plan.pending.grams is not None
+    assert plan.pending.grams.value == pytest.approx(0.0498 * 1.2 * 200)
+
+
+def test_what_a_proposal_saves_is_left_out_where_it_is_not_known() -> None:
+    down = zone(Missing(Reason.SOURCE_UNREACHABLE, "down"))
+    plan = planned(Scene(policy=policy(Mode.RECOMMEND), variants={"bf16": Running(2, running=4)}, zone=down))
+    assert plan.pending is not None
+    assert (plan.standing.action, plan.pending.grams, plan.pending.money) == ("ScaleDown", None, None)

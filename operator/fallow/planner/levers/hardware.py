@@ -39,11 +39,6 @@ class Option:
     room: int
 
     @property
-    def saves(self) -> float:
-        """Whether GPUs without a replica stay on or go: the smaller one where both are saved."""
-        return min(self.now.gone, self.now.stays) if self.now.stays > 0 else self.now.gone
-
-    @property
     def is_free(self) -> bool:
         return self.room >= self.replicas
 
@@ -63,10 +58,10 @@ def propose(context: Context) -> Proposal | None:
     others = [variant for variant in context.service.peers if variant != context.serving]
     options = [one for variant in others if (one := _option(context, rules, mine, variant)) is not None]
     # one that could begin goes before one that would save more
-    best = max(options, key=lambda one: (one.is_free, one.saves), default=None)
+    best = max(options, key=lambda one: (one.is_free, one.now.saves), default=None)
     if best is None:
         return None
-    change = Change(REASONS[context.weighing.objective], best.now.watts, _stops(context, mine, best))
+    change = Change(REASONS[context.weighing.objective], best.now.watts, _stops(context, mine, best), best.now.spared)
     return begin(context, NAME, best.fleet.variant, _words(mine, best), change=change)
 
 
