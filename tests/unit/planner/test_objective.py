@@ -10,7 +10,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from fallow.domain.figures import Missing
+from fallow.domain.figures import Figure, Missing
 from fallow.domain.plans import ServicePlan
 from fallow.domain.policies import IdleRules, Mode, Objective, Operator, PrecisionRules, Requirement, Selector
 from fallow.domain.profiles import Profile
@@ -18,7 +18,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import ServiceMemory
-from fallow.domain.zones import Intensity, IntensityKind, IntensitySource, Zone, ZoneReading
+from fallow.domain.zones import Intensity, IntensityKind, IntensitySource, Ratio, Zone, ZoneReading
 from tests.support.builders import (
     BF16,
     FP8,
@@ -185,6 +185,23 @@ def test_nodes_of_no_zone_leave_the_choice_to_energy_too() -> None:
 
 def without_zone(zones: Mapping[str, ZoneReading], name: str) -> dict[str, ZoneReading]:
     return {one: zone for one, zone in zones.items() if one != name}
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_watts_are_those_of_the_facility_and_of_the_hosts_where_the_gpus_are(objective: Objective) -> None:
+    """One other GPU type, in a zone of its own with as good a grid as here."""
+    two = service(VARIANTS[0], VARIANTS[1], concurrency=None, objectives=OBJECTIVES)
+    even = Grid(dict.fromkeys(GRAMS, 300.0), GRID.prices, {})
+
+    def there(**declared: Any) -> str | None:
+        def alter(zone: ZoneReading) -> ZoneReading:
+            return replace(zone, zone=replace(zone.zone, **declared)) if zone.zone.name == "coal" else zone
+
+        return chosen(planned(asked(objective, even, alter, service=two)))
+
+    assert there() == "l4"
+    assert there(pue=Ratio(2.0, 2.0, 2.0)) is None
+    assert there(host_per_gpu=Figure.exact(Watts(300))) is None
 
 
 def test_what_is_not_compared_may_be_missing() -> None:
