@@ -178,7 +178,7 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. `spared`: what it
-    saves and where, if that is not where the service is.
+    saves by place, if not all of it is where the service is.
     """
 
     lever: str

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
-from fallow.domain.policies import Mode, Policy, ScalingRules
+from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
 from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.workloads import Service, ServiceMemory, Variant
 from fallow.footprint.zones import zone_of
@@ -84,7 +84,11 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
 
 
 def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple[Node, ...], sites: Sites) -> Weighing:
-    """Of where it is and, if it has variants as good as each other, of all places where one of these may run."""
+    """Of where it is and, if it has variants as good as each other, of all places where one of these may run. Where
+    neither is looked at, plain watts.
+    """
+    if policy.objective is Objective.ENERGY and policy.mode is not Mode.RECOMMEND and not sites:
+        return Weighing()
     zones = tuple(zone_of(node, snapshot.zones) for node in nodes)
     here = Place(agreed(nodes) or "", zones) if zones else None
     peers = service.peers if len(service.peers) > 1 else ()

@@ -19,7 +19,7 @@ from fallow.planner.weighing import Spared
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why a switch begins, what it saves if that is known, and what says no; `spared`, where it is elsewhere too."""
+    """Why a switch begins, what it saves if that is known (`spared`: by place, if between two), and what says no."""
 
     reason: Reason
     saves: Watts | None

@@ -96,10 +96,10 @@ class Spared:
 
 def an_hour(objective: Objective, spared: Sequence[Spared]) -> float | Missing:
     """What is saved of what the objective counts, whatever decided."""
-    fault = _fault(objective, [one.place for one in spared])
-    if fault is not None:
-        return fault
-    return sum(_rated(objective, one.place).rates.of(one.watts, one.gpus) for one in spared)
+    places = _rated(objective, [one.place for one in spared])
+    if isinstance(places, Missing):
+        return places
+    return sum(place.rates.of(one.watts, one.gpus) for place, one in zip(places, spared, strict=True))
 
 
 def sites_of(snapshot: Snapshot) -> Sites:
@@ -116,19 +116,16 @@ def weighing(objective: Objective, here: Place | None, sites: Sites) -> Weighing
 
     `here` is where a service is; its product is empty where it is on GPUs of several, None where it is nowhere.
     """
-    places = tuple(Place(product, (zone,)) for product, zones in sites.items() for zone in zones)
-    compared = places if here is None else (here, *places)
-    fault = _fault(objective, compared)
-    instead = ""
-    if fault is not None:
-        instead = f"objective {objective}: {fault.detail}; {Objective.ENERGY} decides until then"
-        objective = Objective.ENERGY
+    places = [Place(product, (zone,)) for product, zones in sites.items() for zone in zones]
+    rated = _rated(objective, places if here is None else [here, *places])
+    if isinstance(rated, Missing):
+        by_energy = weighing(Objective.ENERGY, here, sites)
+        return replace(by_energy, instead=f"objective {objective}: {rated.detail}; Energy decides until then")
     return Weighing(
         objective=objective,
-        currency=_zone(compared[0].zones[0]).currency if compared else "",
-        here=_rated(objective, here or Place()),
-        places=tuple(_rated(objective, one) for one in places),
-        instead=instead,
+        currency=_zone(rated[0].zones[0]).currency if rated else "",
+        here=Place() if here is None else rated[0],
+        places=rated if here is None else rated[1:],
     )
 
 
@@ -152,40 +149,38 @@ def rates(objective: Objective, product: str, zone: ZoneReading | None) -> Rates
     return Rates(pue * declared.price_per_kwh / WATTS_PER_KILOWATT, held)
 
 
-def _fault(objective: Objective, places: Sequence[Place]) -> Missing | None:
-    """Of the first place of which the objective asks for what is not known; prices are of one currency, and of all
-    GPUs or of none.
-    """
-    known = [(rates(objective, place.product, zone), place.product, zone) for place in places for zone in place.zones]
-    missing = next((found for found, _, _ in known if isinstance(found, Missing)), None)
-    if missing is not None or objective is not Objective.COST:
-        return missing
-    zones = {zone.zone.name: zone.zone for _, _, zone in known if zone is not None}
+def _rated(objective: Objective, places: Sequence[Place]) -> tuple[Place, ...] | Missing:
+    """Each with its rates; Missing where something is not known of one of them."""
+    found: list[Place] = []
+    for place in places:
+        known: list[Rates] = []
+        for zone in place.zones:
+            one = rates(objective, place.product, zone)
+            if isinstance(one, Missing):
+                return one
+            known.append(one)
+        mean = Rates(sum(one.watt for one in known) / len(known), sum(one.gpu for one in known) / len(known))
+        found.append(replace(place, rates=mean))
+    fault = _unlike(places) if objective is Objective.COST else None
+    return tuple(found) if fault is None else fault
+
+
+def _unlike(places: Sequence[Place]) -> Missing | None:
+    """Prices are compared in one currency, and where all GPUs have one or none has."""
+    zones = {zone.zone.name: zone.zone for place in places for zone in place.zones if zone is not None}
     currencies = sorted({one.currency for one in zones.values()})
     if len(currencies) > 1:
-        words = " and ".join(currencies)
-        return Missing(
-            Reason.NO_PRICE, f"prices of {', '.join(sorted(zones))} are in {words}: write one price.currency"
-        )
+        words = f"prices of {', '.join(sorted(zones))} are in {' and '.join(currencies)}"
+        return Missing(Reason.NO_PRICE, f"{words}: write one price.currency")
     if not any(one.price_per_gpu_hour for one in zones.values()):
         return None
-    for _, product, zone in known:
-        if zone is not None and product and product not in zone.zone.price_per_gpu_hour:
-            words = (
-                f"GridZone {zone.zone.name} has no price of {product}, and others have: write it in price.perGpuHour"
-            )
-            return Missing(Reason.NO_PRICE, f"{words}, 0 where it costs the same held or not")
+    for place in places:
+        for name in sorted({zone.zone.name for zone in place.zones if zone is not None}):
+            if place.product and place.product not in zones[name].price_per_gpu_hour:
+                words = f"GridZone {name} has no price of {place.product}, and others have"
+                written = "write it in price.perGpuHour, 0 where it costs the same held or not"
+                return Missing(Reason.NO_PRICE, f"{words}: {written}")
     return None
-
-
-def _rated(objective: Objective, place: Place) -> Place:
-    found = [one for zone in place.zones if isinstance(one := rates(objective, place.product, zone), Rates)]
-    count = len(found)
-    return (
-        replace(place, rates=Rates(sum(one.watt for one in found) / count, sum(one.gpu for one in found) / count))
-        if count
-        else place
-    )
 
 
 def _zone(zone: ZoneReading | None) -> Zone:
