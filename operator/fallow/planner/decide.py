@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.plans import Decision, Pending, Plan, ServicePlan
-from fallow.domain.policies import Mode
+from fallow.domain.policies import Mode, Objective
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
@@ -85,9 +85,11 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
 
 
 def _gpus(snapshot: Snapshot) -> tuple[Free, Sites]:
-    """Which nobody has, and where GPUs are."""
-    matched = any(policy.hardware is not None for policy in snapshot.cluster.policies)
-    return (free_gpus(snapshot.cluster), sites_of(snapshot)) if matched else (Free(), {})
+    """Which nobody has, and where GPUs are, where a policy asks for either."""
+    policies = snapshot.cluster.policies
+    matched = any(policy.hardware is not None for policy in policies)
+    placed = matched or any(policy.objective is not Objective.ENERGY for policy in policies)
+    return free_gpus(snapshot.cluster) if matched else Free(), sites_of(snapshot) if placed else {}
 
 
 def plan_service(

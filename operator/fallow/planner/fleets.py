@@ -19,7 +19,7 @@ from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import declared_above_idle, loaded_idle
 from fallow.footprint.hardware import hardware_of
-from fallow.planner.capacity import engine_limit, in_work, profile_for, rate_met, replica_capacity
+from fallow.planner.capacity import engine_limit, in_work, profile_on, rate_met, replica_capacity
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
@@ -261,8 +261,8 @@ def _share(part: float, whole: float) -> float:
 def serving_fleet(context: Context, load: Load) -> Fleet | None:
     """Of what serves, on the GPUs that it has."""
     product = context.product
-    profile = profile_for(context.serving, context.profiles, product)
-    if product is None or profile is None or profile.gpu_product != product:
+    profile = None if product is None else profile_on(context.serving, context.profiles, product)
+    if profile is None:
         return None
     return Fleet(context, load, context.serving, context.weighing.here, profile)
 
@@ -275,10 +275,11 @@ def fleets_of(context: Context, variant: Variant, load: Load) -> tuple[Fleet, ..
 
 def _fleets(context: Context, variant: Variant, load: Load) -> Iterator[Fleet | None]:
     for product in products_for(context, variant):
-        profile = profile_for(variant, context.profiles, product)
-        fits = profile is not None and profile.gpu_product == product
-        for place in context.weighing.at(product):
-            yield Fleet(context, load, variant, place, profile) if profile is not None and fits else None
+        profile = profile_on(variant, context.profiles, product)
+        if profile is None:
+            yield None
+        else:
+            yield from (Fleet(context, load, variant, place, profile) for place in context.weighing.at(product))
 
 
 def products_for(context: Context, variant: Variant) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.workloads import Service, ServiceMemory, Variant
 from fallow.footprint.zones import zone_of
 from fallow.planner import autoscaled
-from fallow.planner.capacity import Capacity, profile_for, replica_capacity
+from fallow.planner.capacity import Capacity, profile_for, profile_on, replica_capacity
 from fallow.planner.clocks import clocks_of
 from fallow.planner.context import Around, Context
 from fallow.planner.pieces import held
@@ -84,18 +84,18 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
 
 
 def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple[Node, ...], sites: Sites) -> Weighing:
-    """Of where it is and, if it has variants as good as each other, of all places where one of these may run. Where
-    neither is looked at, plain watts.
+    """Of where it is and, if it has several variants, of all places where a profile tells how one of these would run.
+    Where neither is looked at, plain watts.
     """
     if policy.objective is Objective.ENERGY and policy.mode is not Mode.RECOMMEND and not sites:
         return Weighing()
     zones = tuple(zone_of(node, snapshot.zones) for node in nodes)
     here = Place(agreed(nodes) or "", zones) if zones else None
-    peers = service.peers if len(service.peers) > 1 else ()
+    profiles, variants = snapshot.cluster.profiles, service.variants if len(service.variants) > 1 else ()
     reached = {
-        one: zones
-        for one, zones in sites.items()
-        if any(not variant.products or one in variant.products for variant in peers)
+        product: there
+        for product, there in sites.items()
+        if any(profile_on(variant, profiles, product) is not None for variant in variants)
     }
     return weighing(policy.objective, here, reached)
 

@@ -12,6 +12,7 @@ from math import hypot
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint
+from fallow.domain.policies import Objective
 from fallow.domain.profiles import Profile, ProfileKey
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds, Watts
@@ -20,7 +21,7 @@ from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, 
 from fallow.footprint.bins import ENOUGH
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
-from fallow.planner.weighing import Weighing
+from fallow.planner.weighing import Place, Weighing
 
 # A variant comes for no less than this share of J/token: profiles are met between their points to 2.2 %.
 CLEAR_ADVANTAGE = 0.022
@@ -60,14 +61,15 @@ class Prices:
     def is_clear(self) -> bool:
         return self.other < self.reference - self.doubt
 
-    def with_gpus(self, weighing: Weighing, held: tuple[float, float]) -> Prices:
-        """J to money for a million tokens, with the GPU-seconds that each holds for a token."""
-        rates = weighing.here.rates
-        one, other = (rates.of(joules, gpus) for joules, gpus in zip((self.reference, self.other), held, strict=True))
-        unit = f"{weighing.currency}/Mtoken"
-        return replace(
-            self, reference=one * MILLION, other=other * MILLION, doubt=rates.of(self.doubt) * MILLION, unit=unit
+    def at(self, weighing: Weighing, places: tuple[Place, Place], held: tuple[float, float]) -> Prices:
+        """By the objective, each at its place and with the GPU-seconds that it holds for a token."""
+        times, unit = (1.0, self.unit) if weighing.objective is Objective.ENERGY else (MILLION, weighing.per_million)
+        rates = [place.rates for place in places]
+        one, other = (
+            each.of(joules, gpus) for each, joules, gpus in zip(rates, (self.reference, self.other), held, strict=True)
         )
+        doubt = max(each.of(self.doubt) for each in rates)
+        return replace(self, reference=one * times, other=other * times, doubt=doubt * times, unit=unit)
 
 
 @dataclass(frozen=True, slots=True)

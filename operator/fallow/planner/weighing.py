@@ -72,8 +72,15 @@ class Weighing:
 
     @property
     def unit(self) -> str:
-        units = {Objective.ENERGY: "W", Objective.CARBON: "gCO2e/h", Objective.COST: f"{self.currency}/h"}
-        return units[self.objective]
+        return "W" if self.objective is Objective.ENERGY else f"{self._counted}/h"
+
+    @property
+    def per_million(self) -> str:
+        return f"{self._counted}/Mtoken"
+
+    @property
+    def _counted(self) -> str:
+        return "gCO2e" if self.objective is Objective.CARBON else self.currency
 
     def text(self, amount: float) -> str:
         """Such as 294 W or 2.40 EUR/h."""

@@ -16,9 +16,11 @@ from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
+from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.pricing import Prices, prices
 from fallow.planner.switching import Change, begin, guarded
+from fallow.planner.weighing import Place, Spared
 
 NAME = "Precision"
 
@@ -80,7 +82,8 @@ def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
 
 def _begun(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
     reason = Reason.TIER_ENDED if chosen == context.reference else asks
-    return begin(context, NAME, chosen, why, change=Change(reason, _saved(context, chosen), guarded(context, chosen)))
+    saves, spared = _saved(context, chosen)
+    return begin(context, NAME, chosen, why, change=Change(reason, saves, guarded(context, chosen), spared))
 
 
 def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Tier | None:
@@ -143,16 +146,36 @@ def _prices(context: Context, variant: Variant) -> Prices | Missing:
 
 
 def _weighed(context: Context, variant: Variant) -> Prices | Missing:
-    """By the policy's objective: on the same GPUs J/token decide, unless GPUs have a price and not as many are held."""
-    known, weighing = _prices(context, variant), context.weighing
-    gpus = [one.gpus * _fleet(context, one)[1] for one in (context.reference, variant)]
-    if isinstance(known, Missing) or not weighing.here.rates.gpu or gpus[0] == gpus[1]:
+    """By the policy's objective. J/token tell at one place, if as many GPUs are held or these have no price; and where
+    a place is not known.
+    """
+    known, pair = _prices(context, variant), (context.reference, variant)
+    one, other = (_place(context, each) for each in pair)
+    if isinstance(known, Missing) or one is None or other is None:
         return known
-    rates = [one.tokens_per_second for one in _points(context) if one.tokens_per_second is not None]
-    tokens = sum(rates) / len(rates) if rates else 0.0
-    if tokens <= 0:
+    gpus = [each.gpus * _fleet(context, each)[1] for each in pair]
+    have_prices = one.rates.gpu > 0 or other.rates.gpu > 0
+    if one is other and (gpus[0] == gpus[1] or not have_prices):
+        return known
+    tokens = _tokens(context)
+    if have_prices and tokens <= 0:
         return Missing(Reason.NO_HISTORY, "no tokens are counted by which the price of GPUs could be shared out")
-    return known.with_gpus(weighing, (gpus[0] / tokens, gpus[1] / tokens))
+    held = (gpus[0] / tokens, gpus[1] / tokens) if have_prices else (0.0, 0.0)
+    return known.at(context.weighing, (one, other), held)
+
+
+def _tokens(context: Context) -> float:
+    """Generated in a second, in the mean; 0 where none are counted."""
+    rates = [point.tokens_per_second for point in _points(context) if point.tokens_per_second is not None]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
+def _place(context: Context, variant: Variant) -> Place | None:
+    """Where it runs, or would: on other GPUs where it takes most, of those with the product of its profile."""
+    weighing, profile = context.weighing, profile_for(variant, context.profiles, context.product)
+    if profile is None or profile.gpu_product == weighing.here.product:
+        return weighing.here
+    return max(weighing.at(profile.gpu_product), key=lambda place: (place.rates.watt, place.rates.gpu), default=None)
 
 
 def _other(context: Context, variant: Variant) -> Variant:
@@ -181,11 +204,16 @@ def _advantage(context: Context, variant: Variant) -> str:
     return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 
 
-def _saved(context: Context, variant: Variant) -> Watts | None:
-    """Negative on the way back: quality is what that buys."""
+def _saved(context: Context, variant: Variant) -> tuple[Watts | None, tuple[Spared, ...]]:
+    """Negative on the way back: quality is what that buys. By place, where it is on other GPUs."""
     known, demand = _prices(context, _other(context, variant)), context.estimate.demand
     if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
-        return None
+        return None, ()
     serving = known.reference if context.serving.name == context.reference.name else known.other
     after = known.other if variant.name != context.reference.name else known.reference
-    return Watts((serving - after) * demand.tokens_per_second)
+    before, then = serving * demand.tokens_per_second, after * demand.tokens_per_second
+    here, there = context.weighing.here, _place(context, variant)
+    if there is None or there is here:
+        return Watts(before - then), ()
+    gpus = context.replicas * context.serving.gpus, _fleet(context, variant)[1] * variant.gpus
+    return Watts(before - then), (Spared(here, before, gpus[0]), Spared(there, -then, -gpus[1]))
