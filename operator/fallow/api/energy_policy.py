@@ -113,8 +113,8 @@ class PrecisionPolicy(ApiModel):
     )
     require_measured_advantage: bool = Field(
         default=True,
-        description="Switch only where ModelProfiles show fewer joules per token at the concurrency at hand; with "
-        "objective Cost and prices of GPUs, less money per token.",
+        description="Switch only where ModelProfiles show fewer joules per token at the concurrency at hand; by "
+        "spec.objective grams or money, where other GPUs or another number of them would be held.",
     )
     hysteresis: float = Field(
         default=0.05,

@@ -53,7 +53,8 @@ class Around:
     """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
     is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
     policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware, and
-    the `sites` where GPUs are, there and where an objective is not energy.
+    the `sites` where GPUs are, there, where an objective is not energy, and
+    for tiers among several zones.
     """
 
     budget: Asked = NOTHING

@@ -85,10 +85,12 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
 
 
 def _gpus(snapshot: Snapshot) -> tuple[Free, Sites]:
-    """Which nobody has, and where GPUs are, where a policy asks for either."""
-    policies = snapshot.cluster.policies
+    """Which nobody has, and where GPUs are, where a policy asks for either: tiers do among several zones."""
+    policies, several = snapshot.cluster.policies, len(snapshot.zones) > 1
     matched = any(policy.hardware is not None for policy in policies)
-    placed = matched or any(policy.objective is not Objective.ENERGY for policy in policies)
+    placed = matched or any(
+        policy.objective is not Objective.ENERGY or (several and policy.precision is not None) for policy in policies
+    )
     return free_gpus(snapshot.cluster) if matched else Free(), sites_of(snapshot) if placed else {}
 
 

@@ -23,6 +23,7 @@ from tests.support.builders import (
     BF16,
     FP8,
     H100,
+    INT4,
     L4,
     NOW,
     TIERS,
@@ -381,6 +382,67 @@ def test_while_no_tokens_are_counted_the_price_of_gpus_brings_no_lesser_variant(
     plan = planned(replace(lesser(Objective.COST, 2.0), history=watched(9.5, 1)))
     assert (chosen(plan), plan.standing.reason) == (None, Reason.NO_MEASURED_ADVANTAGE)
     assert "no tokens are counted" in plan.standing.message
+
+
+INT4_AWAY = replace(INT4, products=(L4,))
+AWAY = (
+    profile(replace(BF16, products=(H100,)), (1, 100, 400), (64, 2000, 800)),
+    profile(INT4_AWAY, (1, 100, 480), (64, 2000, 960), product=L4),
+)
+
+
+def away(objective: Objective, serving: str = "bf16", **more: Any) -> Snapshot:
+    """INT4 takes a fifth more J/token, on GPUs in a zone with a tenth of the intensity and a fifth of the price."""
+    grid = Grid({"north": 400.0, "coal": 40.0, "hydro": 40.0}, GRID.prices, {H100: 2.0, L4: 0.4})
+    return asked(
+        objective,
+        grid,
+        serving=serving,
+        service=service(replace(BF16, products=(H100,)), INT4_AWAY),
+        policy=policy(**{"precision": PrecisionRules(TIERS), "guards": BLIND, "objective": objective, **more}),
+        profiles=AWAY,
+        memory=ServiceMemory(serving=serving, changed_at=Instant(NOW - 3600)),
+        history=watched(9.5, 1, tokens_per_second=500.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("objective", "serves", "unit"),
+    [
+        (Objective.ENERGY, None, "J/token"),
+        (Objective.CARBON, "int4", "gCO2e/Mtoken"),
+        (Objective.COST, "int4", "EUR/Mtoken"),
+    ],
+)
+def test_a_lesser_variant_elsewhere_is_weighed_there(objective: Objective, serves: str | None, unit: str) -> None:
+    plan = planned(away(objective))
+    assert chosen(plan) == serves
+    assert unit in plan.standing.message
+    # once it serves, the grid is clean under its own nodes: it stays for that of the reference
+    back = planned(away(objective, "int4"))
+    assert chosen(back) == (None if serves else "bf16")
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_a_lesser_variant_on_a_cleaner_grid_does_not_end_its_own_reason(objective: Objective) -> None:
+    asked_for = PrecisionRules(TIERS, require_measured_advantage=False)
+    assert chosen(planned(away(objective, precision=asked_for))) == "int4"
+    assert chosen(planned(away(objective, "int4", precision=asked_for))) is None
+
+
+def test_a_proposal_of_a_lesser_variant_elsewhere_counts_both_places() -> None:
+    known = away(Objective.CARBON, mode=Mode.RECOMMEND)
+    tokens = {
+        ref: replace(one, generated_tokens=one.generated_tokens + 7500) for ref, one in known.readings.engines.items()
+    }
+    plan = planned(replace(known, readings=replace(known.readings, engines=tokens)))
+    assert plan.pending is not None
+    assert plan.standing.saves is not None
+    assert plan.pending.grams is not None
+    assert plan.pending.money is not None
+    watts = -plan.standing.saves.value / 0.2
+    assert plan.pending.grams.value == pytest.approx(watts * 1.2 * (0.4 - 1.2 * 0.04), rel=1e-6)
+    assert plan.pending.money.value == pytest.approx(2.0 - 0.4 - 0.2 * watts * 1.2 * 0.2e-3, rel=1e-6)
 
 
 def lesser(objective: Objective, rent: float) -> Scene:

@@ -52,7 +52,7 @@ def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, R
 
     Where it is not known what is asked for, the lesser variant stays.
     """
-    reference, intensity = context.reference, context.estimate.intensity
+    reference, intensity = context.reference, _intensity(context)
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
     if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
         return intensity
@@ -64,6 +64,15 @@ def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, R
     if burns is not None:
         return _lesser(rules, reference), burns, Reason.BUDGET_BURN
     return tier, where, Reason.CARBON_TIER
+
+
+def _intensity(context: Context) -> Intensity | Missing:
+    """Of the grid where the reference runs, or would: a lesser variant on a cleaner one does not end its own reason."""
+    place = _place(context, context.reference)
+    if place is None or place is context.weighing.here:
+        return context.estimate.intensity
+    zone = place.zones[0]
+    return zone.intensity if zone else Missing(Reason.NO_ZONE, f"no GridZone covers nodes of {place.product}")
 
 
 def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
