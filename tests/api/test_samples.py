@@ -194,6 +194,13 @@ def test_static_zone_carries_its_bounds() -> None:
     assert (zone.price_per_kwh, zone.currency) == (0.19, "EUR")
 
 
+def test_a_zone_has_prices_of_electricity_and_of_gpus_by_their_product() -> None:
+    zone = mapping.zone(reading.grid_zone(sample("gridzone-prices")))
+
+    assert (zone.price_per_kwh, zone.currency) == (0.25, "EUR")
+    assert zone.price_per_gpu_hour == {"NVIDIA-H100-80GB-HBM3": 2.40, "NVIDIA-L4": 0.55}
+
+
 def test_a_live_zone_has_its_fallbacks_its_marginal_signal_and_a_measured_pue() -> None:
     zone = mapping.zone(reading.grid_zone(sample("gridzone-electricity-maps")))
 

@@ -9,7 +9,7 @@ import pytest
 
 from fallow.app.simulation.priors import profile_of
 from fallow.app.simulation.steering import steered
-from fallow.domain.policies import HardwareRules
+from fallow.domain.policies import HardwareRules, Objective, Operator, Requirement, Selector
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives
 from fallow.domain.zones import IntensitySource, Zone
@@ -17,25 +17,36 @@ from fallow.twin.calibration.asking import Described, Work, query_of
 from fallow.twin.calibration.predict import Query
 from fallow.twin.calibration.store import shipped
 from fallow.twin.simulation.demand import Array
-from fallow.twin.simulation.ports import Declared, GridCarbon
+from fallow.twin.simulation.grid import GridSeries
+from fallow.twin.simulation.ports import ZONE_LABEL, Declared, GridCarbon
 from fallow.twin.simulation.predicting import predicted_table
 from fallow.twin.simulation.result import Outcome
 from fallow.twin.simulation.setup import NodeKind, ServiceSetup, Setup, Start, VariantSetup
 from tests.support.builders import BF16, L4, policy, service
-from tests.support.fleets import CHAT, GRID, H100, TOLD, Written, poisson
+from tests.support.fleets import CHAT, H100, TOLD, Written, poisson
 
-ZONE = Zone("home", IntensitySource(GridCarbon.KIND, {"zone": "home"}), is_default=True)
+GRAMS, RENTS = {"home": 400.0, "away": 40.0}, {H100: 2.4, L4: 0.6}
+GRID = {
+    name: GridSeries(np.zeros(1), np.array([grams]), price=0.2, currency="EUR", gpu_hours=RENTS)
+    for name, grams in GRAMS.items()
+}
 LARGE, SMALL = replace(BF16, name="h100", products=(H100,)), replace(BF16, name="l4", products=(L4,))
 PROMPT, OUTPUT = 500.0, 100.0
 TTFT, ITL = 2.0, 0.1
+
+
+def zone(name: str) -> Zone:
+    here = Selector((Requirement(ZONE_LABEL, Operator.IN, (name,)),))
+    source = IntensitySource(GridCarbon.KIND, {"zone": name})
+    return Zone(name, source, nodes=here, price_per_kwh=0.2, currency="EUR", price_per_gpu_hour=RENTS)
 
 
 def asked(gpu: str) -> Query:
     return query_of(Described(name=BF16.model), Work(gpu=gpu, gpus=1, precision="BF16"), shipped())
 
 
-def drive(arrivals: Array, rules: HardwareRules | None) -> Outcome:
-    """One node of each type with eight GPUs."""
+def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
+    """One node of each type with eight GPUs; the small ones are in a zone of their own."""
     queries = {H100: asked("H100 80GB HBM3"), L4: asked("L4")}
     tables = {
         product: predicted_table(replace(query, context=PROMPT + OUTPUT / 2, output=OUTPUT))
@@ -49,7 +60,7 @@ def drive(arrivals: Array, rules: HardwareRules | None) -> Outcome:
     setup = Setup(
         nodes=(
             NodeKind(H100, "NVIDIA H100 80GB HBM3", 71.8, 8, 1, "home"),
-            NodeKind(L4, "NVIDIA L4", 17.0, 8, 1, "home"),
+            NodeKind(L4, "NVIDIA L4", 17.0, 8, 1, "away"),
         ),
         services=(ServiceSetup(CHAT, variants, TTFT, ITL, 1, 8, 1),),
     )
@@ -59,12 +70,13 @@ def drive(arrivals: Array, rules: HardwareRules | None) -> Outcome:
     profiles = [
         profile_of(one, one.products[0], tables[one.products[0]], queries[one.products[0]]) for one in (LARGE, SMALL)
     ]
-    declared = Declared([chat], [policy(idle_after=None, hardware=rules)], [ZONE], profiles)
+    rule = policy(idle_after=None, hardware=rules, objective=objective)
+    declared = Declared([chat], [rule], [zone(name) for name in GRAMS], profiles)
     return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
 
 
 def switches(outcome: Outcome) -> list[str]:
-    begun = [one for one in outcome.decisions if one.lever == "Hardware" and one.reason == "LessPower"]
+    begun = [one for one in outcome.decisions if one.lever == "Hardware" and one.reason.startswith("Less")]
     return [next(iter(one.after)) for one in begun]
 
 
@@ -91,3 +103,23 @@ def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
 
 def test_a_load_that_fills_the_large_gpu_leaves_it_where_it_is() -> None:
     assert switches(drive(poisson(3, 1200), HardwareRules())) == []
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_what_an_objective_counts_becomes_less_and_is_booked_where_it_was_used(objective: Objective) -> None:
+    """A request a second takes fewer watts on the large GPU. The small ones are on a cleaner grid, and cost less."""
+    arrivals = poisson(1, 3600)
+    before, after = drive(arrivals, None), drive(arrivals, HardwareRules(), objective)
+    assert switches(after) == ([] if objective is Objective.ENERGY else ["l4"])
+    (large,), (found,) = before.services, after.services
+    assert large.carbon.value == pytest.approx(large.facility.kilowatt_hours * 400)
+    assert large.cost == pytest.approx(large.facility.kilowatt_hours * 0.2 + large.replica_hours["h100"] * 2.4)
+    if objective is not Objective.ENERGY:
+        assert found.facility.value > large.facility.value
+        assert found.carbon.value < 0.5 * large.carbon.value
+        assert found.cost is not None
+        assert large.cost is not None
+        assert found.cost < 0.8 * large.cost
+        held = found.replica_hours["h100"] * 2.4 + found.replica_hours["l4"] * 0.6
+        assert found.cost == pytest.approx(found.facility.kilowatt_hours * 0.2 + held)
+    assert found.attainment == pytest.approx(1, abs=0.005)

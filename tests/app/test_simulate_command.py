@@ -59,6 +59,15 @@ def test_json_holds_every_controller_with_its_series_and_decisions(tmp_path: Pat
     assert "Chat and digests on 32 H100" in page.read_text()
 
 
+def test_nodes_are_in_the_zones_that_the_scenario_says_and_objectives_go_by_these() -> None:
+    result = simulate(str(SAMPLES / "two-zones.yaml"), "--days", "0.02", "--compare", "", "-o", "json")
+    told = json.loads(result.stdout)["controllers"][0]
+
+    begun = next(one for one in told["decisions_made"] if one["lever"] == "Hardware")
+    assert "gCO2e/h on NVIDIA-H100-80GB-HBM3 in home and" in begun["message"]
+    assert "gCO2e/h on NVIDIA-L4 in north" in begun["message"]
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

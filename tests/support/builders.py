@@ -34,7 +34,6 @@ NOW = Instant(1_800_000_000.0)
 CYCLE = Seconds(15)
 CHAT = ServiceKey("llm", "chat")
 H100, L4 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"
-DCGM_NAMES = {H100: "NVIDIA H100 80GB HBM3", L4: "NVIDIA L4"}
 QUIET_WATTS, BUSY_WATTS = 122.0, 500.0
 
 BF16 = Variant("bf16", "meta-llama/Llama-3.1-8B-Instruct", "BF16", gpus=1)
@@ -169,7 +168,7 @@ def gpu(
     return GpuReading(
         uuid=uuid,
         node="node-a",
-        model_name=DCGM_NAMES[product],
+        model_name=product.replace("-", " "),
         power=watts if isinstance(watts, Missing) else Power(Watts(watts), at),
         counter=EnergyCounter(Joules(joules), at),
         activity=active if isinstance(active, Missing) else Activity(active, ActivitySource.ENGINE_ACTIVE, at),
@@ -224,7 +223,7 @@ class Running:
 
 def pods_of(variant: str, run: Running) -> tuple[Pod, ...]:
     """Pods that are not ready yet were made a minute ago."""
-    node_name = "node-a" if run.product == H100 else "node-l4"
+    node_name = "node-a" if run.product == H100 else f"node-{run.product.removeprefix('NVIDIA-').lower()}"
     ready = [pod(f"{variant}-{index}", variant, node=node_name) for index in range(run.is_ready)]
     starting = [
         pod(f"{variant}-{index}", variant, node=node_name, ready=False, created=Instant(NOW - 60), started=None)

@@ -113,7 +113,8 @@ class PrecisionPolicy(ApiModel):
     )
     require_measured_advantage: bool = Field(
         default=True,
-        description="Switch only where ModelProfiles show fewer joules per token at the concurrency at hand.",
+        description="Switch only where ModelProfiles show fewer joules per token at the concurrency at hand; by "
+        "spec.objective grams or money, where other GPUs or another number of them would be held.",
     )
     hysteresis: float = Field(
         default=0.05,
@@ -131,9 +132,11 @@ class HardwarePolicy(ApiModel):
         default=False,
         description="Whether a variant of the reference's precision and at least its quality may serve instead of it, "
         "such as one on another GPU type or on more GPUs, where by the ModelProfiles the load of the last minutes and "
-        "of the last half hour takes fewer watts there within the objectives, and enough GPUs are free.",
+        "of the last half hour takes less there, by spec.objective, within the objectives, and enough GPUs are free.",
     )
-    hysteresis: float = Field(default=0.1, ge=0, description="Share of the watts that a switch must save, 0 to 0.5.")
+    hysteresis: float = Field(
+        default=0.1, ge=0, description="Share of what it takes that a switch must save, 0 to 0.5."
+    )
 
 
 class PerGpu(ApiModel):
@@ -315,7 +318,11 @@ class EnergyPolicySpec(ApiModel):
         description="Of several policies for a service the highest priority applies; equal ones by name, the first.",
     )
     objective: Literal["Energy", "Carbon", "Cost"] = Field(
-        default="Energy", description=RECORDED + "What to minimise where levers compete."
+        default="Energy",
+        description="What is to be least where objectives, quality floors and guards leave a choice, of GPU types "
+        "above all. Energy: watts with host and PUE. Carbon: gCO2e an hour at the average intensity of the zones "
+        "of the nodes. Cost: money an hour by price of their GridZones, GPUs that are held included. While one of "
+        "these is not known Energy decides, and the services' silences say what to write.",
     )
     idle: IdlePolicy = Field(default=IdlePolicy(), description="What happens to a service that nobody uses.")
     scaling: ScalingPolicy = Field(default=ScalingPolicy(), description="How replicas follow the load.")

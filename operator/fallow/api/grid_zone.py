@@ -90,11 +90,21 @@ class MarketIntensity(ApiModel):
 
 
 class Price(ApiModel):
-    """What electricity costs."""
+    """What electricity and GPUs cost."""
 
-    per_kwh: float = Field(alias="perKWh", ge=0, le=1000, description="Price of one kWh.")
+    per_kwh: float = Field(
+        alias="perKWh", ge=0, le=1000, description="Price of one kWh; 0 where the price of the GPUs has it."
+    )
     currency: Annotated[str, Field(min_length=1, max_length=3), CURRENCY] = Field(
         description="ISO 4217 code of the currency, such as EUR."
+    )
+    per_gpu_hour: Annotated[
+        dict[Annotated[str, Field(max_length=63)], Annotated[float, Field(ge=0, le=100000)]], Field(max_length=32)
+    ] = Field(
+        default={},
+        description="Price of one GPU for an hour in which a pod holds it, by nvidia.com/gpu.product, such as "
+        "NVIDIA-L4: 0.55; 0 where it costs the same held or not. Counted by policies with objective Cost and in what "
+        "proposals save, not in the footprints. Empty: GPUs cost the same held or not.",
     )
 
 
@@ -217,7 +227,9 @@ class GridZoneSpec(ApiModel):
         default=None, description="How far the factors may be off. Absent: the defaults of its fields."
     )
     price: Price | None = Field(
-        default=None, description="Price of electricity, for figures of cost. Absent: not known, and cost is left out."
+        default=None,
+        description="Price of electricity, for figures of cost and objective Cost, and of GPUs. "
+        "Absent: not known, and cost is left out.",
     )
 
     @property

@@ -152,7 +152,9 @@ class Proposal(StatusModel):
         default=None, description="With the PUE, at the grid's intensity now, gCO2e an hour. Absent: not known."
     )
     saves_money_per_hour: float | None = Field(
-        default=None, description="With the PUE, at the zone's price, in its currency an hour. Absent: not known."
+        default=None,
+        description="With the PUE, at the zone's price, and with price.perGpuHour of the GPUs that are released; "
+        "in its currency an hour. Absent: not known.",
     )
     currency: Word = Field(default="", description="Of the money.")
 

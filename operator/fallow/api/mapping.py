@@ -190,6 +190,7 @@ def zone(declared: GridZone) -> Zone:
         host_per_gpu=Figure(*(Watts(value) for value in host)),
         price_per_kwh=spec.price.per_kwh if spec.price else None,
         currency=spec.price.currency if spec.price else "",
+        price_per_gpu_hour=spec.price.per_gpu_hour if spec.price else {},
         fallbacks=tuple(_source(fallback, spec.factor_type) for fallback in spec.intensity.fallbacks),
         marginal=_source(spec.marginal, "direct") if spec.marginal else None,
         pue_query=spec.pue_from.query if spec.pue_from else "",

@@ -10,7 +10,7 @@ from fallow.domain.policies import Mode, Policy
 from fallow.domain.readings import PodRef
 from fallow.domain.reasons import Reason
 from fallow.domain.tuning import PLAIN, Tuning
-from fallow.domain.units import Hertz, Instant, Watts
+from fallow.domain.units import Grams, Hertz, Instant, Money, Watts
 from fallow.domain.workloads import Proposed, Service, ServiceKey, ServiceMemory
 
 
@@ -57,7 +57,7 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Pending:
     """A proposal that a person may approve or reject, and what they said; what runs `now`, and the `risk` in words,
-    empty for none.
+    empty for none. What it saves in an hour, facility and GPUs that are held included; None where that is not known.
     """
 
     proposed: Proposed
@@ -65,6 +65,9 @@ class Pending:
     risk: str
     approved: bool = False
     rejected: bool = False
+    grams: Grams | None = None
+    money: Money | None = None
+    currency: str = ""
 
 
 @dataclass(frozen=True, slots=True)

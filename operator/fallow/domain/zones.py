@@ -147,7 +147,8 @@ class Zone:
 
     `fallbacks` stand in for `source`, in their order; `marginal` is shown beside it and never booked. `market` is the
     intensity by contracts and certificates, which stands beside the grid's own and never instead of it. `pue_query`
-    names a series whose value goes before `pue`; empty: none.
+    names a series whose value goes before `pue`; empty: none. `price_per_gpu_hour` is of a GPU while it is held, by
+    product.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Zone:
     host_per_gpu: Figure[Watts] = field(default_factory=lambda: Figure(Watts(75), Watts(150), Watts(290)))
     price_per_kwh: float | None = None
     currency: str = ""
+    price_per_gpu_hour: Mapping[str, float] = field(default_factory=dict)
     market: Figure[GramsPerKWh] | None = None
     fallbacks: tuple[IntensitySource, ...] = ()
     marginal: IntensitySource | None = None

@@ -57,6 +57,12 @@ def profile_for(variant: Variant, profiles: Sequence[Profile], product: str | No
     return fitting[0] if len(fitting) == 1 else None
 
 
+def profile_on(variant: Variant, profiles: Sequence[Profile], product: str) -> Profile | None:
+    """Of the product at hand alone; None where the variant may not run on it."""
+    found = profile_for(variant, profiles, product)
+    return found if found is not None and found.gpu_product == product else None
+
+
 def engine_limit(variant: Variant, profile: Profile | None) -> int:
     """Requests that an engine takes at once, as far as anybody says so."""
     return variant.max_concurrency or (profile.max_concurrency if profile else None) or ENGINE_CONCURRENCY

@@ -22,6 +22,7 @@ from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
 from fallow.planner.caps import Cap
 from fallow.planner.inventory import Free
+from fallow.planner.weighing import Sites, Spared, Weighing
 
 # A replica that is not ready after this time has no room or does not work; starts take minutes.
 STARTING_LIMIT = Seconds(1800)
@@ -51,7 +52,9 @@ class Share:
 class Around:
     """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
     is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
-    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware.
+    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware, and
+    the `sites` where GPUs are, there, where an objective is not energy, and
+    for tiers among several zones.
     """
 
     budget: Asked = NOTHING
@@ -60,6 +63,7 @@ class Around:
     changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
     free: Free = field(default_factory=Free)
     share: Share | None = None
+    sites: Sites = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Context:
     `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
     `nodes` are those of its pods, `clocks` of the GPUs of the ready ones, where their policy lowers them and an agent
-    sets that of each. `host`: what the rest of a machine draws for each of its GPUs, as it is booked.
+    sets that of each. `weighing`: by what its choices are compared.
     """
 
     now: Instant
@@ -94,7 +98,7 @@ class Context:
     step_tokens: Mapping[str, int] = field(default_factory=dict)
     nodes: tuple[Node, ...] = ()
     clocks: tuple[ClockRange, ...] = ()
-    host: Watts = Watts(0)
+    weighing: Weighing = field(default_factory=Weighing)
     around: Around = field(default_factory=Around)
 
     @property
@@ -174,7 +178,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not."""
+    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. `spared`: what it
+    saves by place, if not all of it is where the service is.
+    """
 
     lever: str
     reason: Reason
@@ -187,3 +193,4 @@ class Proposal:
     throttled: bool | None = None
     step_tokens: Mapping[str, int] | None = None
     vetoes: tuple[Veto, ...] = field(default=())
+    spared: tuple[Spared, ...] = ()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates, ServiceEstimate
 from fallow.domain.plans import Decision, Pending, Plan, ServicePlan
-from fallow.domain.policies import Mode
+from fallow.domain.policies import Mode, Objective
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
@@ -29,6 +29,7 @@ from fallow.planner.remembering import waking
 from fallow.planner.shortage import shares
 from fallow.planner.silence import silences
 from fallow.planner.switching import is_of_hardware, under_way
+from fallow.planner.weighing import Sites, sites_of
 
 OWNER = "Owner"
 # What guards.maxReductionsPerDay counts, where it is Fallow's own doing.
@@ -52,9 +53,9 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
     """Where nobody is `told` of it, conditions and what can never happen are left out."""
     services: dict[ServiceKey, ServicePlan] = {}
     rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster, snapshot.at))
-    budgets, free = asks(snapshot, estimates), _free(snapshot)
+    budgets, (free, sites) = asks(snapshot, estimates), _gpus(snapshot)
     for key, service in snapshot.cluster.services.items():
-        around = Around(budgets.get(key, NOTHING), None, rolling, busy, free)
+        around = Around(budgets.get(key, NOTHING), None, rolling, busy, free, sites=sites)
         plan = services[key] = plan_service(snapshot, service, estimates.services[key], around, told=told)
         if plan.decision is None or plan.decision.proposal:
             continue
@@ -68,11 +69,11 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
     for key, cap in capped.items():
         plan = services[key]
         if cap.replicas is not None and plan.total > cap.replicas:
-            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free)
+            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free, sites=sites)
             plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
         services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
     for key, share in shares(snapshot, estimates, services).items():
-        around = Around(budgets.get(key, NOTHING), capped.get(key), rolling - {key}, busy, free, share)
+        around = Around(budgets.get(key, NOTHING), capped.get(key), rolling - {key}, busy, free, share, sites)
         again = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
         services[key] = replace(
             again,
@@ -83,9 +84,14 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
     return Plan(at=snapshot.at, services=services)
 
 
-def _free(snapshot: Snapshot) -> Free:
-    matched = any(policy.hardware is not None for policy in snapshot.cluster.policies)
-    return free_gpus(snapshot.cluster) if matched else Free()
+def _gpus(snapshot: Snapshot) -> tuple[Free, Sites]:
+    """Which nobody has, and where GPUs are, where a policy asks for either: tiers do among several zones."""
+    policies, several = snapshot.cluster.policies, len(snapshot.zones) > 1
+    matched = any(policy.hardware is not None for policy in policies)
+    placed = matched or any(
+        policy.objective is not Objective.ENERGY or (several and policy.precision is not None) for policy in policies
+    )
+    return free_gpus(snapshot.cluster) if matched else Free(), sites_of(snapshot) if placed else {}
 
 
 def plan_service(
@@ -113,7 +119,9 @@ def plan_service(
         saves=None if steps and context.is_exceeded else proposal.saves,
         proposal=proposal.replicas is not None and not enforced,
     )
-    asked = pending(context, decision, wanted) if decision.proposal and policy.mode is Mode.RECOMMEND else None
+    asked = (
+        pending(context, decision, wanted, proposal) if decision.proposal and policy.mode is Mode.RECOMMEND else None
+    )
     if asked is not None:
         decision = answered(decision, asked)
     acts = proposal.replicas is not None and (enforced or (asked is not None and asked.approved))

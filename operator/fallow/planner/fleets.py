@@ -1,4 +1,5 @@
-"""What a service's load would take on the GPUs of each of its variants: replicas within the objectives, and watts.
+"""What a service's load would take on the GPUs of each of its variants: replicas within the objectives, and watts,
+by what its policy's objective makes of them.
 
 By ModelProfiles and the lengths of the recent requests, alike for the variant that serves and for all others, so that
 what is compared does not depend on which of them serves.
@@ -18,11 +19,12 @@ from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import declared_above_idle, loaded_idle
 from fallow.footprint.hardware import hardware_of
-from fallow.planner.capacity import engine_limit, in_work, profile_for, rate_met, replica_capacity
+from fallow.planner.capacity import engine_limit, in_work, profile_on, rate_met, replica_capacity
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
 from fallow.planner.pricing import CLEAR_ADVANTAGE, Side, is_measured_anew, measured
+from fallow.planner.weighing import Place, Spared
 
 # More replicas of one service than this are not reckoned with.
 MOST_REPLICAS = 10_000
@@ -56,13 +58,17 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """One variant on one GPU product, under one load."""
+    """One variant on the GPUs of one place, under one load."""
 
     context: Context
     load: Load
     variant: Variant
-    product: str
+    place: Place
     profile: Profile
+
+    @property
+    def product(self) -> str:
+        return self.place.product
 
     @property
     def limit(self) -> float:
@@ -71,7 +77,7 @@ class Fleet:
     @property
     def host(self) -> Watts:
         """Of the rest of the machine, for a replica's GPUs."""
-        return self.context.host * self.variant.gpus
+        return self.place.host * self.variant.gpus
 
     @property
     def bare(self) -> Watts:
@@ -140,9 +146,11 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """W of two fleets at one load. The other draws less by `gone` where GPUs without a replica are turned off with
-    their hosts, as it is booked, and by `stays` where they stay on; `share` is the smaller of both, of what is drawn.
-    Either errs by `doubt` at most, in 19 of 20 cases.
+    """What two fleets take at one load, by the objective (planner/weighing.py). The other takes less by `gone` where
+    GPUs without a replica are turned off with their hosts, as it is booked, and by `stays` where they stay on; `share`
+    is the smaller of both, of what is taken. Either errs by `doubt` at most, in 19 of 20 cases.
+
+    `spared` is what that comes from: of the smaller one where both are saved, else of `gone`.
     """
 
     mine: float
@@ -151,7 +159,41 @@ class Weighed:
     stays: float
     share: float
     doubt: float
+    spared: tuple[Spared, Spared]
     origin: str = ""
+
+    @property
+    def gone_share(self) -> float:
+        return _share(self.gone, self.mine)
+
+    @property
+    def saves(self) -> float:
+        """Whether GPUs without a replica stay on or go: the smaller one where both are saved."""
+        return min(self.gone, self.stays) if self.stays > 0 else self.gone
+
+    @property
+    def watts(self) -> Watts:
+        """That the computers draw less."""
+        return Watts(sum(one.watts for one in self.spared))
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """By one fleet: W of the computers, of these without any replica (`empty`), GPUs held; W that may be in error."""
+
+    place: Place
+    watts: float
+    empty: float
+    gpus: int
+    reach: float
+
+    @property
+    def whole(self) -> float:
+        return self.place.rates.of(self.watts, self.gpus)
+
+    @property
+    def above_empty(self) -> float:
+        return self.place.rates.of(self.watts - self.empty, self.gpus)
 
 
 def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
@@ -166,45 +208,78 @@ def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
     known = measured(context, sides)
     if known is not None:
         work, idle = [one.joules for one in known.efforts], known.idle
-        doubt = hypot(*(one.reach for one in known.efforts)) * rate * mine.load.output
+        reach = [one.reach * rate * mine.load.output for one in known.efforts]
     else:
         declared = [
             declared_above_idle(fleet.profile, side.level) for fleet, side in zip((mine, other), sides, strict=True)
         ]
         if declared[0] is None or declared[1] is None:
             return Missing(Reason.NO_HISTORY, "a profile does not tell what work takes")
-        work, idle, doubt = [declared[0], declared[1]], (loaded_idle(mine.profile), loaded_idle(other.profile)), 0.0
+        work, idle, reach = (
+            [declared[0], declared[1]],
+            (loaded_idle(mine.profile), loaded_idle(other.profile)),
+            [0.0, 0.0],
+        )
     before, after = (
-        fleet.watts(rate, count, joules, watts)
-        for fleet, count, joules, watts in zip((mine, other), counts, work, idle, strict=True)
+        _Taken(
+            place=fleet.place,
+            watts=fleet.watts(rate, count, joules, watts),
+            empty=(fleet.bare + fleet.host).value * count,
+            gpus=fleet.variant.gpus * count,
+            reach=error,
+        )
+        for fleet, count, joules, watts, error in zip((mine, other), counts, work, idle, reach, strict=True)
     )
-    empty = [(one.bare + one.host).value * count for one, count in zip((mine, other), counts, strict=True)]
-    gone, stay = before - after, (before - empty[0]) - (after - empty[1])
-    share = min(gone / before, stay / max(before - empty[0], 1.0))
-    doubt = max(doubt, CLEAR_ADVANTAGE * before)
-    return Weighed(before, after, gone, stay, share, doubt, known.origin if known else "")
+    return _compared(before, after, known.origin if known else "")
+
+
+def _compared(before: _Taken, after: _Taken, origin: str) -> Weighed:
+    gone, stays = before.whole - after.whole, before.above_empty - after.above_empty
+    rates = before.place.rates
+    doubt = hypot(rates.of(before.reach), after.place.rates.of(after.reach))
+    empty = (before.empty, after.empty) if 0 < stays < gone else (0.0, 0.0)
+    return Weighed(
+        mine=before.whole,
+        other=after.whole,
+        gone=gone,
+        stays=stays,
+        # a fleet that draws no more than empty GPUs do counts as one watt above them
+        share=min(_share(gone, before.whole), _share(stays, max(before.above_empty, rates.of(1.0)))),
+        doubt=max(doubt, CLEAR_ADVANTAGE * rates.of(before.watts)),
+        spared=(
+            Spared(before.place, before.watts - empty[0], before.gpus),
+            Spared(after.place, empty[1] - after.watts, -after.gpus),
+        ),
+        origin=origin,
+    )
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
 
 
 def serving_fleet(context: Context, load: Load) -> Fleet | None:
     """Of what serves, on the GPUs that it has."""
     product = context.product
-    profile = profile_for(context.serving, context.profiles, product)
-    if product is None or profile is None or profile.gpu_product != product:
+    profile = None if product is None else profile_on(context.serving, context.profiles, product)
+    if profile is None:
         return None
-    return Fleet(context, load, context.serving, product, profile)
+    return Fleet(context, load, context.serving, context.weighing.here, profile)
 
 
 def fleets_of(context: Context, variant: Variant, load: Load) -> tuple[Fleet, ...]:
-    """On each product of the cluster that it may run on; none where one of them has no profile."""
+    """At each place of the cluster where it may come to run; none where a product of them has no profile."""
     found = tuple(_fleets(context, variant, load))
     return tuple(one for one in found if one is not None) if all(found) else ()
 
 
 def _fleets(context: Context, variant: Variant, load: Load) -> Iterator[Fleet | None]:
     for product in products_for(context, variant):
-        profile = profile_for(variant, context.profiles, product)
-        fits = profile is not None and profile.gpu_product == product
-        yield Fleet(context, load, variant, product, profile) if profile is not None and fits else None
+        profile = profile_on(variant, context.profiles, product)
+        if profile is None:
+            yield None
+        else:
+            yield from (Fleet(context, load, variant, place, profile) for place in context.weighing.at(product))
 
 
 def products_for(context: Context, variant: Variant) -> tuple[str, ...]:

@@ -5,17 +5,18 @@ from dataclasses import replace
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
-from fallow.domain.policies import Mode, Policy, ScalingRules
-from fallow.domain.snapshots import Snapshot
+from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
+from fallow.domain.snapshots import Node, Snapshot
 from fallow.domain.workloads import Service, ServiceMemory, Variant
-from fallow.footprint.impacts import ANYWHERE
+from fallow.footprint.zones import zone_of
 from fallow.planner import autoscaled
-from fallow.planner.capacity import Capacity, profile_for, replica_capacity
+from fallow.planner.capacity import Capacity, profile_for, profile_on, replica_capacity
 from fallow.planner.clocks import clocks_of
 from fallow.planner.context import Around, Context
 from fallow.planner.pieces import held
 from fallow.planner.remembering import observed, settled, woken
 from fallow.planner.selection import agreed, nodes_of, policy_for, serving_of
+from fallow.planner.weighing import Place, Sites, Weighing, weighing
 
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
@@ -43,7 +44,6 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     nodes = nodes_of(snapshot.cluster, pods)
     product = agreed(nodes)
     habits = snapshot.habits.get(service.key, Habits())
-    zone = snapshot.zones.get(estimate.zone)
 
     def carries(variant: Variant) -> Capacity:
         """While its engines are being replaced those are counted on that carry less."""
@@ -78,9 +78,26 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         },
         nodes=nodes,
         clocks=() if policy.clocks is None else clocks_of(snapshot, pods),
-        host=(zone.zone if zone else ANYWHERE).host_per_gpu.best,
+        weighing=_weighing(snapshot, service, policy, nodes, around.sites),
         around=around,
     )
+
+
+def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple[Node, ...], sites: Sites) -> Weighing:
+    """Of where it is and, if it has several variants, of all places where a profile tells how one of these would run.
+    Where neither is looked at, plain watts.
+    """
+    if policy.objective is Objective.ENERGY and policy.mode is not Mode.RECOMMEND and not sites:
+        return Weighing()
+    zones = tuple(zone_of(node, snapshot.zones) for node in nodes)
+    here = Place(agreed(nodes) or "", zones) if zones else None
+    profiles, variants = snapshot.cluster.profiles, service.variants if len(service.variants) > 1 else ()
+    reached = {
+        product: there
+        for product, there in sites.items()
+        if any(profile_on(variant, profiles, product) is not None for variant in variants)
+    }
+    return weighing(policy.objective, here, reached)
 
 
 def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, *, follows: bool) -> tuple[int, int]:

@@ -7,11 +7,12 @@ the one figure alone, and the variant that is not measured would always look bet
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint
+from fallow.domain.policies import Objective
 from fallow.domain.profiles import Profile, ProfileKey
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds, Watts
@@ -20,6 +21,7 @@ from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, 
 from fallow.footprint.bins import ENOUGH
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
+from fallow.planner.weighing import Place, Weighing
 
 # A variant comes for no less than this share of J/token: profiles are met between their points to 2.2 %.
 CLEAR_ADVANTAGE = 0.022
@@ -31,13 +33,16 @@ FEW_PROMPTS = 0.25
 BELIEVED = Seconds(30 * 86_400)
 
 
+# Tokens; rates are of an hour, and what is held is counted in seconds.
+MILLION = 1e6 / 3600
 # Efforts by rising concurrency, and the draw of a replica that is loaded and has no work.
 Known = tuple[tuple[Effort, ...], Watts]
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """J/token of the reference and of another variant. Their difference errs by `doubt` at most, in 19 of 20 cases.
+    """What a token takes of the reference and of another variant, J unless another `unit` is named. Their difference
+    errs by `doubt` at most, in 19 of 20 cases.
 
     `origin` says where they come from; empty for the points of ModelProfiles.
     """
@@ -46,6 +51,7 @@ class Prices:
     other: float
     doubt: float
     origin: str = ""
+    unit: str = "J/token"
 
     @property
     def is_less(self) -> bool:
@@ -54,6 +60,16 @@ class Prices:
     @property
     def is_clear(self) -> bool:
         return self.other < self.reference - self.doubt
+
+    def at(self, weighing: Weighing, places: tuple[Place, Place], held: tuple[float, float]) -> Prices:
+        """By the objective, each at its place and with the GPU-seconds that it holds for a token."""
+        times, unit = (1.0, self.unit) if weighing.objective is Objective.ENERGY else (MILLION, weighing.per_million)
+        rates = [place.rates for place in places]
+        one, other = (
+            each.of(joules, gpus) for each, joules, gpus in zip(rates, (self.reference, self.other), held, strict=True)
+        )
+        doubt = max(each.of(self.doubt) for each in rates)
+        return replace(self, reference=one * times, other=other * times, doubt=doubt * times, unit=unit)
 
 
 @dataclass(frozen=True, slots=True)

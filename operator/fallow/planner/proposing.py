@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 
+from fallow.domain.figures import Missing
 from fallow.domain.plans import Decision, Pending, replicas_text
-from fallow.domain.policies import Mode
+from fallow.domain.policies import Mode, Objective
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Instant
+from fallow.domain.units import Grams, Instant, Money
 from fallow.domain.workloads import Proposed, ServiceMemory, Variant
-from fallow.planner.context import Context
+from fallow.planner.context import Context, Proposal
 from fallow.planner.levers import throttle
 from fallow.planner.switching import is_of_hardware
+from fallow.planner.weighing import Spared, an_hour
 
 # Digits of a name: enough for the one or two proposals of a service, and short enough to type.
 DIGITS = 8
@@ -28,15 +30,19 @@ def proposed(context: Context, action: str, replicas: Mapping[str, int]) -> Prop
     return Proposed(_name(context.service.uid, what, context.now), what, context.now)
 
 
-def pending(context: Context, decision: Decision, replicas: Mapping[str, int]) -> Pending:
+def pending(context: Context, decision: Decision, replicas: Mapping[str, int], proposal: Proposal) -> Pending:
     """What a person is asked about."""
-    one = proposed(context, decision.action, replicas)
+    one, spared = proposed(context, decision.action, replicas), _spared(context, decision, replicas, proposal)
+    grams, money = (an_hour(objective, spared) for objective in (Objective.CARBON, Objective.COST))
     return Pending(
         proposed=one,
         now=replicas_text(context.current, context.scalers),
         risk=_risk(context, decision.action, replicas),
         approved=context.service.approved == one.id,
         rejected=context.service.rejected == one.id,
+        grams=None if isinstance(grams, Missing) or not spared else Grams(grams),
+        money=None if isinstance(money, Missing) or not spared else Money(money),
+        currency=context.weighing.currency,
     )
 
 
@@ -55,6 +61,27 @@ def kept(memory: ServiceMemory, asked: Pending | None, mode: Mode, *, acts: bool
     if acts or mode is not Mode.RECOMMEND:
         return memory if memory.proposal is None else replace(memory, proposal=None)
     return memory if asked is None or asked.proposed == memory.proposal else replace(memory, proposal=asked.proposed)
+
+
+def _spared(
+    context: Context, decision: Decision, replicas: Mapping[str, int], proposal: Proposal
+) -> tuple[Spared, ...]:
+    """With the GPUs that are held no more once a switch is done; none where the watts are not known."""
+    if decision.saves is None:
+        return ()
+    if proposal.spared:
+        return proposal.spared
+    left = replicas if not proposal.switching_to else {proposal.switching_to: replicas[proposal.switching_to]}
+    gpus = _gpus(context, context.current) - _gpus(context, left)
+    return (Spared(context.weighing.here, decision.saves.value, gpus),)
+
+
+def _gpus(context: Context, replicas: Mapping[str, int]) -> int:
+    return sum(
+        count * variant.gpus
+        for name, count in replicas.items()
+        if (variant := context.service.variant(name)) is not None
+    )
 
 
 def _name(uid: str, what: str, now: Instant) -> str:

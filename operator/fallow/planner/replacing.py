@@ -14,14 +14,18 @@ PAID_BACK = Seconds(86_400)
 START, TWICE = Seconds(120), 2.0
 
 
-def pays(context: Context, saves: Watts | None) -> bool:
-    """Whether it gives back what replacing the engines takes."""
+def pays(context: Context, saves: Watts | None, spared: float = 0.0) -> bool:
+    """Whether it gives back what replacing the engines takes, by the policy's objective; `spared` are GPUs that are
+    held no more then.
+    """
     if saves is None or context.product is None:
         return False
     profile = profile_for(context.serving, context.profiles, context.product)
     seconds = (profile.load_seconds if profile else None) or START
     gpus = context.asked(context.serving.name) * context.serving.gpus
-    return saves.value * PAID_BACK > hardware_of(context.product).context.value * gpus * seconds * TWICE
+    rates = context.weighing.here.rates
+    takes = rates.of(hardware_of(context.product).context.value * gpus * seconds * TWICE, gpus * seconds)
+    return rates.of(saves.value, spared) * PAID_BACK > takes
 
 
 def vetoes(context: Context) -> tuple[Veto, ...]:

@@ -16,6 +16,7 @@ def silences(context: Context) -> tuple[str, ...]:
         return ("no EnergyPolicy applies to it: nothing is saved; select it in a policy's appliesTo",)
     return (
         *_rest(context),
+        *_weighing(context),
         *_throttle(context),
         *_steps(context),
         *_clocks(context),
@@ -39,6 +40,11 @@ def _rest(context: Context) -> Iterator[str]:
         yield f"it never rests: scaling.minReplicas is {scaling.min_replicas}; 0 lets it"
     elif scaling.wake is None:
         yield "no request wakes it from rest, only /scale and the annotation do: declare scaling.wake"
+
+
+def _weighing(context: Context) -> Iterator[str]:
+    if context.weighing.instead:
+        yield context.weighing.instead
 
 
 def _throttle(context: Context) -> Iterator[str]:

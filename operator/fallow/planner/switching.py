@@ -14,15 +14,17 @@ from fallow.domain.workloads import Variant
 from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
 from fallow.planner.fleets import replicas_for
+from fallow.planner.weighing import Spared
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Why a switch begins, what it saves if that is known, and what says no."""
+    """Why a switch begins, what it saves if that is known (`spared`: by place, if between two), and what says no."""
 
     reason: Reason
     saves: Watts | None
     stops: tuple[Veto, ...]
+    spared: tuple[Spared, ...] = ()
 
 
 def under_way(context: Context, lever: str) -> Proposal | None:
@@ -45,6 +47,7 @@ def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Ch
         {**context.current, chosen.name: _replicas_for(context, chosen)},
         saves=change.saves,
         switching_to=chosen.name,
+        spared=change.spared,
     )
 
 

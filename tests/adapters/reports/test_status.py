@@ -16,7 +16,7 @@ from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, Pending
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Instant, Seconds
+from fallow.domain.units import Grams, Instant, Money, Seconds
 from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 from tests.adapters.cluster import raw
 from tests.adapters.reports.scenes import ACTIVE, FRESH, GROW, READY, REST, Sink, ledger, mirror, report, stale
@@ -210,10 +210,18 @@ async def test_a_standing_proposal_is_told_once() -> None:
 
 
 ASKED = Proposed("3f9a01c2", "Rest to bf16 0", NOW)
-PENDING = Pending(ASKED, "bf16 1", "the next request waits for a start", rejected=False)
+PENDING = Pending(
+    ASKED,
+    "bf16 1",
+    "the next request waits for a start",
+    rejected=False,
+    grams=Grams(43.92),
+    money=Money(2.41464),
+    currency="EUR",
+)
 
 
-async def test_a_proposal_says_what_it_saves_by_the_zone_of_the_service() -> None:
+async def test_a_proposal_says_what_it_saves() -> None:
     desk = Desk()
     asking: dict[str, Any] = {
         "decision": REST,
@@ -222,9 +230,9 @@ async def test_a_proposal_says_what_it_saves_by_the_zone_of_the_service() -> Non
         "pending": PENDING,
     }
     await desk.tell(**asking)
-    told, pue = desk.status()["proposal"], desk.mirror.view().zones[0].pue.best
-    assert told["savesWatts"] == 122
-    assert told["savesGramsPerHour"] == pytest.approx(0.122 * pue * 300, abs=0.1)
+    told = desk.status()["proposal"]
+    assert (told["savesWatts"], told["savesGramsPerHour"]) == (122, 43.9)
+    assert (told["savesMoneyPerHour"], told["currency"]) == (2.4146, "EUR")
     assert (told["id"], told["what"], told["now"], told["since"]) == ("3f9a01c2", "Rest to bf16 0", "bf16 1", FIRST)
     assert (told["risk"], told["stands"]) == ("the next request waits for a start", True)
     assert "rejected" not in told or told["rejected"] is False

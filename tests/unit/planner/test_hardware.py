@@ -90,7 +90,7 @@ def seen(rate: float, ready: int = 1, *, peak: float | None = None) -> tuple[Dem
 
 
 def scene(rate: float = 0.2, serving: str = "h100", count: int = 1, **more: Any) -> Scene:
-    product = L4 if serving == "l4" else H100
+    product = next((one.products[0] for one in (*more.get("service", BOTH).variants,) if one.name == serving), H100)
     plain = Scene(
         service=BOTH,
         variants={serving: Running(count, running=0.5, product=product)},
@@ -113,12 +113,12 @@ def test_at_little_load_the_small_gpu_serves() -> None:
     assert plan.replicas == {"h100": 1, "l4": 1}
     assert (plan.standing.lever, plan.standing.reason) == ("Hardware", Reason.LESS_POWER)
     assert plan.standing.message == (
-        "h100 to l4: 0.2 requests/s take 294 W on NVIDIA-H100-80GB-HBM3 and 206 W on NVIDIA-L4, hosts and all, with 1"
-        " replicas for the peak of 0.2/s"
+        "h100 to l4: 0.2 requests/s take 353 W on NVIDIA-H100-80GB-HBM3 and 247 W on NVIDIA-L4, hosts, PUE and all,"
+        " with 1 replicas for the peak of 0.2/s"
     )
-    # GPUs that stand empty draw on: the smaller of the two savings is told
+    # GPUs that stand empty draw on: the smaller of the two savings is told, as the computers draw
     assert plan.standing.saves is not None
-    assert plan.standing.saves.value == pytest.approx(294 - 206 - (71.8 - 17), abs=1)
+    assert plan.standing.saves.value == pytest.approx((353 - 247) / 1.2 - (71.8 - 17), abs=1)
 
 
 def test_at_much_load_the_large_gpu_serves() -> None:

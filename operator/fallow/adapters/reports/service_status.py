@@ -33,7 +33,7 @@ from fallow.domain.plans import Condition, Decision, Pending, ServicePlan
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Invalid, Pod
-from fallow.domain.units import Instant, Seconds, cost, emissions, energy
+from fallow.domain.units import Instant
 from fallow.domain.workloads import Service
 
 JSON = Mapping[str, Any]
@@ -41,7 +41,6 @@ JSON = Mapping[str, Any]
 KEPT_DECISIONS = 5
 LONGEST_MESSAGE = 1024
 MOST_VETOES = 8
-HOUR = Seconds(3600)
 
 
 def service_status(
@@ -66,7 +65,7 @@ def service_status(
         power_limit_watts=None if plan.power_limit is None else plan.power_limit.value,
         clock_share=None if plan.clock is None else round(plan.clock, 3),
         standing=_standing(plan),
-        proposal=None if plan.pending is None else _proposal(report, plan, plan.pending),
+        proposal=None if plan.pending is None else _proposal(plan, plan.pending),
         decision=_decisions(before, news),
         footprint=known.footprint
         if report.ledger is None
@@ -128,13 +127,8 @@ def _decisions(before: JSON, news: Decision | None) -> list[ShownDecision]:
     return [told, *known][:KEPT_DECISIONS]
 
 
-def _proposal(report: CycleReport, plan: ServicePlan, pending: Pending) -> Proposal:
-    """The emissions and the money are those of the watts with the PUE, at the present intensity and price."""
-    saves = plan.standing.saves
-    zone = report.snapshot.zones.get(report.estimates.services[plan.key].zone)
-    an_hour = None if saves is None or zone is None else energy(saves, HOUR) * zone.pue.best
-    grid = Missing(Reason.NO_ZONE) if zone is None else zone.intensity
-    price = None if zone is None else zone.zone.price_per_kwh
+def _proposal(plan: ServicePlan, pending: Pending) -> Proposal:
+    saves, grams, money = plan.standing.saves, pending.grams, pending.money
     return Proposal(
         id=pending.proposed.id,
         what=line(pending.proposed.what),
@@ -145,11 +139,9 @@ def _proposal(report: CycleReport, plan: ServicePlan, pending: Pending) -> Propo
         message=line(plan.standing.message, LONGEST_MESSAGE),
         risk=line(pending.risk),
         saves_watts=None if saves is None else round(saves.value, 1),
-        saves_grams_per_hour=None
-        if an_hour is None or isinstance(grid, Missing)
-        else round(emissions(an_hour, grid.grams.best).value, 1),
-        saves_money_per_hour=None if an_hour is None or price is None else round(cost(an_hour, price).value, 4),
-        currency="" if zone is None else zone.zone.currency,
+        saves_grams_per_hour=None if grams is None else round(grams.value, 1),
+        saves_money_per_hour=None if money is None else round(money.value, 4),
+        currency=pending.currency,
     )
 
 

@@ -19,7 +19,7 @@ from fallow.api.durations import seconds
 from fallow.app.simulation.faults import faults_of
 from fallow.app.simulation.priors import profile_of
 from fallow.app.simulation.scenario import GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
-from fallow.domain.policies import Policy
+from fallow.domain.policies import Operator, Policy, Requirement, Selector
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef
 from fallow.domain.units import Instant
@@ -42,7 +42,7 @@ from fallow.twin.demand.windows import Window, Windowed, read_servegen
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.grid import GridSeries
-from fallow.twin.simulation.ports import Declared, GridCarbon
+from fallow.twin.simulation.ports import ZONE_LABEL, Declared, GridCarbon
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
 from fallow.twin.simulation.setup import (
     HIGHEST_CLOCK,
@@ -291,7 +291,8 @@ def _zones(declared: Sequence[Zone], kinds: Sequence[NodeKind]) -> list[Zone]:
     found = []
     for name in dict.fromkeys(kind.zone for kind in kinds):
         zone = known.get(name) or default or Zone(name, IntensitySource("Static"))
-        found.append(replace(zone, name=name, is_default=True))
+        here = Selector((Requirement(ZONE_LABEL, Operator.IN, (name,)),))
+        found.append(replace(zone, name=name, nodes=here, is_default=False))
     return found
 
 
@@ -312,7 +313,7 @@ def _series(zone: Zone, written: GridFile | None, folder: Path) -> GridSeries:
         times = np.arange(len(grams), dtype=np.float64) * 3600.0
     return GridSeries(
         times, grams, pue=zone.pue.best, water_on_site=water_on_site, water_at_source=water, price=zone.price_per_kwh,
-        currency=zone.currency, host=zone.host_per_gpu.best.value,
+        currency=zone.currency, host=zone.host_per_gpu.best.value, gpu_hours=zone.price_per_gpu_hour,
     )  # fmt: skip
 
 

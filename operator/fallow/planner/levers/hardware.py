@@ -1,6 +1,7 @@
 """Which GPU type serves: of the variants that are as good as the reference, the one on which the load takes least.
 
-A large GPU carries more and draws more while it has little to do; which of two takes less turns with the load. Only
+Least is by the objective of the policy (planner/weighing.py). A large GPU carries more and draws more while it has
+little to do; which of two takes less turns with the load, with where they are and with what they cost. Only
 ModelProfiles say so, or what was measured of both; nothing moves where one of them is not known, where the objectives
 would not be met, or where no GPUs are free. The variants' names and products never count as evidence.
 """
@@ -9,9 +10,8 @@ from dataclasses import dataclass
 
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Veto
-from fallow.domain.policies import HardwareRules
+from fallow.domain.policies import HardwareRules, Objective
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import loaded_idle
 from fallow.planner import guards
@@ -22,21 +22,21 @@ from fallow.planner.replacing import PAID_BACK, START, TWICE
 from fallow.planner.switching import Change, begin, guarded
 
 NAME = "Hardware"
+REASONS = {
+    Objective.ENERGY: Reason.LESS_POWER,
+    Objective.CARBON: Reason.LESS_CARBON,
+    Objective.COST: Reason.LESS_COST,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A variant that would do with less: `replicas` of it for the recent peak, what it saves now, and what is free."""
+    """A variant that would do with less: `replicas` of it for the recent peak, what it takes now, and what is free."""
 
     fleet: Fleet
     replicas: int
     now: Weighed
     room: int
-
-    @property
-    def saves(self) -> float:
-        """W, whether GPUs without a replica stay on or go: the smaller one where both are saved."""
-        return min(self.now.gone, self.now.stays) if self.now.stays > 0 else self.now.gone
 
     @property
     def is_free(self) -> bool:
@@ -58,10 +58,10 @@ def propose(context: Context) -> Proposal | None:
     others = [variant for variant in context.service.peers if variant != context.serving]
     options = [one for variant in others if (one := _option(context, rules, mine, variant)) is not None]
     # one that could begin goes before one that would save more
-    best = max(options, key=lambda one: (one.is_free, one.saves), default=None)
+    best = max(options, key=lambda one: (one.is_free, one.now.saves), default=None)
     if best is None:
         return None
-    change = Change(Reason.LESS_POWER, Watts(best.saves), _stops(context, mine, best))
+    change = Change(REASONS[context.weighing.objective], best.now.watts, _stops(context, mine, best), best.now.spared)
     return begin(context, NAME, best.fleet.variant, _words(mine, best), change=change)
 
 
@@ -110,7 +110,7 @@ def _is_held(context: Context) -> bool:
 
 
 def _option(context: Context, rules: HardwareRules, mine: Fleet, variant: Variant) -> Option | None:
-    """The variant on the GPUs where it takes most, of those that it may come to run on, if it pays even there."""
+    """The variant at the place where it takes most, of those where it may come to run, if it pays even there."""
     load = mine.load
     found: list[Option] = []
     for fleet in fleets_of(context, variant, load):
@@ -130,7 +130,7 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
     """
     returns = other.variant == context.service.reference
     saved = now.gone if returns else min(now.gone, now.stays)
-    share = now.gone / now.mine if returns else now.share
+    share = now.gone_share if returns else now.share
     if saved <= now.doubt or share <= rules.hysteresis or saved * PAID_BACK <= _costs(context, mine, other, replicas):
         return False
     if returns:
@@ -143,14 +143,16 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
 
 
 def _costs(context: Context, mine: Fleet, other: Fleet, replicas: int) -> float:
-    """J: the new replicas load, and the old ones run on meanwhile and until they have drained."""
+    """The new replicas load, and the old ones run on meanwhile and until they have drained, each at its own place."""
     profile = other.profile
     seconds = profile.load_seconds or START
     load = (
         (loaded_idle(profile) * (seconds * TWICE)).value if profile.load_energy is None else profile.load_energy.value
     )
     drains = seconds + context.service.engine.termination_grace
-    return replicas * load + context.replicas * loaded_idle(mine.profile).value * drains
+    comes = other.place.rates.of(load, other.variant.gpus * seconds)
+    goes = mine.place.rates.of(loaded_idle(mine.profile).value * drains, mine.variant.gpus * drains)
+    return replicas * comes + context.replicas * goes
 
 
 def _stops(context: Context, mine: Fleet, best: Option) -> tuple[Veto, ...]:
@@ -174,9 +176,12 @@ def _room(best: Option) -> Veto | None:
 
 
 def _words(mine: Fleet, best: Option) -> str:
-    load, now = mine.load, best.now
+    load, now, text = mine.load, best.now, mine.context.weighing.text
+    places = (mine.place, best.fleet.place)
+    apart = places[0].name != places[1].name
+    here, there = (f"{one.product} in {one.name}" if apart else one.product for one in places)
     words = (
-        f"{load.now:.3g} requests/s take {now.mine:.0f} W on {mine.product} and {now.other:.0f} W on"
-        f" {best.fleet.product}, hosts and all, with {best.replicas} replicas for the peak of {load.peak:.3g}/s"
+        f"{load.now:.3g} requests/s take {text(now.mine)} on {here} and {text(now.other)} on {there},"
+        f" hosts, PUE and all, with {best.replicas} replicas for the peak of {load.peak:.3g}/s"
     )
     return f"{words}, {now.origin}" if now.origin else words

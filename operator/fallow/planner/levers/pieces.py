@@ -47,8 +47,9 @@ def propose(context: Context) -> Proposal | None:
         return _proposed(context, None, words, None)
     if found is None or carried == 0 or _is_near(now, found) or (now is None and carried < plain * GAIN):
         return None
-    saves = _saved(context, plain / carried) if now is None else None
-    if now is None and not replacing.pays(context, saves):
+    spared = _spared(context, plain / carried)
+    saves = _saved(context, spared) if now is None else None
+    if now is None and not replacing.pays(context, saves, spared):
         return None
     return _proposed(context, found, words, saves)
 
@@ -83,12 +84,15 @@ def _is_near(now: int | None, found: Pieces) -> bool:
     return now is not None and abs(found.tokens - now) <= MOVED * now
 
 
-def _saved(context: Context, share: float) -> Watts | None:
-    """What the replicas draw that are not needed any more, without work; None where the GPUs are not known."""
-    if context.product is None:
-        return None
-    spared = max(context.replicas - max(context.floor, 1), 0) * (1.0 - share)
-    return hardware_of(context.product).context * (spared * context.serving.gpus)
+def _spared(context: Context, share: float) -> float:
+    """GPUs of the replicas that are not needed any more where `share` of them carry as much."""
+    replicas = max(context.replicas - max(context.floor, 1), 0) * (1.0 - share)
+    return replicas * context.serving.gpus
+
+
+def _saved(context: Context, spared: float) -> Watts | None:
+    """What these GPUs draw without work; None where they are not known."""
+    return None if context.product is None else hardware_of(context.product).context * spared
 
 
 def _flags(service: Service) -> frozenset[str]:

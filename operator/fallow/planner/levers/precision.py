@@ -4,6 +4,7 @@ Accuracy comes last: the highest quality that the tier allows, and back promptly
 before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
 """
 
+from collections.abc import Sequence
 from math import ceil
 
 from fallow.domain.figures import Missing
@@ -11,12 +12,15 @@ from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.policies import PrecisionRules, Tier
 from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
+from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.pricing import Prices, prices
 from fallow.planner.switching import Change, begin, guarded
+from fallow.planner.weighing import Place, Spared
 
 NAME = "Precision"
 
@@ -48,7 +52,7 @@ def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, R
 
     Where it is not known what is asked for, the lesser variant stays.
     """
-    reference, intensity = context.reference, context.estimate.intensity
+    reference, intensity = context.reference, _intensity(context)
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
     if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
         return intensity
@@ -60,6 +64,15 @@ def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, R
     if burns is not None:
         return _lesser(rules, reference), burns, Reason.BUDGET_BURN
     return tier, where, Reason.CARBON_TIER
+
+
+def _intensity(context: Context) -> Intensity | Missing:
+    """Of the grid where the reference runs, or would: a lesser variant on a cleaner one does not end its own reason."""
+    place = _place(context, context.reference)
+    if place is None or place is context.weighing.here:
+        return context.estimate.intensity
+    zone = place.zones[0]
+    return zone.intensity if zone else Missing(Reason.NO_ZONE, f"no GridZone covers nodes of {place.product}")
 
 
 def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
@@ -78,7 +91,8 @@ def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
 
 def _begun(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
     reason = Reason.TIER_ENDED if chosen == context.reference else asks
-    return begin(context, NAME, chosen, why, change=Change(reason, _saved(context, chosen), guarded(context, chosen)))
+    saves, spared = _saved(context, chosen)
+    return begin(context, NAME, chosen, why, change=Change(reason, saves, guarded(context, chosen), spared))
 
 
 def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Tier | None:
@@ -116,24 +130,61 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
     return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
 
 
-def _level(context: Context, variant: Variant) -> float:
-    """Requests in work per replica if this variant carried the watched load; at least one.
+def _points(context: Context) -> Sequence[DemandPoint]:
+    points = [point for point in context.history if point.ready > 0]
+    demand = context.estimate.demand
+    return points if points or isinstance(demand, Missing) else [demand]
+
+
+def _fleet(context: Context, variant: Variant) -> tuple[float, int]:
+    """Requests in work per replica if this variant carried the watched load, at least one; and its replicas.
 
     The same whichever variant serves, so that a switch does not take away its own reason.
     """
-    points = [point for point in context.history if point.ready > 0]
-    demand = context.estimate.demand
-    if not points and not isinstance(demand, Missing):
-        points = [demand]
+    points = _points(context)
     load = sum(point.running for point in points) / len(points) if points else 0.0
     needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
-    return max(1.0, load / min(needed, max(context.ceiling, 1)))
+    replicas = min(needed, max(context.ceiling, 1))
+    return max(1.0, load / replicas), replicas
 
 
 def _prices(context: Context, variant: Variant) -> Prices | Missing:
     """J/token of the reference and of the variant at the load at hand."""
-    levels = (_level(context, context.reference), _level(context, variant))
+    levels = (_fleet(context, context.reference)[0], _fleet(context, variant)[0])
     return prices(context, variant, levels)
+
+
+def _weighed(context: Context, variant: Variant) -> Prices | Missing:
+    """By the policy's objective. J/token tell at one place, if as many GPUs are held or these have no price; and where
+    a place is not known.
+    """
+    known, pair = _prices(context, variant), (context.reference, variant)
+    one, other = (_place(context, each) for each in pair)
+    if isinstance(known, Missing) or one is None or other is None:
+        return known
+    gpus = [each.gpus * _fleet(context, each)[1] for each in pair]
+    have_prices = one.rates.gpu > 0 or other.rates.gpu > 0
+    if one is other and (gpus[0] == gpus[1] or not have_prices):
+        return known
+    tokens = _tokens(context)
+    if have_prices and tokens <= 0:
+        return Missing(Reason.NO_HISTORY, "no tokens are counted by which the price of GPUs could be shared out")
+    held = (gpus[0] / tokens, gpus[1] / tokens) if have_prices else (0.0, 0.0)
+    return known.at(context.weighing, (one, other), held)
+
+
+def _tokens(context: Context) -> float:
+    """Generated in a second, in the mean; 0 where none are counted."""
+    rates = [point.tokens_per_second for point in _points(context) if point.tokens_per_second is not None]
+    return sum(rates) / len(rates) if rates else 0.0
+
+
+def _place(context: Context, variant: Variant) -> Place | None:
+    """Where it runs, or would: on other GPUs where it takes most, of those with the product of its profile."""
+    weighing, profile = context.weighing, profile_for(variant, context.profiles, context.product)
+    if profile is None or profile.gpu_product == weighing.here.product:
+        return weighing.here
+    return max(weighing.at(profile.gpu_product), key=lambda place: (place.rates.watt, place.rates.gpu), default=None)
 
 
 def _other(context: Context, variant: Variant) -> Variant:
@@ -143,7 +194,7 @@ def _other(context: Context, variant: Variant) -> Variant:
 
 def _is_greener(context: Context, variant: Variant) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    known = _prices(context, variant)
+    known = _weighed(context, variant)
     if variant == context.serving:
         return isinstance(known, Missing) or known.is_less
     return not isinstance(known, Missing) and known.is_clear
@@ -151,21 +202,27 @@ def _is_greener(context: Context, variant: Variant) -> bool:
 
 def _advantage(context: Context, variant: Variant) -> str:
     reference, other = context.reference, _other(context, variant)
-    known = _prices(context, other)
+    known = _weighed(context, other)
     if isinstance(known, Missing):
         return known.detail
+    levels = [_fleet(context, one)[0] for one in (reference, other)]
     words = (
-        f"{known.reference:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
-        f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
+        f"{known.reference:.3f} {known.unit} as {reference.name} at {levels[0]:.0f} requests a replica, "
+        f"{known.other:.3f} as {other.name} at {levels[1]:.0f}"
     )
     return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 
 
-def _saved(context: Context, variant: Variant) -> Watts | None:
-    """Negative on the way back: quality is what that buys."""
+def _saved(context: Context, variant: Variant) -> tuple[Watts | None, tuple[Spared, ...]]:
+    """Negative on the way back: quality is what that buys. By place, where it is on other GPUs."""
     known, demand = _prices(context, _other(context, variant)), context.estimate.demand
     if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
-        return None
+        return None, ()
     serving = known.reference if context.serving.name == context.reference.name else known.other
     after = known.other if variant.name != context.reference.name else known.reference
-    return Watts((serving - after) * demand.tokens_per_second)
+    before, then = serving * demand.tokens_per_second, after * demand.tokens_per_second
+    here, there = context.weighing.here, _place(context, variant)
+    if there is None or there is here:
+        return Watts(before - then), ()
+    gpus = context.replicas * context.serving.gpus, _fleet(context, variant)[1] * variant.gpus
+    return Watts(before - then), (Spared(here, before, gpus[0]), Spared(there, -then, -gpus[1]))

@@ -104,7 +104,7 @@ class Pod:
 
 @dataclass(slots=True)
 class Sums:
-    """By service: joules before pods were ready, starts, and of GPUs that nobody held."""
+    """By pool joules before pods were ready, by service starts."""
 
     pulling: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     loading: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -157,7 +157,8 @@ class Fleet:
         self.pods: dict[tuple[int, int], list[Pod]] = {
             (service, variant): [] for service, one in enumerate(setup.services) for variant in range(len(one.variants))
         }
-        self.sums = Sums(np.zeros(services), np.zeros(services), np.zeros(services, dtype=np.int64))
+        pools = len(self.places)
+        self.sums = Sums(np.zeros(pools), np.zeros(pools), np.zeros(services, dtype=np.int64))
         # services and variants whose engines let their clocks fall
         self.throttled: set[tuple[int, int]] = set()
         # tokens of a step by service and variant, where they are limited
@@ -166,8 +167,8 @@ class Fleet:
         self.limits: dict[int, float] = {}
         # share of the highest clock by pool, where it is lowered
         self.clocks: dict[int, float] = {}
-        # pods with a node, by service and variant
-        self.placed = np.zeros((services, max(len(one.variants) for one in setup.services)))
+        # pods with a node, by pool
+        self.placed = np.zeros(pools)
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
         self._pool_of = {(place.service, place.variant, place.kind): index for index, place in enumerate(self.places)}
         self._generator = np.random.default_rng(np.random.SeedSequence([seed, 7]))
@@ -262,7 +263,7 @@ class Fleet:
                 self._note_work(pod)
                 pod.joules += joules
                 self._mark(pod, pod.pool)
-                self.sums.loading[service] += joules
+                self.sums.loading[pod.pool] += joules
                 self.sums.starts[service] += 1
 
     def limit(self, pool: int, watts: float | None) -> None:
@@ -386,8 +387,8 @@ class Fleet:
         for gpu in pod.gpus:
             node.closed[gpu] += node.kind.bare * (now - node.since[gpu])
         node.empty_since = None
-        self.placed[pod.service, pod.variant] += 1
         pod.pool = self._pool_of[pod.service, pod.variant, self._kinds[node.kind]]
+        self.placed[pod.pool] += 1
         pod.life, pod.since = Life.PULLING, now
         self.sums.starts[pod.service] += 1
         pulled = pod.service in node.images
@@ -505,7 +506,7 @@ class Fleet:
         if node is None:
             self._waiting = [one for one in self._waiting if one is not pod]
             return
-        self.placed[pod.service, pod.variant] -= 1
+        self.placed[pod.pool] -= 1
         if not node.lost:
             node.free.update(gpu for gpu in pod.gpus if gpu not in node.broken)
             for gpu in pod.gpus:
@@ -525,7 +526,7 @@ class Fleet:
         joules = self.watts_before_ready(pod) * (now - pod.since)
         pod.joules += joules
         sums = self.sums.pulling if pod.life is Life.PULLING else self.sums.loading
-        sums[pod.service] += joules
+        sums[pod.pool] += joules
         pod.since = now
 
     def joules(self, pod: Pod, now: float) -> float:

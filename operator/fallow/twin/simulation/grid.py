@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,7 +15,8 @@ JOULES_PER_KWH = 3.6e6
 @dataclass(frozen=True, slots=True)
 class GridSeries:
     """`grams` of CO2e per kWh, each from its time (seconds since the start, ascending) until the next; the first one
-    holds before its time, the last one after it. Water in litres per kWh; price by kWh, None where it is not known.
+    holds before its time, the last one after it. Water in litres per kWh; price by kWh, None where it is not known, and
+    `gpu_hours` of a GPU while it is held, by product.
 
     `host`: W of the server beside each held GPU (docs/methodology.md, host energy).
     """
@@ -28,6 +29,7 @@ class GridSeries:
     price: float | None = None
     currency: str = ""
     host: float = 150.0
+    gpu_hours: Mapping[str, float] = field(default_factory=dict)
 
     def at(self, time: float) -> float:
         index = int(np.searchsorted(self.times, time, side="right")) - 1

@@ -45,6 +45,8 @@ from fallow.twin.simulation.fleet import Power as NodePower
 from fallow.twin.simulation.run import Simulation
 from fallow.twin.simulation.sight import LATENCY_BOUNDS
 
+# Of each node, by which the simulated GridZones select theirs.
+ZONE_LABEL = "fallow.dev/zone"
 # Bounds of vLLM's histograms that the fast clock keeps.
 TTFT_BOUNDS = (.005, .01, .02, .04, .1, .25, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
 ITL_BOUNDS = (.01, .025, .05, .075, .1, .15, .2, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
@@ -363,7 +365,7 @@ class Books:
 
 
 def _node(node: Node) -> ClusterNode:
-    labels = {"nvidia.com/gpu.product": node.kind.product, "fallow.dev/zone": node.kind.zone}
+    labels = {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone}
     return ClusterNode(
         node.name, f"198.19.{node.number // 250}.{node.number % 250 + 1}", labels, node.kind.gpus, node.kind.product
     )

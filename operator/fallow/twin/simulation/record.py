@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +11,8 @@ from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import HOLDS, Fleet, Life, Pod
-from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
+from fallow.twin.simulation.fleet import HOLDS, Fleet, Life, Place, Pod
+from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid, GridSeries
 from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import LATENCY_BOUNDS
@@ -40,6 +40,25 @@ class _Rows:
     asked: list[Array] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """A pool as it is booked: GPUs of a replica, their zone, and the price of one for an hour."""
+
+    service: int
+    variant: str
+    gpus: int
+    zone: str
+    series: GridSeries
+    price: float
+
+    @classmethod
+    def of(cls, setup: Setup, grid: Grid, place: Place) -> _Pool:
+        kind, variant = setup.nodes[place.kind], setup.services[place.service].variants[place.variant]
+        series = grid[kind.zone]
+        price = series.gpu_hours.get(kind.product, 0.0)
+        return cls(place.service, variant.name, variant.gpus, kind.zone, series, price)
+
+
 class Recorder:
     """`take` a sample at its time; energy of a sample is priced by its own time."""
 
@@ -49,19 +68,14 @@ class Recorder:
         services = len(setup.services)
         self._rows = _Rows()
         self._at = 0
-        self._joules = np.zeros(services)
+        self._joules = np.zeros(len(fleet.places))
         self._arrived = np.zeros(services)
         self._good = np.zeros(services)
         self._carbon, self._water, self._facility, self._cost = (np.zeros(services) for _ in range(4))
         self._flight = np.zeros(services)
         self._placed = np.zeros_like(fleet.placed)
         self._placed_before = self._placed.copy()
-        self._gpus = np.array(
-            [
-                [variant.gpus for variant in one.variants] + [0] * (fleet.placed.shape[1] - len(one.variants))
-                for one in setup.services
-            ]
-        )
+        self._pools = [_Pool.of(setup, grid, place) for place in fleet.places]
         self.decisions: list[Decided] = []
         self.zones = [_zone(setup, number) for number in range(services)]
 
@@ -71,50 +85,48 @@ class Recorder:
         self._placed += self._fleet.placed * seconds
 
     def joules(self, now: float) -> Array:
-        """Of each service's GPUs since the start."""
-        sums, engines = self._fleet.sums, self._engines
-        starting = np.zeros(len(self._setup.services))
+        """Of the GPUs of each pool since the start."""
+        sums, pools = self._fleet.sums, len(self._pools)
+        columns = self._engines.after.totals.joules
+        found = columns[:pools] + columns[pools:] + sums.pulling + sums.loading
         for pod in self._fleet.all_pods():
             if pod.life in HOLDS:
-                starting[pod.service] += self._fleet.watts_before_ready(pod) * (now - pod.since)
-        return np.asarray(engines.by_service(engines.after.totals.joules) + sums.pulling + sums.loading + starting)
+                found[pod.pool] += self._fleet.watts_before_ready(pod) * (now - pod.since)
+        return np.asarray(found)
 
     def take(self, now: int) -> None:
         seconds = now - self._at
         middle = now - seconds / 2
         by_zone = {zone: series.at(middle) for zone, series in self._grid.items()}
         joules, good = self.joules(now), self._engines.by_service(self._engines.after.totals.good)
-        used = joules - self._joules
-        held = ((self._placed - self._placed_before) * self._gpus).sum(axis=1)
-        grams = np.zeros(len(used))
-        for service, zone in enumerate(self.zones):
-            series = self._grid[zone]
-            grams[service] = by_zone[zone]
-            it = used[service] + series.host * held[service]
+        used, held = joules - self._joules, self._placed - self._placed_before
+        for pool, drew, seconds_held in zip(self._pools, used, held, strict=True):
+            series, service, gpu_seconds = pool.series, pool.service, seconds_held * pool.gpus
+            it = drew + series.host * gpu_seconds
             facility = it * series.pue
             kwh = facility / JOULES_PER_KWH
             self._facility[service] += facility
-            self._carbon[service] += kwh * grams[service]
+            self._carbon[service] += kwh * by_zone[pool.zone]
             self._water[service] += it / JOULES_PER_KWH * series.water_on_site + kwh * series.water_at_source
-            self._cost[service] += kwh * (series.price or 0.0)
+            self._cost[service] += kwh * (series.price or 0.0) + gpu_seconds / 3600.0 * pool.price
         rows = self._rows
         rows.times.append(float(now))
         rows.arrivals.append((self._engines.arrived - self._arrived) / seconds)
         rows.good.append((good - self._good) / seconds)
         rows.in_flight.append(self._flight / seconds)
-        rows.watts.append(used / seconds)
-        rows.grams.append(grams)
+        rows.watts.append(self._engines.by_service(used) / seconds)
+        rows.grams.append(np.array([by_zone[zone] for zone in self.zones]))
         rows.ready.append(self._replicas(lambda pod: pod.life is Life.READY))
         rows.asked.append(self._replicas(lambda pod: pod.deleting_at is None))
         self._at, self._joules, self._good = now, joules, good
         self._arrived = self._engines.arrived.copy()
-        self._flight = np.zeros(len(used))
+        self._flight = np.zeros(len(self.zones))
         self._placed_before = self._placed.copy()
 
     def outcome(self, run: Run, *, took: float = 0.0, notes: tuple[str, ...] = ()) -> Outcome:
         rows, fleet = self._rows, self._fleet
         ready, asked = np.array(rows.ready), np.array(rows.asked)
-        currencies = {self._grid[zone].currency for zone in self.zones}
+        currencies = {pool.series.currency for pool in self._pools}
         on = sum(node.on_seconds + (self._at - node.on_since if node.power != "off" else 0.0) for node in fleet.nodes)
         fleet_joules = fleet.nobody(self._at) + float(self.joules(self._at).sum())
         return Outcome(
@@ -157,9 +169,12 @@ class Recorder:
         requests = float(engines.arrived[number])
         idle = float(engines.by_service(totals.idle)[number])
         joules = float(engines.by_service(totals.joules)[number])
-        pulling, loading = float(fleet.sums.pulling[number]), float(fleet.sums.loading[number])
-        starting = float(self._joules[number]) - joules - pulling - loading
-        price = self._grid[self.zones[number]].price
+        pulling, loading, whole = (
+            float(engines.by_service(one)[number]) for one in (fleet.sums.pulling, fleet.sums.loading, self._joules)
+        )
+        starting = whole - joules - pulling - loading
+        pools = [(pool, float(placed)) for pool, placed in zip(self._pools, self._placed, strict=True)]
+        own = [(pool, placed) for pool, placed in pools if pool.service == number]
         return ServiceOutcome(
             service=of.key,
             requests=requests,
@@ -174,10 +189,10 @@ class Recorder:
             facility=Joules(float(self._facility[number])),
             carbon=Grams(float(self._carbon[number])),
             water=Litres(float(self._water[number])),
-            cost=None if price is None else float(self._cost[number]),
+            cost=float(self._cost[number]) if _have_prices(pool.series for pool, _ in own) else None,
             replica_hours={
-                variant.name: float(seconds) / 3600.0
-                for variant, seconds in zip(of.variants, self._placed[number], strict=False)
+                variant.name: sum(placed for pool, placed in own if pool.variant == variant.name) / 3600.0
+                for variant in of.variants
             },
             starts=int(fleet.sums.starts[number]),
             ttft_p50=quantile(after.first_tokens[number], 0.5),
@@ -200,6 +215,12 @@ def quantile(counts: Array, share: float) -> float | None:
     low = float(LATENCY_BOUNDS[index - 1]) if index else 0.0
     part = (share * total - before) / max(float(counts[index]), 1e-12)
     return low + (float(LATENCY_BOUNDS[index]) - low) * part
+
+
+def _have_prices(series: Iterable[GridSeries]) -> bool:
+    """All of them, in one currency."""
+    known = list(series)
+    return all(one.price is not None for one in known) and len({one.currency for one in known}) == 1
 
 
 def _zone(setup: Setup, service: int) -> str:

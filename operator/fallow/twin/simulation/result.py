@@ -16,7 +16,8 @@ class ServiceOutcome:
     """`good` requests met both objectives; `done`, `failed` and `unfinished` add up to `requests`.
 
     Energy is of the GPUs that the service held, `facility` with its hosts and PUE; carbon, water and cost follow from
-    `facility`; cost is None where no price is known. `good_tokens` are the output tokens of good requests.
+    `facility` by the zones of its nodes, cost with the GPUs held where these have a price. It is None where none is
+    known. `good_tokens` are the output tokens of good requests.
     """
 
     service: ServiceKey
