@@ -11,7 +11,7 @@ from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import HOLDS, Fleet, Life, Pod
+from fallow.twin.simulation.fleet import ASLEEP, HOLDS, Fleet, Life, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid
 from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
@@ -72,12 +72,16 @@ class Recorder:
 
     def joules(self, now: float) -> Array:
         """Of each service's GPUs since the start."""
-        sums, engines = self._fleet.sums, self._engines
-        starting = np.zeros(len(self._setup.services))
+        sums, working = self._fleet.sums, self._engines.by_service(self._engines.after.totals.joules)
+        return np.asarray(working + sums.pulling + sums.loading + sums.asleep + self._begun(now, HOLDS))
+
+    def _begun(self, now: float, lives: frozenset[Life]) -> Array:
+        """Of pods in these states, since they are in them."""
+        found = np.zeros(len(self._setup.services))
         for pod in self._fleet.all_pods():
-            if pod.life in HOLDS:
-                starting[pod.service] += self._fleet.watts_before_ready(pod) * (now - pod.since)
-        return np.asarray(engines.by_service(engines.after.totals.joules) + sums.pulling + sums.loading + starting)
+            if pod.life in lives:
+                found[pod.service] += self._fleet.watts_before_ready(pod) * (now - pod.since)
+        return found
 
     def take(self, now: int) -> None:
         seconds = now - self._at
@@ -158,7 +162,8 @@ class Recorder:
         idle = float(engines.by_service(totals.idle)[number])
         joules = float(engines.by_service(totals.joules)[number])
         pulling, loading = float(fleet.sums.pulling[number]), float(fleet.sums.loading[number])
-        starting = float(self._joules[number]) - joules - pulling - loading
+        asleep = float(fleet.sums.asleep[number] + self._begun(self._at, ASLEEP)[number])
+        starting = float(self._joules[number]) - joules - pulling - loading - asleep
         price = self._grid[self.zones[number]].price
         return ServiceOutcome(
             service=of.key,
@@ -170,7 +175,7 @@ class Recorder:
             prompt_tokens=float(engines.by_service(totals.prompt)[number]),
             generated_tokens=float(engines.by_service(totals.generated)[number]),
             good_tokens=float(engines.by_service(totals.good_tokens)[number]),
-            phases=Energy(pulling, loading + starting, idle, joules - idle),
+            phases=Energy(pulling, loading + starting, idle + asleep, joules - idle),
             facility=Joules(float(self._facility[number])),
             carbon=Grams(float(self._carbon[number])),
             water=Litres(float(self._water[number])),
@@ -180,6 +185,7 @@ class Recorder:
                 for variant, seconds in zip(of.variants, self._placed[number], strict=False)
             },
             starts=int(fleet.sums.starts[number]),
+            wakes=int(fleet.sums.wakes[number]),
             ttft_p50=quantile(after.first_tokens[number], 0.5),
             ttft_p95=quantile(after.first_tokens[number], 0.95),
             itl_p50=quantile(after.mean_gaps[number], 0.5),

@@ -16,7 +16,8 @@ class ServiceOutcome:
     """`good` requests met both objectives; `done`, `failed` and `unfinished` add up to `requests`.
 
     Energy is of the GPUs that the service held, `facility` with its hosts and PUE; carbon, water and cost follow from
-    `facility`; cost is None where no price is known. `good_tokens` are the output tokens of good requests.
+    `facility`; cost is None where no price is known. `good_tokens` are the output tokens of good requests. `wakes`: of
+    engines from sleep, which begin no replica.
     """
 
     service: ServiceKey
@@ -35,6 +36,7 @@ class ServiceOutcome:
     cost: float | None
     replica_hours: Mapping[str, float]
     starts: int
+    wakes: int
     ttft_p50: float | None
     ttft_p95: float | None
     itl_p50: float | None

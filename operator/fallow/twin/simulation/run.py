@@ -18,6 +18,7 @@ from fallow.twin.simulation.record import Recorder, Run
 from fallow.twin.simulation.result import Decided, Outcome
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import Controller, Sight
+from fallow.twin.simulation.sleeping import Sleepers
 
 # Seconds of demand that are drawn at once.
 DRAWN = 600
@@ -45,6 +46,7 @@ class Simulation:
             )
         )
         self.fleet = Fleet(setup, self.engines, seed=run.seed)
+        self._sleepers = Sleepers(self.fleet)
         self.recorder = Recorder(setup, grid, self.engines, self.fleet)
         self.now = 0
         self._faults = deque(sorted(setup.faults, key=lambda fault: fault.at))
@@ -64,15 +66,27 @@ class Simulation:
             while self._faults and self._faults[0].at <= self.now:
                 strike(self.fleet, self._faults.popleft(), float(self.now))
             load = self._drawn()
+            coming = load.arrivals[:, self.now - load.start :]
+            self._sleepers.settle(self.now, coming[:, 0])
             sample = (self.now // self.run.sample + 1) * self.run.sample
             due = inf if self.fleet.next_at == inf else max(ceil(self.fleet.next_at / GRAIN) * GRAIN, self.now + 1)
             fault = max(ceil(self._faults[0].at), self.now + 1) if self._faults else inf
-            stop = int(min(until, load.start + load.arrivals.shape[1], sample, due, fault))
+            stop = int(
+                min(
+                    until,
+                    load.start + load.arrivals.shape[1],
+                    sample,
+                    due,
+                    fault,
+                    self._sleepers.next_at(self.now, coming),
+                )
+            )
             some = slice(self.now - load.start, stop - load.start)
             flight = self.engines.advance(load.arrivals[:, some], load.prompt[:, some], load.output[:, some])
             self.recorder.stretch(stop - self.now, flight)
             self.in_flight.append(flight)
             self.now = stop
+            self._sleepers.watch(stop, load.arrivals[:, some], flight)
             if stop in {sample, self.demand.seconds}:
                 self.recorder.take(stop)
         self.fleet.settle(self.now)
