@@ -27,7 +27,7 @@ from fallow.twin.physics.constants import FALL_SECONDS
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.ports import Declared
 from fallow.twin.simulation.result import Outcome
-from fallow.twin.simulation.setup import PowerOff
+from fallow.twin.simulation.setup import PowerOff, Sleep
 from fallow.twin.simulation.table import EngineTable
 
 # Requests per second and seconds of a spell of work; minutes of a silence in the mean.
@@ -42,7 +42,12 @@ LADDERS = {
     "Release": IdleRules(),
     "Throttle, Release": IdleRules(throttle=True),
     "Throttle, Release within 20 s": IdleRules(throttle=True, wake_within=Seconds(20)),
+    "engines that sleep by themselves": IdleRules(release=False),
+    "the same, Release": IdleRules(),
 }
+# Which no rung of Fallow's does: an activator in front of them has it, after a minute.
+SLEEP = Sleep(after=60.0, level=1)
+SLEEPING = {"engines that sleep by themselves", "the same, Release"}
 # Of a node of one GPU. Cluster-autoscaler's default delay; a boot takes minutes: assumed.
 OFF = PowerOff(after=600.0, boot=240.0)
 
@@ -74,7 +79,7 @@ def silent(seeds: Sequence[int], silence: float, days: float) -> Demand:
     )
 
 
-def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None) -> Assembled:
+def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None, sleep: Sleep | None) -> Assembled:
     """One GPU a node, one replica a service; only a ladder with Release may take that one away."""
     one = assembled(demand)
     count = len(demand.services)
@@ -91,7 +96,8 @@ def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None) -> Assembled:
             one.setup,
             nodes=kinds,
             services=tuple(
-                replace(service, minimum=minimum, maximum=1, start_replicas=1) for service in one.setup.services
+                replace(service, minimum=minimum, maximum=1, start_replicas=1, sleep=sleep)
+                for service in one.setup.services
             ),
             power_off=off,
         ),
@@ -126,7 +132,7 @@ def rows(seeds: Sequence[int], days: float, off: PowerOff | None) -> Iterator[Ro
         gaps = silences_of(demand)
         outcomes: dict[str, Outcome] = {}
         for name, rules in LADDERS.items():
-            one = fleet(demand, rules, off)
+            one = fleet(demand, rules, off, SLEEP if name in SLEEPING else None)
             outcomes[name] = all_run(one, [FALLOW], lambda *_: None, How(0))[0]
             table = one.setup.services[0].variants[0].tables[PRODUCT]
             most = sum(most_saved(row, table, off) for row in gaps)

@@ -168,7 +168,7 @@ class Fleet:
         }
         joules, counts = np.zeros(services), np.zeros(services, dtype=np.int64)
         self.sums = Sums(joules, joules.copy(), joules.copy(), counts, counts.copy())
-        # by service: replicas in sleep mode that nobody wakes yet, and when the last replica became ready
+        # by service: replicas that sleep or wake, and when the last one became ready
         self.asleep = np.zeros(services, dtype=np.int64)
         self.ready_since = np.zeros(services)
         # services and variants whose engines let their clocks fall
@@ -351,7 +351,6 @@ class Fleet:
         """A sleeping one begins to; gives when it can be made `awaken`."""
         self._spend(pod, now)
         pod.life = Life.WAKING
-        self.asleep[pod.service] -= 1
         self.sums.wakes[pod.service] += 1
         return now + pod.wakes_in
 
@@ -360,6 +359,7 @@ class Fleet:
         if pod.life is Life.WAKING:
             self._spend(pod, now)
             pod.life, pod.since = Life.READY, now
+            self.asleep[pod.service] -= 1
             self.engines.join(pod.pool)
             counted = pod.counted
             self._mark(pod, pod.pool)
@@ -539,7 +539,7 @@ class Fleet:
             self._note_work(pod)
         elif pod.node is not None and pod.life is not Life.READY:
             self._spend(pod, now)
-        if pod.life is Life.SLEEPING:
+        if pod.life in ASLEEP:
             self.asleep[pod.service] -= 1
         node, pod.life = pod.node, Life.GONE
         self.pods[pod.service, pod.variant].remove(pod)

@@ -120,13 +120,18 @@ class Recorder:
         ready, asked = np.array(rows.ready), np.array(rows.asked)
         currencies = {self._grid[zone].currency for zone in self.zones}
         on = sum(node.on_seconds + (self._at - node.on_since if node.power != "off" else 0.0) for node in fleet.nodes)
+        loading = fleet.sums.loading + self._begun(self._at, HOLDS - ASLEEP)
+        asleep = fleet.sums.asleep + self._begun(self._at, ASLEEP)
         fleet_joules = fleet.nobody(self._at) + float(self.joules(self._at).sum())
         return Outcome(
             controller=run.controller,
             seed=run.seed,
             began=run.began,
             seconds=self._at,
-            services=tuple(self._service(number) for number in range(len(self._setup.services))),
+            services=tuple(
+                self._service(number, float(loading[number]), float(asleep[number]))
+                for number in range(len(self._setup.services))
+            ),
             series=Series(
                 times=np.array(rows.times),
                 arrivals=np.array(rows.arrivals),
@@ -152,7 +157,7 @@ class Recorder:
             found[service, self._names.index(name)] += sum(1 for pod in pods if counts(pod))
         return found
 
-    def _service(self, number: int) -> ServiceOutcome:
+    def _service(self, number: int, loading: float, asleep: float) -> ServiceOutcome:
         engines, fleet = self._engines, self._fleet
         totals, after = engines.after.totals, engines.after
         of = self._setup.services[number]
@@ -161,9 +166,6 @@ class Recorder:
         requests = float(engines.arrived[number])
         idle = float(engines.by_service(totals.idle)[number])
         joules = float(engines.by_service(totals.joules)[number])
-        pulling, loading = float(fleet.sums.pulling[number]), float(fleet.sums.loading[number])
-        asleep = float(fleet.sums.asleep[number] + self._begun(self._at, ASLEEP)[number])
-        starting = float(self._joules[number]) - joules - pulling - loading - asleep
         price = self._grid[self.zones[number]].price
         return ServiceOutcome(
             service=of.key,
@@ -175,7 +177,7 @@ class Recorder:
             prompt_tokens=float(engines.by_service(totals.prompt)[number]),
             generated_tokens=float(engines.by_service(totals.generated)[number]),
             good_tokens=float(engines.by_service(totals.good_tokens)[number]),
-            phases=Energy(pulling, loading + starting, idle + asleep, joules - idle),
+            phases=Energy(float(fleet.sums.pulling[number]), loading, idle + asleep, joules - idle),
             facility=Joules(float(self._facility[number])),
             carbon=Grams(float(self._carbon[number])),
             water=Litres(float(self._water[number])),

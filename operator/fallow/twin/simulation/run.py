@@ -123,7 +123,8 @@ class Watcher:
         sums = self._sums()
         grew = [now - before for now, before in zip(sums, self._before, strict=True)]
         self._before = sums
-        ready = engines.by_service(engines.ready[: engines.pools])
+        serving = engines.by_service(engines.ready[: engines.pools])
+        ready = serving + fleet.asleep
         flight = np.concatenate(simulation.in_flight) if simulation.in_flight else np.zeros((0, services))
         simulation.in_flight = []
         grams = {zone: series.at(simulation.now) for zone, series in simulation.grid.items()}
@@ -133,8 +134,8 @@ class Watcher:
             asked=np.array([sum(asked) for asked in fleet.asked]),
             ready=ready.astype(np.int64),
             running=engines.by_service(engines.in_work[: engines.pools]),
-            waiting=np.where(ready > 0, engines.waiting, 0.0),
-            held=np.where(ready > 0, 0.0, engines.waiting),
+            waiting=np.where(serving > 0, engines.waiting, 0.0),
+            held=np.where(serving > 0, 0.0, engines.waiting),
             in_flight=flight,
             arrived=grew[0],
             finished=grew[1],
