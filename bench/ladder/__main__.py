@@ -42,12 +42,10 @@ LADDERS = {
     "Release": IdleRules(),
     "Throttle, Release": IdleRules(throttle=True),
     "Throttle, Release within 20 s": IdleRules(throttle=True, wake_within=Seconds(20)),
-    "engines that sleep by themselves": IdleRules(release=False),
-    "the same, Release": IdleRules(),
+    "none, engines sleep after a minute": IdleRules(release=False),
 }
-# Which no rung of Fallow's does: an activator in front of them has it, after a minute.
-SLEEP = Sleep(after=60.0, level=1)
-SLEEPING = {"engines that sleep by themselves", "the same, Release"}
+# No rung of Fallow's: an activator in front of the engines has them sleep.
+SLEEP = {"none, engines sleep after a minute": Sleep(after=60.0)}
 # Of a node of one GPU. Cluster-autoscaler's default delay; a boot takes minutes: assumed.
 OFF = PowerOff(after=600.0, boot=240.0)
 
@@ -132,7 +130,7 @@ def rows(seeds: Sequence[int], days: float, off: PowerOff | None) -> Iterator[Ro
         gaps = silences_of(demand)
         outcomes: dict[str, Outcome] = {}
         for name, rules in LADDERS.items():
-            one = fleet(demand, rules, off, SLEEP if name in SLEEPING else None)
+            one = fleet(demand, rules, off, SLEEP.get(name))
             outcomes[name] = all_run(one, [FALLOW], lambda *_: None, How(0))[0]
             table = one.setup.services[0].variants[0].tables[PRODUCT]
             most = sum(most_saved(row, table, off) for row in gaps)
