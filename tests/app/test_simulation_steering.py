@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 import pytest
 
@@ -92,7 +94,7 @@ def test_engines_that_sleep_wake_sooner_than_released_ones_start(within: float |
         assert asleep.decisions == awake.decisions == ()
         assert first.wakes == 1
         assert first.ttft_p95 <= within
-        added = first.wakes * TABLE.wake[0] * (TABLE.loading - TABLE.context)
+        added = first.wakes * ceil(TABLE.wake[0]) * (TABLE.loading - TABLE.context)
         assert first.energy.value == pytest.approx(other.energy.value + added, rel=1e-3)
 
 

@@ -17,7 +17,9 @@ NOBODY = 0.5
 
 
 class Sleepers:
-    """Puts the ready replicas of a service to sleep, all of them, and wakes them all. Nothing to do without a rule."""
+    """Puts the ready replicas of a service to sleep, all of them, and wakes them all, at whole seconds: they begin to
+    wake in the one in which a request comes. Nothing to do without a rule.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
