@@ -66,8 +66,7 @@ class Simulation:
             while self._faults and self._faults[0].at <= self.now:
                 strike(self.fleet, self._faults.popleft(), float(self.now))
             load = self._drawn()
-            coming = load.arrivals[:, self.now - load.start :]
-            self._sleepers.settle(self.now, coming[:, 0])
+            self._sleepers.settle(self.now, load)
             sample = (self.now // self.run.sample + 1) * self.run.sample
             due = inf if self.fleet.next_at == inf else max(ceil(self.fleet.next_at / GRAIN) * GRAIN, self.now + 1)
             fault = max(ceil(self._faults[0].at), self.now + 1) if self._faults else inf
@@ -78,7 +77,7 @@ class Simulation:
                     sample,
                     due,
                     fault,
-                    self._sleepers.next_at(self.now, coming),
+                    self._sleepers.next_at(self.now, load),
                 )
             )
             some = slice(self.now - load.start, stop - load.start)
@@ -86,7 +85,7 @@ class Simulation:
             self.recorder.stretch(stop - self.now, flight)
             self.in_flight.append(flight)
             self.now = stop
-            self._sleepers.watch(stop, load.arrivals[:, some], flight)
+            self._sleepers.watch(stop, load, flight)
             if stop in {sample, self.demand.seconds}:
                 self.recorder.take(stop)
         self.fleet.settle(self.now)

@@ -9,7 +9,7 @@ from math import ceil, inf
 
 import numpy as np
 
-from fallow.twin.simulation.demand import Array
+from fallow.twin.simulation.demand import Array, Load
 from fallow.twin.simulation.fleet import Fleet, Life, Pod
 
 # Requests in flight are means: less than half of one is none.
@@ -30,14 +30,14 @@ class Sleepers:
         self._busy_at = np.zeros(len(rules))
         self._waking: list[tuple[float, int, Pod]] = []
 
-    def settle(self, now: int, coming: Array) -> None:
-        """All that is due; `coming` are the requests of the second that begins, by service."""
+    def settle(self, now: int, load: Load) -> None:
+        """All that is due as the second begins in which the next requests of `load` come."""
         if not self._any:
             return
         fleet = self._fleet
         while self._waking and self._waking[0][0] <= now:
             fleet.awaken(heappop(self._waking)[2], float(now))
-        called = (coming > 0) | (fleet.engines.waiting > 0)
+        called = (load.arrivals[:, now - load.start] > 0) | (fleet.engines.waiting > 0)
         for service in np.flatnonzero((fleet.asleep > 0) & called).tolist():
             for pod in self._pods(service, Life.SLEEPING):
                 heappush(self._waking, (fleet.wake(pod, float(now)), pod.number, pod))
@@ -45,8 +45,8 @@ class Sleepers:
             for pod in self._pods(service, Life.READY):
                 fleet.sleep(pod, self._level[service], float(now))
 
-    def next_at(self, now: int, coming: Array) -> float:
-        """The second after `now` at which something is due; `coming`: requests by service and second from now on."""
+    def next_at(self, now: int, load: Load) -> float:
+        """The second after `now` at which something is due."""
         if not self._any:
             return inf
         times = [max(ceil(self._waking[0][0]), now + 1)] if self._waking else []
@@ -55,16 +55,17 @@ class Sleepers:
             times.append(max(ceil(due), now + 1))
         asleep = self._fleet.asleep > 0
         if asleep.any():
-            called = np.flatnonzero(coming[asleep, 1:].any(axis=0))
+            called = np.flatnonzero(load.arrivals[asleep, now - load.start + 1 :].any(axis=0))
             times += [now + 1 + int(called[0])] if len(called) else []
         return min(times, default=inf)
 
-    def watch(self, now: int, arrivals: Array, in_flight: Array) -> None:
-        """What a stretch up to `now` had: requests by service and second, and in flight by second and service."""
+    def watch(self, now: int, load: Load, in_flight: Array) -> None:
+        """What a stretch up to `now` had in flight, a row a second."""
         if not self._any:
             return
         seconds = len(in_flight)
-        busy = (arrivals.T > 0) | (in_flight >= NOBODY)
+        end = now - load.start
+        busy = (load.arrivals[:, end - seconds : end].T > 0) | (in_flight >= NOBODY)
         last = seconds - np.argmax(busy[::-1], axis=0)
         self._busy_at = np.where(busy.any(axis=0), now - seconds + last, self._busy_at)
 
