@@ -48,6 +48,9 @@ CASES = (
     *(Case("8b", 1, rate, 1155, 211, 4, 1.0, 0.025) for rate in (3, 20, 40)),
     *(Case("8b", 1, rate, 2048, 28, 1, 1.0, 0.025) for rate in (0.3, 2, 4, 6)),
     *(Case("70b", 4, rate, 1155, 211, 1, 2.0, 0.05) for rate in (0.05, 1, 4)),
+    # the cache fills up
+    *(Case("8b", 1, rate, 6000, 1500, 1, 2.0, 0.05) for rate in (0.8, 1.2)),
+    Case("8b", 1, 2.5, 1000, 3000, 1, 2.0, 0.05),
 )
 
 

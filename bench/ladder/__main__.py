@@ -27,7 +27,7 @@ from fallow.twin.physics.constants import FALL_SECONDS
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.ports import Declared
 from fallow.twin.simulation.result import Outcome
-from fallow.twin.simulation.setup import PowerOff
+from fallow.twin.simulation.setup import PowerOff, Sleep
 from fallow.twin.simulation.table import EngineTable
 
 # Requests per second and seconds of a spell of work; minutes of a silence in the mean.
@@ -42,7 +42,10 @@ LADDERS = {
     "Release": IdleRules(),
     "Throttle, Release": IdleRules(throttle=True),
     "Throttle, Release within 20 s": IdleRules(throttle=True, wake_within=Seconds(20)),
+    "none, engines sleep after a minute": IdleRules(release=False),
 }
+# No rung of Fallow's: an activator in front of the engines has them sleep.
+SLEEP = {"none, engines sleep after a minute": Sleep(after=60.0)}
 # Of a node of one GPU. Cluster-autoscaler's default delay; a boot takes minutes: assumed.
 OFF = PowerOff(after=600.0, boot=240.0)
 
@@ -74,7 +77,7 @@ def silent(seeds: Sequence[int], silence: float, days: float) -> Demand:
     )
 
 
-def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None) -> Assembled:
+def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None, sleep: Sleep | None) -> Assembled:
     """One GPU a node, one replica a service; only a ladder with Release may take that one away."""
     one = assembled(demand)
     count = len(demand.services)
@@ -91,7 +94,8 @@ def fleet(demand: Demand, rules: IdleRules, off: PowerOff | None) -> Assembled:
             one.setup,
             nodes=kinds,
             services=tuple(
-                replace(service, minimum=minimum, maximum=1, start_replicas=1) for service in one.setup.services
+                replace(service, minimum=minimum, maximum=1, start_replicas=1, sleep=sleep)
+                for service in one.setup.services
             ),
             power_off=off,
         ),
@@ -126,7 +130,7 @@ def rows(seeds: Sequence[int], days: float, off: PowerOff | None) -> Iterator[Ro
         gaps = silences_of(demand)
         outcomes: dict[str, Outcome] = {}
         for name, rules in LADDERS.items():
-            one = fleet(demand, rules, off)
+            one = fleet(demand, rules, off, SLEEP.get(name))
             outcomes[name] = all_run(one, [FALLOW], lambda *_: None, How(0))[0]
             table = one.setup.services[0].variants[0].tables[PRODUCT]
             most = sum(most_saved(row, table, off) for row in gaps)

@@ -83,6 +83,11 @@ def test_nodes_are_in_the_zones_that_the_scenario_says_and_objectives_go_by_thes
         ({"nodes": [{"product": "NVIDIA-L4", "count": 1}]}, "no nodes have 1 GPUs of NVIDIA-H100-80GB-HBM3; add some"),
         ({"nods": []}, "nods: Extra inputs are not permitted"),
         ({"manifests": ["none.yaml"]}, "none.yaml cannot be read"),
+        (
+            {"sleep": {"after": "1m"}},
+            "sleep: no service with traffic has an engine that can: write spec.engine.sleepMode",
+        ),
+        ({"sleep": {"level": 3}}, "sleep.level: Input should be 1 or 2"),
         ({"faults": [{"at": "1h"}]}, "faults.0: write one of node: NUMBER or fullest, and crash, hang or xid: NAME"),
         ({"faults": [{"at": "1h", "node": 4}]}, "there is no node 4: write 0 to 3, or fullest"),
         ({"faults": [{"at": "1h", "crash": "llm/code"}]}, "'llm/code' has no traffic: write one of llm/chat"),
@@ -112,6 +117,25 @@ def test_a_recorded_trace_is_served_whole(tmp_path: Path) -> None:
     told = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)
 
     assert told["controllers"][0]["requests"] == 300
+
+
+def test_engines_sleep_by_themselves_where_the_scenario_says_so(tmp_path: Path) -> None:
+    services = list(yaml.safe_load_all((SAMPLES / "services.yaml").read_text()))
+    for one in services:
+        one["spec"]["engine"] = {"sleepMode": True}
+    (tmp_path / "services.yaml").write_text(yaml.safe_dump_all(services))
+    jobs = {"jobs": {"every": "30m", "requests": 20}, "prompt": {"mean": 600}, "output": {"mean": 100}}
+    path = scenario(
+        tmp_path,
+        manifests=["services.yaml"],
+        sleep={"after": "2m", "level": 2},
+        traffic={"llm/digest": jobs},
+        days=0.1,
+    )
+    told = json.loads(simulate(path, "--compare", "static-100", "-o", "json").stdout)
+
+    assert told["inputs"]["sleep"] == "llm/digest at level 2 after 120 s without a request"
+    assert told["controllers"][1]["wakes"] > 0
 
 
 def test_faults_befall_every_controller_and_are_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from fallow.twin.simulation.demand import Array, Load, Spread
 from fallow.twin.simulation.grid import constant
 from fallow.twin.simulation.record import Run
 from fallow.twin.simulation.run import Simulation
-from fallow.twin.simulation.setup import NodeKind, PowerOff, ServiceSetup, Setup, Start, VariantSetup
+from fallow.twin.simulation.setup import NodeKind, PowerOff, ServiceSetup, Setup, Sleep, Start, VariantSetup
 from fallow.twin.simulation.table import EngineTable, table_of
 
 H100 = "NVIDIA-H100-80GB-HBM3"
@@ -62,12 +62,15 @@ def setup(
     power_off: PowerOff | None = None,
     start: Start | None = None,
     grace: float = 60.0,
+    sleep: Sleep | None = None,
 ) -> Setup:
     variant = VariantSetup("bf16", 1, {H100: TABLE}, start or Start(pull=20, load=40, compile_=10, sigma=0.0))
     keys = [ServiceKey("llm", f"s{index}") if index else CHAT for index in range(services)]
     return Setup(
         nodes=(NodeKind(H100, "NVIDIA H100 80GB HBM3", 71.8, 8, nodes, "home"),),
-        services=tuple(ServiceSetup(key, (variant,), 1.0, 0.05, minimum, maximum, replicas, grace) for key in keys),
+        services=tuple(
+            ServiceSetup(key, (variant,), 1.0, 0.05, minimum, maximum, replicas, grace, sleep) for key in keys
+        ),
         power_off=power_off,
     )
 

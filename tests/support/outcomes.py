@@ -40,6 +40,7 @@ def service_outcome(key: ServiceKey = SERVICES[0], *, kwh: float = 30.0, **chang
         cost=0.3 * facility,
         replica_hours={"bf16": 100.0, "fp8": 20.0},
         starts=12,
+        wakes=0,
         ttft_p50=0.12,
         ttft_p95=0.4,
         itl_p50=0.018,

@@ -28,6 +28,7 @@ PLAIN = EngineTable(
     gpus=1,
     bare=50.0,
     loading=120.0,
+    wake=(1.0, 10.0),
 )
 NO_PROMPT, ANSWER = np.array([0.0]), np.array([100.0])
 

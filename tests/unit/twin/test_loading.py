@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.domain.units import Seconds, Watts
+from fallow.twin.calibration.tasks import WEIGHT_BYTES, Precision
 from fallow.twin.physics.constants import GPUS, Gpu
 from fallow.twin.physics.loading import (
     added_energy,
@@ -19,8 +20,17 @@ from fallow.twin.physics.loading import (
     load_watts,
     paper_break_even,
     spread,
+    wake_seconds,
 )
 
+# vLLM's blog of 2025-10-26: parameters, precision, level, s.
+WAKES = [
+    (0.6e9, Precision.BF16, 1, 0.26),
+    (4.15e9, Precision.BF16, 1, 0.82),
+    (30.5e9, Precision.BF16, 1, 2.87),
+    (235e9, Precision.FP8, 1, 5.41),
+    (0.6e9, Precision.BF16, 2, 0.85),
+]
 MEASURED = Path(__file__).parents[4] / "shared/data/energy/h100_cold_start_qwen2.5-7b.csv"
 PARKING = Watts(49.9)
 # From the start of the process until the weights were in, s.
@@ -80,3 +90,20 @@ def test_a_load_draws_between_its_context_and_the_papers_assumption(gpu: Gpu) ->
     assert watts.high.value < GPUS[gpu].tdp
     assert added.best.value == pytest.approx(2 * 60 * (watts.best.value - GPUS[gpu].bare))
     assert added.low.value > 0
+
+
+@pytest.mark.parametrize(("parameters", "precision", "level", "measured"), WAKES)
+def test_a_wake_takes_as_long_as_was_measured(
+    parameters: float, precision: Precision, level: int, measured: float
+) -> None:
+    assert wake_seconds(parameters, precision, level) == pytest.approx(measured, rel=0.16)
+
+
+@given(parameters=st.floats(1e8, 5e11), precision=st.sampled_from(list(Precision)))
+def test_a_wake_is_sooner_than_a_start_and_from_level_two_later_than_from_level_one(
+    parameters: float, precision: Precision
+) -> None:
+    light, deep = (wake_seconds(parameters, precision, level) for level in (1, 2))
+    start = load_seconds(parameters * WEIGHT_BYTES[precision], compiled=True)
+
+    assert 0 < light < deep < start

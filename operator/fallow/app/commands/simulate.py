@@ -142,9 +142,15 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
     power = "nodes stay on"
     if one.setup.power_off is not None:
         power = f"empty nodes off after {one.setup.power_off.after:.0f} s, on again in {one.setup.power_off.boot:.0f} s"
+    sleepers = [
+        f"{of.key} at level {of.sleep.level} after {of.sleep.after:.0f} s without a request"
+        for of in one.setup.services
+        if of.sleep is not None
+    ]
     faults = "; ".join(fault_text(fault, one.setup) for fault in one.setup.faults)
     return [
         ("nodes", f"{nodes}; {power}"),
+        *([("sleep", ", ".join(sleepers))] if sleepers else []),
         *([("faults", faults)] if faults else []),
         ("traffic", traffic),
         ("grid", _grid(one)),

@@ -50,6 +50,7 @@ from fallow.twin.simulation.setup import (
     PowerOff,
     ServiceSetup,
     Setup,
+    Sleep,
     Start,
     VariantSetup,
 )
@@ -87,6 +88,8 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
     else:
         raise ScenarioError("traffic: is empty; say what arrives, or replay the past with --from-prometheus")
     services = [_declared_as(objects.services, key) for key in demand.services]
+    if scenario.sleep is not None and not any(service.engine.sleep_mode for service in services):
+        raise ScenarioError("sleep: no service with traffic has an engine that can: write spec.engine.sleepMode: true")
     kinds = tuple(_kind(nodes) for nodes in scenario.nodes)
     seen = survey(demand)
     tables = {
@@ -251,7 +254,7 @@ def _service(
                 _start(scenario.start, query),
             )
         )
-    objectives = service.objectives
+    objectives, sleep = service.objectives, scenario.sleep
     return ServiceSetup(
         key=service.key,
         variants=tuple(variants),
@@ -261,6 +264,9 @@ def _service(
         maximum=service.scaling.max_replicas,
         start_replicas=max(service.scaling.min_replicas, 1),
         grace=float(service.engine.termination_grace),
+        sleep=None
+        if sleep is None or not service.engine.sleep_mode
+        else Sleep(float(seconds(sleep.after)), sleep.level),
     )
 
 

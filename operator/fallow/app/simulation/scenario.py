@@ -41,6 +41,13 @@ class PowerOffRule(_Part):
     boot: PositiveDuration = "4m"
 
 
+class SleepRule(_Part):
+    """Engines that sleep by themselves, of services with spec.engine.sleepMode."""
+
+    after: PositiveDuration = "10m"
+    level: Literal[1, 2] = 1
+
+
 class Starting(_Part):
     """Of a pod; without it by the model's size."""
 
@@ -124,6 +131,7 @@ class Scenario(_Part):
     nodes: tuple[Nodes, ...] = Field(min_length=1)
     power_off: PowerOffRule | None = None
     scheduler: Literal["Pack", "Spread"] = "Pack"
+    sleep: SleepRule | None = None
     start: Starting = Starting()
     days: float = Field(default=7.0, gt=0, le=400)
     began: str = "2026-11-02T00:00:00+00:00"

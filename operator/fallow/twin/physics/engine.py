@@ -14,10 +14,10 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from math import ceil, inf
 
-from fallow.twin.calibration.tasks import Precision
 from fallow.twin.physics.constants import BLOCK_TOKENS, CHUNK_TOKENS, FALL_SECONDS, MAX_NUM_SEQS
 from fallow.twin.physics.counters import EngineCounters
 from fallow.twin.physics.laws import Law
+from fallow.twin.physics.loading import wake_seconds
 from fallow.twin.physics.requests import NOT_DECODING, FinishReason, Request
 
 # So many decode steps are taken to have one context, that of their middle. A choice.
@@ -193,13 +193,11 @@ class Engine:
         """Begins to wake and gives the seconds it will take."""
         self.paused = False
         if self.state is EngineState.SLEEPING:
-            model = self.law.model
-            seconds = model.wake_seconds + (model.reload_seconds if self.sleep_level == 2 else 0.0)
-            if self.law.precision is Precision.FP8:
-                seconds *= 0.8  # 13-33 % faster in vLLM's blog of 2025-10-26
             self.state = EngineState.WAKING
             self._sleep_began = self.now
-            self._awake_at = self.now + seconds
+            self._awake_at = self.now + wake_seconds(
+                self.law.model.shape.parameters, self.law.precision, self.sleep_level
+            )
         return max(self._awake_at - self.now, 0.0) if self.state is EngineState.WAKING else 0.0
 
     def watts(self) -> float:

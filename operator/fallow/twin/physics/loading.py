@@ -1,4 +1,4 @@
-"""What a start takes, and how long a service must be idle for it to be worth releasing its GPUs.
+"""What a start takes, what waking from sleep does, and how long a service must be idle for a release to be worth it.
 
 The paper's rule (arXiv 2605.23918) charges all power while loading; what loading adds to an empty GPU is less, and so
 is the time after which releasing pays (docs/methodology.md, break-even).
@@ -7,11 +7,14 @@ is the time after which releasing pays (docs/methodology.md, break-even).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from math import exp, pow  # noqa: A004 -- of floats, so that it gives a float
 
 from fallow.domain.figures import Figure
 from fallow.domain.units import Joules, Seconds, Watts, energy
+from fallow.twin.calibration.models import PRESETS
+from fallow.twin.calibration.tasks import WEIGHT_BYTES, Precision
 from fallow.twin.physics.constants import GPUS, Gpu, GpuSpec
+from fallow.twin.physics.models import LLAMA_8B
 
 # Processes, CUDA contexts and graphs of vLLM, s: 20.3 for 3B of which weights are a tenth (v0.10.1, arXiv 2606.07362).
 ENGINE_SECONDS = 20.0
@@ -24,6 +27,22 @@ PULL_SECONDS = 30.0
 SIGMA = 0.3
 # The highest power that was assumed while loading, of the design power: 300 of 700 W (arXiv 2605.23918).
 HIGHEST_SHARE = 300.0 / GPUS[Gpu.H100].tdp
+
+# s from sleep level 1 of 8B, and the power of a model's parameters that it grows by: .26 of 0.6B, .82 of 4.2B, 2.9 of
+# 30B, 5.4 of 235B in FP8 on four, to 15 % (vLLM's blog of 2025-10-26, A100, v0.11.0).
+WAKE_SECONDS, WAKE_POWER = 1.17, 0.55
+# FP8 is 13-33 % faster (the same).
+FP8_SHARE = 0.8
+
+
+def wake_seconds(parameters: float, precision: Precision, level: int) -> float:
+    """From being asked to wake from sleep level 1 or 2 until the engine serves; all GPUs of a replica at once.
+
+    From level 2 weights are read as at a start: .85 s of 0.6B were measured there, and 2.6 of 4.2B, where this says 5.
+    """
+    size = parameters / PRESETS[LLAMA_8B].parameters
+    copied = WAKE_SECONDS * pow(size, WAKE_POWER) * (FP8_SHARE if precision is Precision.FP8 else 1.0)
+    return copied + (parameters * WEIGHT_BYTES[precision] / READ_RATE if level == 2 else 0.0)
 
 
 def load_seconds(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import pow  # noqa: A004 -- of floats, so that it gives a float
 
 from fallow.twin.calibration.asking import LARGEST_MODEL, SMALLEST_MODEL
 from fallow.twin.calibration.models import PRESETS, ModelShape, UnknownModel, preset_named, usual_shape
@@ -23,20 +22,6 @@ class ModelSpec:
     name: str
     shape: ModelShape
     kv_bytes: float
-
-    @property
-    def wake_seconds(self) -> float:
-        """From sleep level 1: 3-6 s for large models (vLLM's blog of 2025-10-26, A100, v0.11); by size: assumed."""
-        return 3.0 * pow(self._size, 0.32)
-
-    @property
-    def reload_seconds(self) -> float:
-        """Besides, from level 2: 38-58 s there; by size, at most ten minutes: assumed."""
-        return min(20.0 * pow(self._size, 0.48), 600.0)
-
-    @property
-    def _size(self) -> float:
-        return self.shape.parameters / PRESETS[LLAMA_8B].parameters
 
 
 @dataclass(frozen=True, slots=True)

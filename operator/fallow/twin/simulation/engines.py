@@ -156,6 +156,10 @@ class Engines:
         else:
             self.failed[self.service[pool]] += left
 
+    def rest(self, pool: int) -> None:
+        """A ready replica falls asleep when it has nothing to do: what is left of its last answers is finished."""
+        self.after.finish(pool, self._take(pool, 1.0 / self.ready[pool]), self.output[pool])
+
     def lost(self, pool: int) -> None:
         """A ready replica is gone at once, with its node or by a crash: its requests fail."""
         self.failed[self.service[pool]] += self._take(pool, 1.0 / self.ready[pool])

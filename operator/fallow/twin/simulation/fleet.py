@@ -30,12 +30,16 @@ class Life(StrEnum):
     LOADING = "loading"
     READY = "ready"
     HUNG = "hung"
+    SLEEPING = "sleeping"
+    WAKING = "waking"
     DRAINING = "draining"
     GONE = "gone"
 
 
 # A pod holds its GPUs and no engine works on them.
-HOLDS = frozenset({Life.PULLING, Life.LOADING, Life.HUNG})
+HOLDS = frozenset({Life.PULLING, Life.LOADING, Life.HUNG, Life.SLEEPING, Life.WAKING})
+# Of these it has an engine in sleep mode.
+ASLEEP = frozenset({Life.SLEEPING, Life.WAKING})
 
 
 class Power(StrEnum):
@@ -81,7 +85,8 @@ class Node:
 @dataclass(slots=True, eq=False)
 class Pod:
     """A replica. `pool` is known once it has a node. While an engine runs `column` tells which, and `counted` what its
-    counters showed at the beginning; `joules` are of everything before.
+    counters showed at the beginning; `joules` are of everything before. While it is asleep `counted` is what it had
+    counted itself, `resting` the W that it draws and `wakes_in` the seconds that it takes to wake.
     """
 
     number: int
@@ -100,15 +105,19 @@ class Pod:
     joules: float = 0.0
     column: int = -1
     counted: Array = field(default_factory=lambda: np.zeros(0))
+    resting: float = 0.0
+    wakes_in: float = 0.0
 
 
 @dataclass(slots=True)
 class Sums:
-    """By pool joules before pods were ready, by service starts."""
+    """By pool joules before pods were ready and while they were asleep; by service starts, and wakes from sleep."""
 
-    pulling: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-    loading: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-    starts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    pulling: Array
+    loading: Array
+    asleep: Array
+    starts: IntArray
+    wakes: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +166,11 @@ class Fleet:
         self.pods: dict[tuple[int, int], list[Pod]] = {
             (service, variant): [] for service, one in enumerate(setup.services) for variant in range(len(one.variants))
         }
-        pools = len(self.places)
-        self.sums = Sums(np.zeros(pools), np.zeros(pools), np.zeros(services, dtype=np.int64))
+        joules, counts = np.zeros(len(self.places)), np.zeros(services, dtype=np.int64)
+        self.sums = Sums(joules, joules.copy(), joules.copy(), counts, counts.copy())
+        # by service: replicas that sleep or wake, and when the last one became ready
+        self.asleep = np.zeros(services, dtype=np.int64)
+        self.ready_since = np.zeros(services)
         # services and variants whose engines let their clocks fall
         self.throttled: set[tuple[int, int]] = set()
         # tokens of a step by service and variant, where they are limited
@@ -168,7 +180,7 @@ class Fleet:
         # share of the highest clock by pool, where it is lowered
         self.clocks: dict[int, float] = {}
         # pods with a node, by pool
-        self.placed = np.zeros(pools)
+        self.placed = np.zeros(len(self.places))
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
         self._pool_of = {(place.service, place.variant, place.kind): index for index, place in enumerate(self.places)}
         self._generator = np.random.default_rng(np.random.SeedSequence([seed, 7]))
@@ -255,14 +267,15 @@ class Fleet:
         return {pool for (one, other, _), pool in self._pool_of.items() if (one, other) == (service, variant)}
 
     def _replace(self, service: int, variant: int) -> None:
-        """What a rolling update takes: one start of each ready replica."""
+        """What a rolling update takes: one start of each replica that serves or sleeps."""
         start = self.setup.services[service].variants[variant].start
         for pod in self.pods[service, variant]:
-            if pod.life is Life.READY:
+            if pod.life is Life.READY or pod.life in ASLEEP:
                 joules = self._table(pod).loading * start.load
-                self._note_work(pod)
+                if pod.life is Life.READY:
+                    self._note_work(pod)
+                    self._mark(pod, pod.pool)
                 pod.joules += joules
-                self._mark(pod, pod.pool)
                 self.sums.loading[pod.pool] += joules
                 self.sums.starts[service] += 1
 
@@ -329,6 +342,38 @@ class Fleet:
             if back is not None:
                 self._later(now + back, "recovered", pod)
 
+    def sleep(self, pod: Pod, level: int, now: float) -> None:
+        """A ready one without work. It keeps its GPUs and its context, and draws what it did: no measurement says that
+        sleep lowers it.
+        """
+        table = self._table(pod)
+        self.engines.rest(pod.pool)
+        counted = self.engines.after.counters[pod.column] - pod.counted
+        self._note_work(pod)
+        counted[JOULES] = 0.0
+        pod.counted = counted
+        pod.resting = table.bare if (pod.service, pod.variant) in self.throttled else table.context
+        pod.life, pod.since, pod.wakes_in = Life.SLEEPING, now, table.wake[level - 1]
+        self.asleep[pod.service] += 1
+
+    def wake(self, pod: Pod, now: float) -> float:
+        """A sleeping one begins to; gives when it can be made `awaken`."""
+        self._spend(pod, now)
+        pod.life = Life.WAKING
+        self.sums.wakes[pod.service] += 1
+        return now + pod.wakes_in
+
+    def awaken(self, pod: Pod, now: float) -> None:
+        """One that still wakes serves again, and goes on counting."""
+        if pod.life is Life.WAKING:
+            self._spend(pod, now)
+            pod.life, pod.since = Life.READY, now
+            self.asleep[pod.service] -= 1
+            self.engines.join(pod.pool)
+            counted = pod.counted
+            self._mark(pod, pod.pool)
+            pod.counted -= counted
+
     def fail_gpu(self, pod: Pod, now: float, *, back: float | None) -> None:
         """The first of its GPUs fails, and the pod with it; another one is made instead."""
         node = pod.node
@@ -344,7 +389,9 @@ class Fleet:
         table = self._table(pod)
         if pod.life is Life.HUNG:
             return table.context
-        return table.loading if pod.life is Life.LOADING else table.bare
+        if pod.life is Life.SLEEPING:
+            return pod.resting
+        return table.loading if pod.life in {Life.LOADING, Life.WAKING} else table.bare
 
     def nobody(self, now: float) -> float:
         """Joules of powered GPUs while nobody held them."""
@@ -408,6 +455,7 @@ class Fleet:
         self._spend(pod, now)
         pod.life, pod.since, pod.ready_at = Life.READY, now, now
         pod.started = now if pod.started is None else pod.started
+        self.ready_since[pod.service] = now
         if pod.node is not None:
             pod.node.compiled.add(pod.pool)
         self.engines.join(pod.pool)
@@ -501,6 +549,8 @@ class Fleet:
             self._note_work(pod)
         elif pod.node is not None and pod.life is not Life.READY:
             self._spend(pod, now)
+        if pod.life in ASLEEP:
+            self.asleep[pod.service] -= 1
         node, pod.life = pod.node, Life.GONE
         self.pods[pod.service, pod.variant].remove(pod)
         if node is None:
@@ -520,13 +570,16 @@ class Fleet:
             self._place_waiting(now)
 
     def _spend(self, pod: Pod, now: float) -> None:
-        """What it drew since `since`, before it was ready."""
+        """What it drew since `since`, in which no engine worked."""
         if pod.node is None:
             return
         joules = self.watts_before_ready(pod) * (now - pod.since)
         pod.joules += joules
-        sums = self.sums.pulling if pod.life is Life.PULLING else self.sums.loading
-        sums[pod.pool] += joules
+        if pod.life in ASLEEP:
+            self.sums.asleep[pod.pool] += joules
+        else:
+            sums = self.sums.pulling if pod.life is Life.PULLING else self.sums.loading
+            sums[pod.pool] += joules
         pod.since = now
 
     def joules(self, pod: Pod, now: float) -> float:

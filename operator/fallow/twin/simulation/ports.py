@@ -39,7 +39,7 @@ from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
 from fallow.ports import ReadScope
 from fallow.twin.simulation.aftermath import BUSY, DONE, GAPS, GENERATED, PROMPT, STEPS, TTFT
-from fallow.twin.simulation.fleet import Fleet, Life, Node
+from fallow.twin.simulation.fleet import ASLEEP, Fleet, Life, Node
 from fallow.twin.simulation.fleet import Pod as Replica
 from fallow.twin.simulation.fleet import Power as NodePower
 from fallow.twin.simulation.run import Simulation
@@ -178,7 +178,8 @@ class FleetCluster:
             port=8000,
             gpus=of.gpus,
             created=Instant(self._began + replica.created),
-            ready=replica.life is Life.READY,
+            # a sleeping vLLM answers /health as before
+            ready=replica.life is Life.READY or replica.life in ASLEEP,
             deleting=replica.deleting_at is not None,
             scheduled=node is not None,
             service=key,
@@ -219,7 +220,9 @@ class FleetMetrics:
         """Nothing is open."""
 
     def _engines(self, at: Instant) -> tuple[dict[PodRef, EngineReading], dict[int, float]]:
-        """Readings of ready pods, and the share of time that each worked since the last look, by pod number."""
+        """Readings of ready pods, and the share of time that each worked since the last look, by pod number. Those that
+        are asleep have nothing in work, and show what they had counted.
+        """
         engines = self._simulation.engines
         ready: list[Replica] = []
         running: list[int] = []
@@ -234,11 +237,15 @@ class FleetMetrics:
             queue = engines.waiting[number] * len(serving) / there[number]
             running += _shared(round(float(work)), len(serving))
             waiting += _shared(ceil(float(queue) - 1e-6), len(serving))
-        if not ready:
+        asleep = [replica for replica in self._simulation.fleet.all_pods() if replica.life in ASLEEP]
+        if not ready and not asleep:
             return {}, {}
-        columns = np.array([replica.column for replica in ready])
-        counted = engines.after.counters[columns] - np.array([replica.counted for replica in ready])
-        usage = engines.kv_usage[columns].tolist()
+        columns = np.array([replica.column for replica in ready], dtype=np.int64)
+        usage = engines.kv_usage[columns].tolist() + [0.0] * len(asleep)
+        shown = np.array([replica.counted for replica in (*ready, *asleep)])
+        counted = shown.copy()
+        counted[: len(ready)] = engines.after.counters[columns] - shown[: len(ready)]
+        ready, running, waiting = ready + asleep, running + [0] * len(asleep), waiting + [0] * len(asleep)
         cached = self._simulation.demand.spread.cached
         ttft = np.floor(np.cumsum(counted[:, TTFT], axis=1) + 1e-6)[:, _TTFT_AT]
         itl = np.floor(np.cumsum(counted[:, GAPS], axis=1) + 1e-6)[:, _ITL_AT]
@@ -265,6 +272,7 @@ class FleetMetrics:
                 requests=row[DONE],
                 cached_prompt_tokens=reused[index],
                 iterations=row[STEPS],
+                asleep=replica.life in ASLEEP,
                 model_name=names[replica.service],
                 ttft=Histogram(TTFT_BOUNDS, array("d", firsts[index * wide : (index + 1) * wide])),
                 itl=Histogram(ITL_BOUNDS, array("d", between[index * broad : (index + 1) * broad])),

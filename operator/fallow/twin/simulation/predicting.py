@@ -8,7 +8,7 @@ from fallow.twin.calibration.hardware import GpuType
 from fallow.twin.calibration.predict import Query
 from fallow.twin.physics.calibrated import BATCHES, apart, cache_tokens
 from fallow.twin.physics.constants import GPUS, MAX_NUM_SEQS, RAMP_SECONDS, GpuSpec
-from fallow.twin.simulation.table import EngineTable, with_prompts
+from fallow.twin.simulation.table import EngineTable, wakes_of, with_prompts
 
 # Of a GPU without a context against one with: mean of those measured (H100 .59, A100 .71, L40S .35, L4 .57).
 BARE_SHARE = 0.56
@@ -33,6 +33,7 @@ def predicted_table(query: Query, *, slots: int = MAX_NUM_SEQS) -> EngineTable:
         gpus=query.gpus,
         bare=bare_watts(query.gpu) * query.gpus,
         loading=(context + LOADING_SHARE * (query.gpu.design - context)) * query.gpus,
+        wake=wakes_of(query.model.parameters, query.precision),
         ramp=known.ramp if (known := spec_of(query.gpu)) is not None else RAMP_SECONDS,
         piece=one.prompt_seconds,
     )

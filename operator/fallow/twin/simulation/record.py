@@ -11,7 +11,7 @@ from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import HOLDS, Fleet, Life, Place, Pod
+from fallow.twin.simulation.fleet import ASLEEP, HOLDS, Fleet, Life, Place, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid, GridSeries
 from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
@@ -88,11 +88,16 @@ class Recorder:
         """Of the GPUs of each pool since the start."""
         sums, pools = self._fleet.sums, len(self._pools)
         columns = self._engines.after.totals.joules
-        found = columns[:pools] + columns[pools:] + sums.pulling + sums.loading
+        working = columns[:pools] + columns[pools:]
+        return np.asarray(working + sums.pulling + sums.loading + sums.asleep + self._begun(now, HOLDS))
+
+    def _begun(self, now: float, lives: frozenset[Life]) -> Array:
+        """Of pods in these states, since they are in them, by pool."""
+        found = np.zeros(len(self._pools))
         for pod in self._fleet.all_pods():
-            if pod.life in HOLDS:
+            if pod.life in lives:
                 found[pod.pool] += self._fleet.watts_before_ready(pod) * (now - pod.since)
-        return np.asarray(found)
+        return found
 
     def take(self, now: int) -> None:
         seconds = now - self._at
@@ -128,13 +133,19 @@ class Recorder:
         ready, asked = np.array(rows.ready), np.array(rows.asked)
         currencies = {pool.series.currency for pool in self._pools}
         on = sum(node.on_seconds + (self._at - node.on_since if node.power != "off" else 0.0) for node in fleet.nodes)
+        by_service = self._engines.by_service
+        loading = by_service(fleet.sums.loading + self._begun(self._at, HOLDS - ASLEEP))
+        asleep = by_service(fleet.sums.asleep + self._begun(self._at, ASLEEP))
         fleet_joules = fleet.nobody(self._at) + float(self.joules(self._at).sum())
         return Outcome(
             controller=run.controller,
             seed=run.seed,
             began=run.began,
             seconds=self._at,
-            services=tuple(self._service(number) for number in range(len(self._setup.services))),
+            services=tuple(
+                self._service(number, float(loading[number]), float(asleep[number]))
+                for number in range(len(self._setup.services))
+            ),
             series=Series(
                 times=np.array(rows.times),
                 arrivals=np.array(rows.arrivals),
@@ -160,7 +171,7 @@ class Recorder:
             found[service, self._names.index(name)] += sum(1 for pod in pods if counts(pod))
         return found
 
-    def _service(self, number: int) -> ServiceOutcome:
+    def _service(self, number: int, loading: float, asleep: float) -> ServiceOutcome:
         engines, fleet = self._engines, self._fleet
         totals, after = engines.after.totals, engines.after
         of = self._setup.services[number]
@@ -169,10 +180,7 @@ class Recorder:
         requests = float(engines.arrived[number])
         idle = float(engines.by_service(totals.idle)[number])
         joules = float(engines.by_service(totals.joules)[number])
-        pulling, loading, whole = (
-            float(engines.by_service(one)[number]) for one in (fleet.sums.pulling, fleet.sums.loading, self._joules)
-        )
-        starting = whole - joules - pulling - loading
+        pulling = float(engines.by_service(fleet.sums.pulling)[number])
         pools = [(pool, float(placed)) for pool, placed in zip(self._pools, self._placed, strict=True)]
         own = [(pool, placed) for pool, placed in pools if pool.service == number]
         return ServiceOutcome(
@@ -185,7 +193,7 @@ class Recorder:
             prompt_tokens=float(engines.by_service(totals.prompt)[number]),
             generated_tokens=float(engines.by_service(totals.generated)[number]),
             good_tokens=float(engines.by_service(totals.good_tokens)[number]),
-            phases=Energy(pulling, loading + starting, idle, joules - idle),
+            phases=Energy(pulling, loading, idle + asleep, joules - idle),
             facility=Joules(float(self._facility[number])),
             carbon=Grams(float(self._carbon[number])),
             water=Litres(float(self._water[number])),
@@ -195,6 +203,7 @@ class Recorder:
                 for variant in of.variants
             },
             starts=int(fleet.sums.starts[number]),
+            wakes=int(fleet.sums.wakes[number]),
             ttft_p50=quantile(after.first_tokens[number], 0.5),
             ttft_p95=quantile(after.first_tokens[number], 0.95),
             itl_p50=quantile(after.mean_gaps[number], 0.5),

@@ -17,7 +17,7 @@ class ServiceOutcome:
 
     Energy is of the GPUs that the service held, `facility` with its hosts and PUE; carbon, water and cost follow from
     `facility` by the zones of its nodes, cost with the GPUs held where these have a price. It is None where none is
-    known. `good_tokens` are the output tokens of good requests.
+    known. `good_tokens` are the output tokens of good requests. `wakes`: of engines from sleep, which begin no replica.
     """
 
     service: ServiceKey
@@ -36,6 +36,7 @@ class ServiceOutcome:
     cost: float | None
     replica_hours: Mapping[str, float]
     starts: int
+    wakes: int
     ttft_p50: float | None
     ttft_p95: float | None
     itl_p50: float | None

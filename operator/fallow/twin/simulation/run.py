@@ -18,6 +18,7 @@ from fallow.twin.simulation.record import Recorder, Run
 from fallow.twin.simulation.result import Decided, Outcome
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import Controller, Sight
+from fallow.twin.simulation.sleeping import Sleepers
 
 # Seconds of demand that are drawn at once.
 DRAWN = 600
@@ -45,6 +46,7 @@ class Simulation:
             )
         )
         self.fleet = Fleet(setup, self.engines, seed=run.seed)
+        self._sleepers = Sleepers(self.fleet)
         self.recorder = Recorder(setup, grid, self.engines, self.fleet)
         self.now = 0
         self._faults = deque(sorted(setup.faults, key=lambda fault: fault.at))
@@ -64,15 +66,26 @@ class Simulation:
             while self._faults and self._faults[0].at <= self.now:
                 strike(self.fleet, self._faults.popleft(), float(self.now))
             load = self._drawn()
+            self._sleepers.settle(self.now, load)
             sample = (self.now // self.run.sample + 1) * self.run.sample
             due = inf if self.fleet.next_at == inf else max(ceil(self.fleet.next_at / GRAIN) * GRAIN, self.now + 1)
             fault = max(ceil(self._faults[0].at), self.now + 1) if self._faults else inf
-            stop = int(min(until, load.start + load.arrivals.shape[1], sample, due, fault))
+            stop = int(
+                min(
+                    until,
+                    load.start + load.arrivals.shape[1],
+                    sample,
+                    due,
+                    fault,
+                    self._sleepers.next_at(self.now, load),
+                )
+            )
             some = slice(self.now - load.start, stop - load.start)
             flight = self.engines.advance(load.arrivals[:, some], load.prompt[:, some], load.output[:, some])
             self.recorder.stretch(stop - self.now, flight)
             self.in_flight.append(flight)
             self.now = stop
+            self._sleepers.watch(stop, load, flight)
             if stop in {sample, self.demand.seconds}:
                 self.recorder.take(stop)
         self.fleet.settle(self.now)
@@ -109,7 +122,8 @@ class Watcher:
         sums = self._sums()
         grew = [now - before for now, before in zip(sums, self._before, strict=True)]
         self._before = sums
-        ready = engines.by_service(engines.ready[: engines.pools])
+        serving = engines.by_service(engines.ready[: engines.pools])
+        ready = serving + fleet.asleep
         flight = np.concatenate(simulation.in_flight) if simulation.in_flight else np.zeros((0, services))
         simulation.in_flight = []
         grams = {zone: series.at(simulation.now) for zone, series in simulation.grid.items()}
@@ -119,8 +133,8 @@ class Watcher:
             asked=np.array([sum(asked) for asked in fleet.asked]),
             ready=ready.astype(np.int64),
             running=engines.by_service(engines.in_work[: engines.pools]),
-            waiting=np.where(ready > 0, engines.waiting, 0.0),
-            held=np.where(ready > 0, 0.0, engines.waiting),
+            waiting=np.where(serving > 0, engines.waiting, 0.0),
+            held=np.where(serving > 0, 0.0, engines.waiting),
             in_flight=flight,
             arrived=grew[0],
             finished=grew[1],

@@ -66,6 +66,16 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """Engines sleep after `after` seconds without a request, at vLLM's `level`: 1 keeps the weights in the node's
+    memory, 2 reads them anew when the next one comes.
+    """
+
+    after: float
+    level: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSetup:
     """`tables` by product of the nodes that it may run on."""
 
@@ -78,7 +88,7 @@ class VariantSetup:
 @dataclass(frozen=True, slots=True)
 class ServiceSetup:
     """Objectives in seconds, infinite where there is none; `grace`: how long a pod may drain. The first variant is the
-    reference. `start_replicas` are ready when the run begins.
+    reference. `start_replicas` are ready when the run begins. `sleep`: when its engines do, None for never.
     """
 
     key: ServiceKey
@@ -89,6 +99,7 @@ class ServiceSetup:
     maximum: int
     start_replicas: int
     grace: float = 60.0
+    sleep: Sleep | None = None
 
 
 @dataclass(frozen=True, slots=True)

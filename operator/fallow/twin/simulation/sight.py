@@ -53,13 +53,12 @@ class Known:
 class Sight:
     """What metrics show `at` a time, in seconds since the start.
 
-    `asked`: replicas last asked for; `ready` of them serve. `running`, `waiting`: requests in engines
-    that serve, those that drain left out; `held`: outside
-    them, while none is ready. `in_flight`: the sum of the three at each second since the last call, oldest first, a row
-    a second. `arrived`, `finished`, `prompt_tokens`, `generated_tokens`: counted since the last call. `kv_usage`: 0..1,
-    mean of the ready replicas. `ttft`, `itl`: counts since the last call in each of LATENCY_BOUNDS (not cumulative), a
-    row a service; of first tokens, and of requests by the mean time between their tokens. `grams`: of CO2e per kWh, in
-    the service's zone.
+    `asked`: replicas last asked for; `ready` of them serve, or are asleep. `running`, `waiting`: requests in engines
+    that serve, those that drain left out; `held`: outside them, while none serves. `in_flight`: the sum of the three at
+    each second since the last call, oldest first, a row a second. `arrived`, `finished`, `prompt_tokens`,
+    `generated_tokens`: counted since the last call. `kv_usage`: 0..1, mean of the ready replicas. `ttft`, `itl`: counts
+    since the last call in each of LATENCY_BOUNDS (not cumulative), a row a service; of first tokens, and of requests by
+    the mean time between their tokens. `grams`: of CO2e per kWh, in the service's zone.
     """
 
     at: float

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fallow.domain.clocks import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE
+from fallow.twin.calibration.tasks import Precision
 from fallow.twin.physics.calibrated import Apart
 from fallow.twin.physics.constants import CHUNK_TOKENS, RAMP_SECONDS
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
+from fallow.twin.physics.loading import wake_seconds
 
 Array = NDArray[np.float64]
 
@@ -23,9 +25,10 @@ class EngineTable:
 
     `step`: seconds of a decode step without prefill; at batch 0 as at 1. `watts`: while so many decode; at 0 loaded and
     idle. `prefill_rate`: prompt tokens per second, drawing `prefill_watts`. `slots`: requests at most in work at once,
-    `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads. `ramp`:
-    seconds that a first request takes longer where the clocks had fallen. `chunk`: tokens of prompts and answers in one
-    step at most; each further step that a prompt is spread over takes `piece` seconds besides its tokens.
+    `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads or wakes.
+    `wake`: seconds until it serves, from sleep level 1 and from level 2. `ramp`: seconds that a first request takes
+    longer where the clocks had fallen. `chunk`: tokens of prompts and answers in one step at most; each further step
+    that a prompt is spread over takes `piece` seconds besides its tokens.
     """
 
     step: Array
@@ -37,6 +40,7 @@ class EngineTable:
     gpus: int
     bare: float
     loading: float
+    wake: tuple[float, float]
     ramp: float = RAMP_SECONDS
     chunk: float = CHUNK_TOKENS
     piece: float = 0.0
@@ -115,10 +119,16 @@ def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | N
         gpus=gpus,
         bare=law.gpu.bare * gpus,
         loading=law.gpu.loading * gpus,
+        wake=wakes_of(law.model.shape.parameters, law.precision),
         ramp=law.gpu.ramp,
         chunk=limits.chunk_tokens,
         piece=law.prompt_seconds,
     )
+
+
+def wakes_of(parameters: float, precision: Precision) -> tuple[float, float]:
+    """Seconds from each sleep level."""
+    return wake_seconds(parameters, precision, 1), wake_seconds(parameters, precision, 2)
 
 
 def with_prompts(batches: Array, step: Array, watts: Array, law: Law | Apart) -> tuple[Array, Array]:
