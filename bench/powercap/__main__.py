@@ -13,22 +13,31 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from bench.scoreboard.work import ITL, MONDAY, TTFT, assembled
+from bench.scoreboard.work import ITL, MODEL, MONDAY, PRODUCT, START, TTFT, assembled
 from fallow.app.simulation.assembling import Assembled
+from fallow.app.simulation.priors import profile_of
 from fallow.app.simulation.steering import steered
-from fallow.domain.policies import PowerRules
-from fallow.domain.units import Watts
-from fallow.domain.workloads import ServiceKey
+from fallow.domain.goals import Remedy
+from fallow.domain.policies import PowerRules, PrecisionRules, Tier
+from fallow.domain.units import GramsPerKWh, Watts
+from fallow.domain.workloads import ServiceKey, Variant
+from fallow.twin.calibration.asking import Described, Work, query_of
+from fallow.twin.calibration.store import shipped
 from fallow.twin.simulation.demand import Array, Load, Spread
 from fallow.twin.simulation.ports import Declared
+from fallow.twin.simulation.predicting import predicted_table
 from fallow.twin.simulation.record import Run
 from fallow.twin.simulation.result import Outcome
+from fallow.twin.simulation.setup import VariantSetup
 
 HIGH, LOW = ServiceKey("front", "high"), ServiceKey("batch", "low")
 # Requests a second of each before the step, tokens of a prompt and of an answer.
 RATE, PROMPT, OUTPUT = 24.0, 1000.0, 250.0
 STEP, BEFORE, AFTER = 1.5, 1800, 1800
 SHARES = (1.0, 0.9, 0.8, 0.7)
+FP8 = Variant("fp8", f"{MODEL}-FP8", "FP8", quality=0.995, products=(PRODUCT,))
+# A policy whose precision has no tiers: no grid asks for a lesser variant.
+EVERYWHERE = (Tier(GramsPerKWh(0), frozenset({"BF16", "FP8"})),)
 
 
 class Stepped:
@@ -62,22 +71,32 @@ class Row:
     low_in_time: float
 
 
-def capped(seed: int, cap: float | None) -> Assembled:
+def capped(seed: int, cap: float | None, *, lesser: bool = False) -> Assembled:
+    """Both services have a variant in FP8, which may serve while the cap binds where a `lesser` one is let."""
     one = assembled(Stepped(seed))
-    services = [replace(service, priority=100 if key == HIGH else 0) for key, service in one.declared.services.items()]
-    policies = [
-        replace(policy, power=None if cap is None else PowerRules(Watts(cap))) for policy in one.declared.policies
+    query = query_of(Described(name=MODEL), Work(gpu="H100", precision="FP8"), shipped())
+    table = predicted_table(query)
+    services = [
+        replace(service, priority=100 if key == HIGH else 0, variants=(*service.variants, FP8))
+        for key, service in one.declared.services.items()
     ]
+    power = None if cap is None else PowerRules(Watts(cap), on_bind=(Remedy.PRECISION,) if lesser else ())
+    policies = [replace(policy, power=power, precision=PrecisionRules(EVERYWHERE)) for policy in one.declared.policies]
+    fleets = tuple(
+        replace(service, variants=(*service.variants, VariantSetup(FP8.name, 1, {PRODUCT: table}, START)))
+        for service in one.setup.services
+    )
     kinds = tuple(replace(kind, design=700.0) for kind in one.setup.nodes)
+    profiles = (*one.declared.profiles, profile_of(FP8, PRODUCT, table, query))
     return replace(
         one,
-        setup=replace(one.setup, nodes=kinds),
-        declared=Declared(services, policies, one.declared.zones, one.declared.profiles),
+        setup=replace(one.setup, nodes=kinds, services=fleets),
+        declared=Declared(services, policies, one.declared.zones, profiles),
     )
 
 
-def ran(seed: int, cap: float | None) -> Outcome:
-    one = capped(seed, cap)
+def ran(seed: int, cap: float | None, *, lesser: bool = False) -> Outcome:
+    one = capped(seed, cap, lesser=lesser)
     told = Run("fallow", seed, MONDAY, sample=1)
     return steered(one.setup, one.demand, one.grid, one.declared, told=told)
 

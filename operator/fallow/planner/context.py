@@ -51,7 +51,8 @@ class Share:
 class Around:
     """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
     is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
-    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware.
+    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware. `fault`:
+    what kept it from being known.
     """
 
     budget: Asked = NOTHING
@@ -60,6 +61,7 @@ class Around:
     changing: Mapping[str, frozenset[ServiceKey]] = field(default_factory=dict)
     free: Free = field(default_factory=Free)
     share: Share | None = None
+    fault: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ class Context:
         return self.current.get(self.serving.name, 0)
 
     @property
+    def beside(self) -> int:
+        """Ready replicas of the variant that is being switched to: they serve already."""
+        return self.ready(self.memory.switching_to) if self.memory.switching_to else 0
+
+    @property
     def scalers(self) -> Mapping[str, Autoscaler]:
         """The autoscalers of others that own the replicas of a variant, alone."""
         return {name: one.scaler for name, one in self.workloads.items() if one.scaler is not None}
@@ -174,7 +181,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not."""
+    """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. A variant that is to
+    serve instead is to have `goal` replicas.
+    """
 
     lever: str
     reason: Reason
@@ -183,6 +192,7 @@ class Proposal:
     saves: Watts | None = None
     serving: str | None = None
     switching_to: str | None = None
+    goal: int | None = None
     resting: bool | None = None
     throttled: bool | None = None
     step_tokens: Mapping[str, int] | None = None

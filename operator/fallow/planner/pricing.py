@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import hypot
+from math import ceil, hypot
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint
@@ -114,6 +114,25 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
         where = context.product or "?"
         return Missing(Reason.NO_HISTORY, f"no ModelProfile tells the J/token of both {words} on {where}")
     return Prices(declared[0], declared[1], CLEAR_ADVANTAGE * declared[0])
+
+
+def prices_at_hand(context: Context, variant: Variant) -> Prices | Missing:
+    """Of the reference and of the variant at the load at hand."""
+    return prices(context, variant, (level_of(context, context.reference), level_of(context, variant)))
+
+
+def level_of(context: Context, variant: Variant) -> float:
+    """Requests in work per replica if this variant carried the watched load; at least one.
+
+    The same whichever variant serves, so that a switch does not take away its own reason.
+    """
+    points = [point for point in context.history if point.ready > 0]
+    demand = context.estimate.demand
+    if not points and not isinstance(demand, Missing):
+        points = [demand]
+    load = sum(point.running for point in points) / len(points) if points else 0.0
+    needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
+    return max(1.0, load / min(needed, max(context.ceiling, 1)))
 
 
 def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, list[Known]]]:

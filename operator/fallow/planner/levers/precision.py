@@ -1,10 +1,10 @@
-"""Which variant serves: the policy's carbon tiers and budgets allow precisions, measured J/token has the last word.
+"""Which variant serves: a policy's tiers, budgets and cap allow precisions, measured J/token has the last word.
 
 Accuracy comes last: the highest quality that the tier allows, and back promptly. A switch makes the new variant ready
 before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
 """
 
-from math import ceil
+from dataclasses import dataclass, replace
 
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
@@ -14,11 +14,21 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
+from fallow.planner.binding import lessened
 from fallow.planner.context import Context, Proposal
-from fallow.planner.pricing import Prices, prices
+from fallow.planner.pricing import level_of, prices_at_hand
 from fallow.planner.switching import Change, begin, guarded
 
 NAME = "Precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for: the `tier` that holds (None: the reference), in words, and whose word it is."""
+
+    tier: Tier | None
+    where: str
+    reason: Reason = Reason.CARBON_TIER
 
 
 def propose(context: Context) -> Proposal | None:
@@ -33,45 +43,51 @@ def propose(context: Context) -> Proposal | None:
     asked = _asked(context, rules)
     if isinstance(asked, Missing):
         return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {asked}")
-    tier, where, asks = asked
-    chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
+    if asked.reason is Reason.POWER_CAP:
+        # a variant that takes more for a token does not help under a cap, whatever else the policy lets serve
+        rules = replace(rules, require_measured_advantage=True)
+    chosen, vetoes = _choose(context, rules, asked.tier) if asked.tier else (reference, ())
     if chosen == context.serving:
         if vetoes:
-            return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)
-        reason = asks if asks is Reason.BUDGET_BURN else Reason.STEADY
-        return Proposal(NAME, reason, f"{chosen.name} stays: {where}")
-    return _begun(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
+            words = f"{asked.where}; " if asked.reason is Reason.POWER_CAP else ""
+            return Proposal(NAME, vetoes[0].reason, words + vetoes[0].message, vetoes=vetoes)
+        reason = Reason.STEADY if asked.reason is Reason.CARBON_TIER else asked.reason
+        return Proposal(NAME, reason, f"{chosen.name} stays: {asked.where}")
+    return _begun(context, chosen, f"{asked.where}; {_advantage(context, chosen)}", asked.reason)
 
 
-def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, Reason] | Missing:
-    """The tier that holds, or what a budget asks for where that allows the reference; in words, and whose word it is.
+def _asked(context: Context, rules: PrecisionRules) -> Asked | Missing:
+    """The tier that holds, or what a budget or a power cap asks for where that allows the reference.
 
     Where it is not known what is asked for, the lesser variant stays.
     """
     reference, intensity = context.reference, context.estimate.intensity
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
-    if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
+    capped = lessened(context)
+    if isinstance(intensity, Missing) and (context.serving != reference or (burns is None and capped is None)):
         return intensity
-    tier, where = (None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
-    if tier is not None and reference.precision.upper() not in tier.allow:
-        return tier, where, Reason.CARBON_TIER
+    present = Asked(None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
+    if present.tier is not None and reference.precision.upper() not in present.tier.allow:
+        return present
     if doubt is not None and context.serving != reference:
         return Missing(Reason.NO_HISTORY, doubt)
     if burns is not None:
-        return _lesser(rules, reference), burns, Reason.BUDGET_BURN
-    return tier, where, Reason.CARBON_TIER
+        return Asked(_lesser(rules, reference), burns, Reason.BUDGET_BURN)
+    if capped is not None:
+        return Asked(_lesser(rules, reference), capped, Reason.POWER_CAP)
+    return present
 
 
-def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
+def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> Asked:
     """The tier that holds, in words too."""
     grams = intensity.grams.best
     tier = _tier(context, rules, grams)
     held = f"tier above {tier.above.value:.0f}" if tier else "below all tiers"
-    return tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})"
+    return Asked(tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})")
 
 
 def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
-    """What a budget asks for, on whatever grid: what any tier allows, but for the precision of the reference."""
+    """What a budget or a cap asks for, on whatever grid: what any tier allows, but for the reference's precision."""
     allowed = frozenset[str]().union(*(tier.allow for tier in rules.tiers))
     return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
 
@@ -116,26 +132,6 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
     return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
 
 
-def _level(context: Context, variant: Variant) -> float:
-    """Requests in work per replica if this variant carried the watched load; at least one.
-
-    The same whichever variant serves, so that a switch does not take away its own reason.
-    """
-    points = [point for point in context.history if point.ready > 0]
-    demand = context.estimate.demand
-    if not points and not isinstance(demand, Missing):
-        points = [demand]
-    load = sum(point.running for point in points) / len(points) if points else 0.0
-    needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
-    return max(1.0, load / min(needed, max(context.ceiling, 1)))
-
-
-def _prices(context: Context, variant: Variant) -> Prices | Missing:
-    """J/token of the reference and of the variant at the load at hand."""
-    levels = (_level(context, context.reference), _level(context, variant))
-    return prices(context, variant, levels)
-
-
 def _other(context: Context, variant: Variant) -> Variant:
     """The lesser of the two variants that a switch is between, whichever way it goes."""
     return context.serving if variant.name == context.reference.name else variant
@@ -143,7 +139,7 @@ def _other(context: Context, variant: Variant) -> Variant:
 
 def _is_greener(context: Context, variant: Variant) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    known = _prices(context, variant)
+    known = prices_at_hand(context, variant)
     if variant == context.serving:
         return isinstance(known, Missing) or known.is_less
     return not isinstance(known, Missing) and known.is_clear
@@ -151,19 +147,19 @@ def _is_greener(context: Context, variant: Variant) -> bool:
 
 def _advantage(context: Context, variant: Variant) -> str:
     reference, other = context.reference, _other(context, variant)
-    known = _prices(context, other)
+    known = prices_at_hand(context, other)
     if isinstance(known, Missing):
         return known.detail
     words = (
-        f"{known.reference:.3f} J/token as {reference.name} at {_level(context, reference):.0f} requests a replica, "
-        f"{known.other:.3f} as {other.name} at {_level(context, other):.0f}"
+        f"{known.reference:.3f} J/token as {reference.name} at {level_of(context, reference):.0f} requests a replica, "
+        f"{known.other:.3f} as {other.name} at {level_of(context, other):.0f}"
     )
     return f"{words}, {known.origin} to {known.doubt:.3f}" if known.origin else words
 
 
 def _saved(context: Context, variant: Variant) -> Watts | None:
     """Negative on the way back: quality is what that buys."""
-    known, demand = _prices(context, _other(context, variant)), context.estimate.demand
+    known, demand = prices_at_hand(context, _other(context, variant)), context.estimate.demand
     if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
         return None
     serving = known.reference if context.serving.name == context.reference.name else known.other
