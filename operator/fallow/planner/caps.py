@@ -41,7 +41,7 @@ class Cap:
 
     `paid`: replicas that the cap pays for once those that are too many have gone; `is_short` where that is fewer than
     the load asks for. Replicas that come now may take `left` W at their lowest limits, and what is `free` beside, which
-    nobody wants; `reach` W all of them, while everybody of its priority or a higher one has what a step in demand
+    nobody wants; those that come for others that went, what is `unclaimed`; `reach` W all of them, while everybody of its priority or a higher one has what a step in demand
     takes. `is_turn`: whether it may have its best variant back before others of the policy.
     """
 
@@ -53,6 +53,7 @@ class Cap:
     paid: int = 0
     left: float = 0.0
     free: float = 0.0
+    unclaimed: float = 0.0
     reach: float = 0.0
     is_turn: bool = True
 
@@ -64,10 +65,14 @@ class Cap:
     def unlimited(self) -> bool:
         return self.draw.loose > 0
 
-    def room(self, gpus: int) -> int:
-        """Replicas of so many GPUs that may come now; none where it is not known what one takes."""
+    def room(self, gpus: int, gone: int = 0) -> int:
+        """Replicas of so many GPUs that may come now, as many as have `gone` in their place; none where it is not known
+        what one takes.
+        """
         each = self.draw.each * gpus
-        return max(int((self.left + self.free) / each + 1e-9), 0) if each > 0 else 0
+        if each <= 0:
+            return 0
+        return max(int((self.left + self.free) / each + 1e-9), min(int(self.unclaimed / each + 1e-9), gone), 0)
 
     @property
     def silences(self) -> tuple[str, ...]:
@@ -167,6 +172,7 @@ def _caps(
             paid=paid[one.key],
             left=room[one.key] * one.claim,
             free=max(free, 0.0),
+            unclaimed=_unclaimed(most, draws),
             reach=reach[one.key],
         )
         for one in draws
@@ -264,9 +270,14 @@ def _reach(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
     }
 
 
+def _unclaimed(most: float, draws: Sequence[Draw]) -> float:
+    """W of the cap beside what all that is there takes at its lowest."""
+    return most - sum(one.fixed + one.gpus * one.lowest for one in draws)
+
+
 def _roomed(most: float, draws: Sequence[Draw]) -> tuple[Mapping[ServiceKey, int], float]:
     """Replicas of each that may come now, and the W that are free beside."""
-    free = most - sum(one.fixed + one.gpus * one.lowest for one in draws)
+    free = _unclaimed(most, draws)
     found: dict[ServiceKey, int] = {}
     for group in _by_priority(draws):
         for one in group:

@@ -37,7 +37,7 @@ def under_way(context: Context, lever: str) -> Proposal | None:
 def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Change) -> Proposal:
     """Bring the chosen variant beside the one that serves, or say which guard is in the way."""
     goal = _replicas_for(context, chosen)
-    count = min(_may_come(context, chosen), goal)
+    count = min(_may_come(context, chosen, goal), goal)
     stops = change.stops
     if (not count and not _may_give(context)) or _is_over(context):
         stops = (*stops, _no_power(context, chosen))
@@ -92,7 +92,7 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
     exchanged = _over_cap(context, lever, variant) or _exchanged(context, lever, variant, wanted)
     if exchanged is not None:
         return exchanged
-    if ready >= asked > 0 and (asked >= wanted or context.replicas <= 1) and veto is None:
+    if ready >= asked > 0 and (asked >= wanted or not context.replicas) and veto is None:
         message = f"{target} is ready with {ready} replicas; {old} drains"
         replicas = {**context.current, old: 0}
         return Proposal(lever, Reason.SWITCH_COMPLETE, message, replicas, serving=target, switching_to="")
@@ -117,7 +117,7 @@ def _exchanged(context: Context, lever: str, variant: Variant, wanted: int) -> P
     )
     if asked >= wanted:
         return None
-    count = min(_may_come(context, variant), wanted - asked)
+    count = min(_may_come(context, variant, wanted), wanted - asked)
     if count:
         words = f"{old} grew meanwhile" if context.cap is None else "there is power for more"
         message = f"{words}; {target} gets {asked + count} replicas"
@@ -125,7 +125,7 @@ def _exchanged(context: Context, lever: str, variant: Variant, wanted: int) -> P
     if asked and ready >= asked and _may_give(context) and guards.freshness(context) is None:
         message = f"{target} is ready with {ready} of {wanted} replicas; one of {old} leaves its power to the next"
         return Proposal(lever, Reason.SWITCHING, message, {**context.current, old: context.current[old] - 1})
-    if _is_late(context) or (context.replicas <= 1 and ready >= asked > 0):
+    if _is_late(context) or (not context.replicas and ready >= asked and not _is_draining(context)):
         return None
     message = f"{target} has {ready} of {wanted} replicas; the next waits for power under the cap"
     return Proposal(lever, Reason.SWITCHING, message)
@@ -152,18 +152,21 @@ def _over_cap(context: Context, lever: str, variant: Variant) -> Proposal | None
     return Proposal(lever, Reason.POWER_CAP, message, replicas)
 
 
-def _may_come(context: Context, variant: Variant) -> int:
-    """Replicas of it that a power cap pays for now beside all that run."""
-    cap = context.cap
-    return max(context.ceiling, 1) if cap is None else cap.room(variant.gpus)
+def _may_come(context: Context, variant: Variant, wanted: int) -> int:
+    """Replicas of it that a power cap pays for now beside all that run, or in the place of those of the old that went
+    for it and draw no more.
+    """
+    if context.cap is None:
+        return max(context.ceiling, 1)
+    gone = wanted - context.replicas - context.current.get(variant.name, 0)
+    return context.cap.room(variant.gpus, 0 if _is_draining(context) else max(gone, 0))
 
 
 def _may_give(context: Context) -> bool:
-    """Whether one of the old replicas may go before another comes: one stays, and as many as are to run at least."""
+    """Whether one of the old replicas may go before another comes, so that enough of both are left."""
     left = context.replicas - 1
-    return (
-        context.cap is not None and left >= 1 and left + context.beside >= context.floor and not _is_draining(context)
-    )
+    enough = left >= 0 and left + context.beside >= max(context.floor, 1)
+    return context.cap is not None and enough and not _is_draining(context)
 
 
 def _is_over(context: Context) -> bool:
@@ -173,7 +176,9 @@ def _is_over(context: Context) -> bool:
 
 
 def _is_draining(context: Context) -> bool:
-    return any(pod.deleting for pod in context.pods)
+    """Whether replicas that are to go are still there."""
+    old = sum(1 for pod in context.pods if pod.variant == context.serving.name and not pod.deleting)
+    return old > context.replicas or any(pod.deleting for pod in context.pods)
 
 
 def _has_made_way(context: Context) -> bool:
