@@ -1,21 +1,26 @@
 """Whether a power cap asks for a lesser variant of a service: while it pays for fewer replicas than the load asks for,
-and from then on until the best variant fits under it with room for a step in demand.
+and from then on until it pays for the best variant with room.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
+from math import ceil
 
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
 from fallow.domain.policies import Policy
 from fallow.domain.units import Seconds
-from fallow.footprint.hardware import hardware_of
-from fallow.planner.caps import ROOM, Cap
+from fallow.planner.caps import Cap
 from fallow.planner.context import Context
 from fallow.planner.pricing import prices_at_hand
 from fallow.planner.switching import needed
+
+# The best variant comes back where its replicas would be this share of those that the cap pays for, so that it is not
+# short of them at once. As of peers that carry the load of a replica that goes.
+FILLED = 0.9
+# Of J/token of the best variant to those of a lesser one, where they are not known: what limits leave of a GPU's power.
+UNKNOWN = 2.0
 
 
 def may_lessen(policy: Policy | None) -> bool:
@@ -42,17 +47,14 @@ def lessened(context: Context) -> str | None:
     if cap is None:
         return None if serving == best else "it is not known yet what the power cap leaves"
     if serving == best:
-        return _shortage(cap) if _has_lasted(context, scaling.up_window) else None
+        words = f"the power cap of {cap.policy} pays for {cap.paid} of {cap.draw.wanted} replicas"
+        return f"{words} that the load asks for" if _has_lasted(context, scaling.up_window) else None
     if not _fits(context, cap):
-        words = f"{_would_draw(context, cap) / 1e3:.2f} kW, and the cap leaves {max(cap.reach, 0.0) / 1e3:.2f} kW"
-        return f"the power cap of {cap.policy} binds: {best.name} may come to draw {words}"
+        count, paid = _would_need(context, cap), cap.affords(best.gpus)
+        return f"the power cap of {cap.policy} pays for {paid} replicas of {best.name}, it comes back at {count}"
     if not _has_lasted(context, scaling.down_window):
         return f"the power cap of {cap.policy} has had room for {best.name} for less than {scaling.down_window:.0f} s"
     return None if cap.is_turn else f"others under the power cap of {cap.policy} get their best variant first"
-
-
-def _shortage(cap: Cap) -> str:
-    return f"the power cap of {cap.policy} pays for {cap.paid} of {cap.draw.wanted} replicas that the load asks for"
 
 
 def _asks_another(context: Context) -> bool:
@@ -70,21 +72,11 @@ def _has_lasted(context: Context, window: Seconds) -> bool:
 
 
 def _fits(context: Context, cap: Cap) -> bool:
-    return not cap.is_short and _would_draw(context, cap) <= cap.reach
+    return not cap.is_short and _would_need(context, cap) <= cap.affords(context.reference.gpus)
 
 
-def _would_draw(context: Context, cap: Cap) -> float:
-    """W of the best variant after a step in demand: what is drawn now by the ratio of J/token, half as much again.
-
-    No GPU draws more than it can be set to, which counts where the ratio is not known, nor claims less than its lowest.
-    """
-    draw, best = cap.draw, context.reference
-    gpus = needed(context, best) * best.gpus
+def _would_need(context: Context, cap: Cap) -> int:
+    """Replicas that the cap must pay for: as many as the load asks for, more by the ratio of J/token, FILLED."""
     known = prices_at_hand(context, context.serving)
-    design = inf if context.product is None else hardware_of(context.product).design.value
-    highest = draw.highest if draw.gpus else design
-    if isinstance(known, Missing):
-        return gpus * highest
-    now = draw.gpus * draw.need * draw.lowest + draw.loose
-    each = now * known.reference / known.other / gpus * ROOM
-    return gpus * min(max(each, draw.each), highest)
+    ratio = UNKNOWN if isinstance(known, Missing) else max(known.reference / known.other, 1.0)
+    return ceil(max(needed(context, context.reference), cap.draw.wanted) * ratio / FILLED - 1e-9)

@@ -40,9 +40,10 @@ class Cap:
     (None: as many as it needs). `unlimited`: some of what it draws no limit reaches.
 
     `paid`: replicas that the cap pays for once those that are too many have gone; `is_short` where that is fewer than
-    the load asks for. Replicas that come now may take `left` W at their lowest limits, and what is `free` beside, which
-    nobody wants; those that come for others that went, what is `unclaimed`; `reach` W all of them, while everybody of its priority or a higher one has what a step in demand
-    takes. `is_turn`: whether it may have its best variant back before others of the policy.
+    the load asks for. At their lowest limits replicas may take, in W: `left` those that come now, and what is `free`
+    beside, which nobody wants; those that come for others that went, what is `unclaimed`; all of them `reach`, while
+    everybody of its priority or a higher one has what a step in demand takes. `is_turn`: whether it may have its best
+    variant back before others of the policy.
     """
 
     policy: str
@@ -64,6 +65,13 @@ class Cap:
     @property
     def unlimited(self) -> bool:
         return self.draw.loose > 0
+
+    def affords(self, gpus: int) -> int:
+        """Replicas of so many GPUs that it pays for altogether at their lowest limits, others not short of what a step
+        in demand takes.
+        """
+        each = self.draw.each * gpus
+        return max(int(self.reach / each + 1e-9), 0) if each > 0 else 0
 
     def room(self, gpus: int, gone: int = 0) -> int:
         """Replicas of so many GPUs that may come now, as many as have `gone` in their place; none where it is not known

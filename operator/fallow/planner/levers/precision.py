@@ -14,7 +14,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
-from fallow.planner.binding import lessened
+from fallow.planner.binding import lessened, may_lessen
 from fallow.planner.context import Context, Proposal
 from fallow.planner.pricing import level_of, prices_at_hand
 from fallow.planner.switching import Change, begin, guarded
@@ -75,6 +75,8 @@ def _asked(context: Context, rules: PrecisionRules) -> Asked | Missing:
         return Asked(_lesser(rules, reference), burns, Reason.BUDGET_BURN)
     if capped is not None:
         return Asked(_lesser(rules, reference), capped, Reason.POWER_CAP)
+    if context.serving != reference and may_lessen(context.policy):
+        return replace(present, where=f"{present.where}; the power cap of {context.policy.name} has room for it")
     return present
 
 
