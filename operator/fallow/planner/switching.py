@@ -82,7 +82,7 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
     if variant is None or (asked == 0 and not _has_made_way(context)):
         message = f"{target} is gone; {old} keeps serving"
         return Proposal(lever, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
-    stays = {**context.current, target: 0}
+    stays = {**context.current, target: ready if _is_partly_done(context) else 0}
     called_off, veto = _called_off(context, variant), guards.freshness(context)
     better = ready > context.ready(old)
     if called_off is not None and not better and veto is None:
@@ -109,12 +109,8 @@ def _exchanged(context: Context, lever: str, variant: Variant, wanted: int) -> P
     """More of the new variant until it is to have no more, as far as a power cap pays for them beside the old one; else
     in the place of one of the old, that goes once all of the new are ready. None where neither is to be waited for.
     """
-    old, target, asked, ready = (
-        context.serving.name,
-        variant.name,
-        context.current.get(variant.name, 0),
-        context.ready(variant.name),
-    )
+    old, target = context.serving.name, variant.name
+    asked, ready = context.current.get(target, 0), context.ready(target)
     if asked >= wanted:
         return None
     count = min(_may_come(context, variant, wanted), wanted - asked)
@@ -184,6 +180,11 @@ def _is_draining(context: Context) -> bool:
 def _has_made_way(context: Context) -> bool:
     """Whether one of the old replicas went for the first of the new, which may still come."""
     return context.cap is not None and context.memory.goal is not None and not _is_late(context)
+
+
+def _is_partly_done(context: Context) -> bool:
+    """Whether some of the old have gone already: those in their place are then let go as the load permits."""
+    return context.cap is not None and (context.memory.goal or 0) > context.replicas
 
 
 def _is_late(context: Context) -> bool:
