@@ -254,6 +254,17 @@ def test_the_best_variant_comes_back_once_the_cap_has_had_room_for_it() -> None:
     assert "the power cap of green has room for it" in plan.standing.message
 
 
+def test_without_a_grid_too_the_lesser_variant_comes_and_goes() -> None:
+    nowhere = zone(Missing(Reason.NO_ZONE, "no GridZone"))
+    assert plan_of(replace(scene(capped(THREE), CROWDED), zone=nowhere)).memory.switching_to == "fp8"
+    assert plan_of(replace(scene(capped(3_000.0), CALM, ROOM), zone=nowhere)).memory.switching_to == "bf16"
+
+
+def test_that_it_never_acts_without_precision_in_the_policy_is_told() -> None:
+    plan = plan_of(scene(replace(capped(THREE), precision=None), CROWDED))
+    assert "onBind Precision never acts: the policy has no precision" in plan.silences
+
+
 @pytest.mark.parametrize(
     ("one", "words"),
     [

@@ -59,14 +59,17 @@ def propose(context: Context) -> Proposal | None:
 def _asked(context: Context, rules: PrecisionRules) -> Asked | Missing:
     """The tier that holds, or what a budget or a power cap asks for where that allows the reference.
 
-    Where it is not known what is asked for, the lesser variant stays.
+    Where it is not known what is asked for, the lesser variant stays. The grid does not matter to a policy all of whose
+    tiers allow the reference.
     """
     reference, intensity = context.reference, context.estimate.intensity
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
     capped = lessened(context)
-    if isinstance(intensity, Missing) and (context.serving != reference or (burns is None and capped is None)):
+    follows = any(reference.precision.upper() not in tier.allow for tier in rules.tiers)
+    if isinstance(intensity, Missing) and follows and (context.serving != reference or (burns or capped) is None):
         return intensity
-    present = Asked(None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
+    nothing = Asked(None, "no tier asks for a lesser variant")
+    present = nothing if isinstance(intensity, Missing) else _present(context, rules, intensity)
     if present.tier is not None and reference.precision.upper() not in present.tier.allow:
         return present
     if doubt is not None and context.serving != reference:
