@@ -308,18 +308,23 @@ PROFILES = st.sampled_from([BETTER, SLIGHTLY, WORSE])
 
 RULES = st.builds(
     capped,
-    st.floats(300.0, 6_000.0),
-    lets=st.booleans(),
+    st.just(0.0),
+    lets=st.sampled_from([True, True, False]),
     require_measured_advantage=st.booleans(),
     quality_floor=st.sampled_from([0.97, 0.98, 0.999]),
 )
 
 
-@given(RULES, st.integers(1, 6), st.floats(0.0, 25.0), PROFILES)
+@given(RULES, st.integers(2, 6), st.sampled_from([0.7, 1.01, 1.1, 1.3]), st.floats(12.0, 25.0), PROFILES)
 def test_a_lesser_variant_comes_only_where_it_is_let_takes_less_and_is_good_enough(
-    rules: Policy, count: int, each: float, other: Profile
+    rules: Policy, count: int, share: float, each: float, other: Profile
 ) -> None:
-    """Of INT4 nothing is known, and FP8 takes what its profile says at the batch that either would have."""
+    """Under a cap that pays for about as many as run. Of INT4 nothing is known, and FP8 takes what its profile says at
+    the batch that either would have.
+    """
+    assert rules.power is not None
+    assert rules.precision is not None
+    rules = replace(rules, power=replace(rules.power, cap=Watts(share * count * LOWEST / caps.KEPT)))
     run = {"bf16": Running(count, running=each * count)}
     plan = plan_of(scene(rules, run, profiles=(BASE, other), of=service(BF16, FP8, INT4)))
     assert plan.memory.switching_to in {None, "fp8"}
@@ -347,6 +352,19 @@ def test_an_exchange_never_takes_more_than_the_cap_at_the_lowest_limits(
     plan = plan_of(scene(capped(watts), run, known))
     claimed, claims = (old + new) * LOWEST, sum(plan.replicas.values()) * LOWEST
     assert claims <= max(watts * caps.KEPT, claimed) + 1e-6
+
+
+@given(st.floats(300.0, 6_000.0), st.integers(1, 6), st.floats(0.0, 9.5), st.floats(300.0, HIGHEST))
+def test_what_came_back_is_not_short_at_the_same_load(watts: float, count: int, each: float, drawn: float) -> None:
+    """It draws more by the ratio of J/token, as far as its limit lets it, and is not switched again."""
+    rules, load = capped(watts), each * count
+    back = plan_of(scene(rules, {"fp8": Running(count, running=load)}, ROOM, watts=drawn))
+    if back.memory.switching_to is None:
+        return
+    limit = HIGHEST if back.power_limit is None else back.power_limit.value
+    seen = limited(readings({"bf16": Running(count, running=load)}, watts=min(drawn * 1.25, limit)), limit)
+    plan = plan_of(replace(scene(rules, {"bf16": Running(count, running=load)}), readings=seen))
+    assert (plan.memory.switching_to, plan.memory.cap_since) == (None, None)
 
 
 # faults
