@@ -105,6 +105,7 @@ def whole(one: Scene | Snapshot) -> Plan:
     return decide(snapshot, estimate(snapshot, Concluded()))
 
 
+LOW = ServiceKey("batch", "low")
 # three replicas at their lowest limits and no fourth; the load asks for six
 THREE = 1_100.0
 CROWDED = {"bf16": Running(3, running=60)}
@@ -219,15 +220,22 @@ def test_none_of_the_old_goes_while_one_of_the_new_starts() -> None:
 
 
 def test_none_of_the_new_comes_while_one_of_the_old_draws_on() -> None:
-    one = scene(
-        capped(THREE),
-        {"bf16": Running(3, running=60)},
-        replace(SHORT, switching_to="fp8", goal=3, changed_at=LATELY),
-    ).snapshot()
-    gone = {ref: replace(pod, deleting=ref.name == "bf16-2") for ref, pod in one.cluster.pods.items()}
-    work = tuple(replace(each, replicas=2) for each in one.cluster.workloads)
-    plan = plan_of(replace(one, cluster=replace(one.cluster, pods=gone, workloads=work)))
-    assert (plan.replicas, plan.memory.switching_to) == ({"bf16": 2}, "fp8")
+    """Although the lowest limits of all would fit: the rest is what a step in demand of high priority would take."""
+    known = replace(SHORT, switching_to="fp8", goal=3, changed_at=LATELY)
+    one = two(capped(2_600.0), {"bf16": Running(3, running=28)}, {CHAT: known}, other=10)
+    work = tuple(replace(each, replicas=2) if each.service == CHAT else each for each in one.cluster.workloads)
+
+    def seen(*, draining: bool) -> Snapshot:
+        pods = {
+            ref: replace(pod, deleting=True) if ref.name == "bf16-2" else pod
+            for ref, pod in one.cluster.pods.items()
+            if draining or ref.name != "bf16-2"
+        }
+        cluster = replace(one.cluster, pods=pods, workloads=work)
+        return replace(one, cluster=cluster, readings=limited(one.readings, HIGHEST))
+
+    assert plan_of(seen(draining=True)).replicas == {"bf16": 2}
+    assert plan_of(seen(draining=False)).replicas == {"bf16": 2, "fp8": 1}
 
 
 def test_a_cap_that_falls_during_an_exchange_is_held() -> None:
@@ -289,16 +297,40 @@ def test_without_the_leave_any_more_the_best_variant_comes_back() -> None:
     assert plan_of(scene(capped(THREE, lets=False), CALM, LESSER)).memory.switching_to == "bf16"
 
 
-LOW = ServiceKey("batch", "low")
+def two(
+    rules: Policy,
+    run: Mapping[str, Running],
+    memories: Mapping[ServiceKey, ServiceMemory],
+    *,
+    priority: int = 0,
+    other: int = 0,
+) -> Snapshot:
+    """CHAT, of that priority, and another beside it, alike but for their priorities and memories."""
+    one = beside(scene(rules, run, of=service(BF16, FP8, priority=priority)).snapshot(), LOW)
+    services = {**one.cluster.services, LOW: service(BF16, FP8, key=LOW, priority=other)}
+    return replace(one, cluster=replace(one.cluster, services=services, memories=memories))
 
 
 def test_services_come_back_one_at_a_time() -> None:
-    one = beside(scene(capped(6_000.0), CALM, ROOM).snapshot(), LOW)
-    services = {**one.cluster.services, LOW: replace(service(BF16, FP8, key=LOW))}
-    both = replace(one, cluster=replace(one.cluster, services=services, memories={CHAT: ROOM, LOW: ROOM}))
-    plans = whole(both).services
+    plans = whole(two(capped(6_000.0), CALM, {CHAT: ROOM, LOW: ROOM})).services
     assert sorted(plan.memory.switching_to or "" for plan in plans.values()) == ["", "bf16"]
     assert "others under the power cap of green" in " ".join(plan.standing.message for plan in plans.values())
+
+
+def test_of_high_priority_first() -> None:
+    """High priority has had room for a moment only, low for long enough."""
+    one = two(capped(6_000.0), CALM, {CHAT: LESSER, LOW: ROOM}, priority=10)
+    plans = whole(one).services
+    assert [plan.memory.switching_to for plan in plans.values()] == [None, None]
+    assert "others under the power cap of green" in plans[LOW].standing.message
+
+
+def test_what_is_free_under_a_cap_goes_to_one_switch() -> None:
+    """As a tier asks both, each of one replica: there is power for one more."""
+    dirty = replace(capped(1_470.0), precision=PrecisionRules((Tier(GramsPerKWh(0), frozenset({"FP8"})),)))
+    one = two(dirty, {"bf16": Running(1, running=9)}, {CHAT: SHORT, LOW: SHORT})
+    plans = whole(one).services
+    assert sorted(sum(plan.replicas.values()) for plan in plans.values()) == [1, 2]
 
 
 # laws
