@@ -78,7 +78,7 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
         services[key] = _under_cap(snapshot, services[key], cap, again)
         if isinstance(cap, Cap):
             capped[key] = cap
-    for key, share in shares(snapshot, estimates, _planned(services)).items():
+    for key, share in shares(snapshot, estimates, services).items():
         plan = again(key, Around(cap=capped.get(key), share=share))
         services[key] = replace(
             plan,
@@ -87,11 +87,6 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
             silences=services[key].silences,
         )
     return Plan(at=snapshot.at, services=services)
-
-
-def _planned(plans: Mapping[ServiceKey, ServicePlan]) -> Mapping[ServiceKey, ServicePlan]:
-    """Those without a fault."""
-    return {key: plan for key, plan in plans.items() if plan.fault is None}
 
 
 def _under_cap(
