@@ -137,7 +137,7 @@ def _over_cap(context: Context, lever: str, variant: Variant) -> Proposal | None
     if cap is None or cap.replicas is None or context.replicas + asked <= cap.replicas or guards.freshness(context):
         return None
     over = context.replicas + asked - cap.replicas
-    goes = min(over, context.replicas - 1)
+    goes = min(over, max(context.replicas - 1, 0))
     stays = max(asked - (over - goes), ready)
     message = f"the power cap of {cap.policy} pays for {cap.replicas} replicas of {old} and {target} together"
     replicas = {**context.current, old: context.current[old] - goes, target: stays}

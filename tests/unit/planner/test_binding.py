@@ -243,6 +243,12 @@ def test_a_cap_that_falls_during_an_exchange_is_held() -> None:
     assert (plan.replicas, plan.standing.reason) == ({"bf16": 1, "fp8": 1}, Reason.POWER_CAP)
 
 
+def test_of_the_new_alone_those_that_start_go_and_nothing_of_the_old_comes_back() -> None:
+    """Three replicas are paid for at their lowest limits, and a fourth starts."""
+    plan = exchanging(Running(0), Running(4, ready=3, running=60))
+    assert (plan.replicas, plan.standing.reason) == ({"bf16": 0, "fp8": 3}, Reason.POWER_CAP)
+
+
 def test_an_exchange_that_does_not_go_on_leaves_what_serves_to_go_as_the_load_permits() -> None:
     plan = exchanging(Running(1, running=20), Running(2, ready=1, running=20), changed_at=Instant(NOW - 1801))
     assert (plan.replicas, plan.memory.switching_to) == ({"bf16": 1, "fp8": 1}, None)
