@@ -153,6 +153,15 @@ class PerGpu(ApiModel):
 class PowerPolicy(ApiModel):
     """Power caps."""
 
+    rules = (
+        Rule(
+            "size(self.onBind) == 0 || has(self.capWatts)",
+            lambda p: not p.on_bind or p.cap_watts is not None,
+            "onBind must have a cap that can bind: write capWatts beside it, such as 120k",
+            ".onBind",
+        ),
+    )
+
     cap_watts: Power | None = Field(
         default=None,
         description="Most watts that the GPUs of all matched services may draw together, such as 120k. It is held by "
@@ -160,6 +169,13 @@ class PowerPolicy(ApiModel):
         "that is not enough. Absent: no cap.",
     )
     per_gpu: PerGpu = Field(default=PerGpu(), description="Limits of a single GPU.")
+    on_bind: Annotated[list[Literal["Precision"]], Field(max_length=1)] = Field(
+        default=[],
+        description="What may be done while the cap leaves a service fewer replicas than its load asks for, in mode "
+        "Enforce. Precision: a lesser variant serves, as if a tier of precision asked for it, where by profile or "
+        "measurement it takes clearly fewer joules per token at the batch at hand; the reference comes back once the "
+        "cap has room for it. Needs precision. Empty: nothing.",
+    )
 
 
 class ClockPolicy(ApiModel):

@@ -142,7 +142,8 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
 def _power(declared: energy_policy.PowerPolicy | None) -> PowerRules | None:
     if declared is None or declared.cap_watts is None:
         return None
-    return PowerRules(amounts.watts(declared.cap_watts), declared.per_gpu.min)
+    on_bind = tuple(Remedy(remedy) for remedy in declared.on_bind)
+    return PowerRules(amounts.watts(declared.cap_watts), declared.per_gpu.min, on_bind)
 
 
 def _consolidation(declared: energy_policy.Consolidation | None) -> ConsolidationRules | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fallow.domain.counterfactual import BaselineRule
-from fallow.domain.goals import Budget, Target
+from fallow.domain.goals import Budget, Remedy, Target
 from fallow.domain.units import GramsPerKWh, Instant, Seconds, Watts
 from fallow.domain.weekly import WeeklyWindow
 
@@ -118,11 +118,12 @@ class HardwareRules:
 @dataclass(frozen=True, slots=True)
 class PowerRules:
     """`cap`: most that the GPUs of all matched services draw together. `lowest`: no GPU is limited to less than this
-    share of the most that it can be set to.
+    share of the most that it can be set to. `on_bind`: what may be done beside while the cap binds.
     """
 
     cap: Watts
     lowest: float = 0.5
+    on_bind: tuple[Remedy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,10 @@ class Policy:
     baseline: BaselineRule | None = None
     time_zone: str = UTC
     uid: str = ""
+
+    @property
+    def caps_power(self) -> bool:
+        return self.power is not None and self.mode is Mode.ENFORCE
 
     @property
     def scales(self) -> bool:

@@ -187,12 +187,13 @@ class ServiceMemory:
     `quiet_since`: start of the present quiet; None while active. `changed_at`: last change of capacity by Fallow.
     `request_at`: when the present `requested` was first seen; `wake_handled`: the wake annotation already obeyed.
     `serving`: the variant that serves; `switching_to`: the one being made before it is broken; `approval`: the name of
-    the proposal by which a person let that begin.
+    the proposal by which a person let that begin; `goal`: replicas that it is to have.
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
     `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
-    doing on the day `reduced_on` (YYYY-MM-DD). `short_at`: when GPUs that it wants were last seen to be short, known to
-    the process that saw it.
+    doing on the day `reduced_on` (YYYY-MM-DD). `short_at`: when GPUs that it wants were last seen to be short.
+    `cap_since`: since when a power cap has asked for another variant than serves. These two and the goal are known to
+    the process that saw them.
     """
 
     serving: str | None = None
@@ -214,3 +215,5 @@ class ServiceMemory:
     reductions: int = 0
     reduced_on: str = ""
     short_at: Instant | None = None
+    goal: int | None = None
+    cap_since: Instant | None = None

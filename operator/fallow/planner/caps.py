@@ -9,14 +9,15 @@ exceed the cap, services of low priority get fewer replicas. As in POLCA (ASPLOS
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, PowerRules
+from fallow.domain.policies import Policy, PowerRules
 from fallow.domain.readings import GpuReading
+from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
 from fallow.domain.workloads import ServiceKey
@@ -37,13 +38,49 @@ STEP_WATTS = 5.0
 class Cap:
     """What is left to one service: the `limit` of each of its GPUs (None: as high as they go) and its most `replicas`
     (None: as many as it needs). `unlimited`: some of what it draws no limit reaches.
+
+    `paid`: replicas that the cap pays for once those that are too many have gone; `is_short` where that is fewer than
+    the load asks for. At their lowest limits replicas may take, in W: `left` those that come now, and what is `free`
+    beside, which nobody wants; those that come for others that went, what is `unclaimed`; all of them `reach`, while
+    everybody of its priority or a higher one has what a step in demand takes. `is_turn`: whether it may have its best
+    variant back before others of the policy.
     """
 
     policy: str
     total: Watts
-    limit: Watts | None
+    draw: Draw
+    limit: Watts | None = None
     replicas: int | None = None
-    unlimited: bool = False
+    paid: int = 0
+    left: float = 0.0
+    free: float = 0.0
+    unclaimed: float = 0.0
+    reach: float = 0.0
+    is_turn: bool = True
+
+    @property
+    def is_short(self) -> bool:
+        return self.paid < self.draw.wanted
+
+    @property
+    def unlimited(self) -> bool:
+        return self.draw.loose > 0
+
+    def affords(self, gpus: int) -> int:
+        """Replicas of so many GPUs that it pays for altogether at their lowest limits, others not short of what a step
+        in demand takes.
+        """
+        each = self.draw.each * gpus
+        return max(int(self.reach / each + 1e-9), 0) if each > 0 else 0
+
+    def room(self, gpus: int, gone: int = 0) -> int:
+        """Replicas of so many GPUs that may come now, as many as have `gone` in their place; none where it is not known
+        what one takes.
+        """
+        each = self.draw.each * gpus
+        if each <= 0:
+            return 0
+        return max(int((self.left + self.free) / each + 1e-9), min(int(self.unclaimed / each + 1e-9), gone), 0)
 
     @property
     def silences(self) -> tuple[str, ...]:
@@ -58,7 +95,8 @@ class Draw:
     """One service under a cap. Of its `gpus` that can be limited each draws `watts`, is limited to `now`, and can be
     limited to `lowest` up to `highest`; `loose` W are drawn by GPUs that cannot, `coming` GPUs are not seen yet.
 
-    Of `wanted` replicas at least `floor` are to run; `current` are asked for. One takes `claim` W at its lowest.
+    Of `wanted` replicas at least `floor` are to run; `current` are asked for. One takes `claim` W at its lowest, and
+    `each` of its GPUs its part of that.
     """
 
     key: ServiceKey
@@ -74,6 +112,7 @@ class Draw:
     wanted: int = 0
     floor: int = 1
     claim: float = 0.0
+    each: float = 0.0
 
     @property
     def fixed(self) -> float:
@@ -93,24 +132,87 @@ class Draw:
         """W of one GPU after a step in demand."""
         return min(max(self.watts * ROOM, self.lowest), self.highest)
 
+    @property
+    def provided(self) -> float:
+        """W of all its replicas after a step in demand, or where the limit may be what holds them."""
+        return max(self.wanted * self.claim * self.need, self.fixed + self.gpus * self.expected)
 
-def caps(snapshot: Snapshot, estimates: Estimates, plans: Mapping[ServiceKey, ServicePlan]) -> Mapping[ServiceKey, Cap]:
-    """Of each service under an enforced cap. What is not known takes nothing away."""
-    found: dict[ServiceKey, Cap] = {}
-    governed: dict[str, tuple[PowerRules, list[Draw]]] = {}
+    @property
+    def least(self) -> float:
+        """W of its floor."""
+        return min(self.wanted, self.floor) * self.claim
+
+
+def caps(
+    snapshot: Snapshot, estimates: Estimates, plans: Mapping[ServiceKey, ServicePlan]
+) -> Mapping[ServiceKey, Cap | Exception]:
+    """Of each service under an enforced cap; a fault is of one policy. What is not known takes nothing away."""
+    found: dict[ServiceKey, Cap | Exception] = {}
+    governed: dict[str, tuple[Policy, list[ServicePlan]]] = {}
     for plan in plans.values():
-        policy = plan.policy
-        if policy is not None and policy.power is not None and policy.mode is Mode.ENFORCE:
-            _, draws = governed.setdefault(policy.name, (policy.power, []))
-            draws.append(_draw(snapshot, estimates, plan, policy.power))
-    for name, (rules, draws) in governed.items():
-        most = rules.cap.value * KEPT
-        allowed, replicas = limits(most, draws), ceilings(most, draws)
-        found |= {
-            one.key: Cap(name, rules.cap, _watts(allowed.get(one.key)), replicas.get(one.key), one.loose > 0)
-            for one in draws
-        }
+        if plan.policy is not None and plan.policy.caps_power:
+            governed.setdefault(plan.policy.name, (plan.policy, []))[1].append(plan)
+    for policy, governs in governed.values():
+        try:
+            found |= _caps(snapshot, estimates, policy, governs)
+        except Exception as fault:  # noqa: BLE001 - told in the plans of its services, and logged there
+            found |= {plan.key: fault for plan in governs}
     return found
+
+
+def _caps(
+    snapshot: Snapshot, estimates: Estimates, policy: Policy, plans: Sequence[ServicePlan]
+) -> Mapping[ServiceKey, Cap]:
+    rules = policy.power
+    if rules is None:
+        return {}
+    draws = [_draw(snapshot, estimates, plan, rules) for plan in plans]
+    most = rules.cap.value * KEPT
+    allowed, replicas, paid = limits(most, draws), ceilings(most, draws), dealt(most, draws)
+    (room, free), reach = _roomed(most, draws), _reach(most, draws)
+    return {
+        one.key: Cap(
+            policy=policy.name,
+            total=rules.cap,
+            draw=one,
+            limit=_watts(allowed.get(one.key)),
+            replicas=replicas.get(one.key),
+            paid=paid[one.key],
+            left=room[one.key] * one.claim,
+            free=max(free, 0.0),
+            unclaimed=_unclaimed(most, draws),
+            reach=reach[one.key],
+        )
+        for one in draws
+    }
+
+
+def in_turn(
+    found: Mapping[ServiceKey, Cap | Exception], key: ServiceKey, plans: Mapping[ServiceKey, ServicePlan]
+) -> Cap | Exception:
+    """As the plans of the others leave it: one switch at a time takes what is free under a cap, and the best variant
+    comes back to one service at a time, and first to those of higher priority that the cap keeps it from.
+    """
+    cap = found[key]
+    if isinstance(cap, Exception):
+        return cap
+    others = [
+        (plans[other], one)
+        for other, one in found.items()
+        if isinstance(one, Cap) and one.policy == cap.policy and other != key
+    ]
+    switching = any(plan.memory.switching_to is not None for plan, _ in others)
+    is_first = not any(
+        plan.standing.reason is Reason.POWER_CAP and one.draw.priority > cap.draw.priority for plan, one in others
+    )
+    return replace(cap, free=0.0 if switching else cap.free, is_turn=is_first and not switching)
+
+
+def present_limit(snapshot: Snapshot, key: ServiceKey) -> Watts | None:
+    """What its GPUs are limited to now; None where they are not."""
+    bounds = [gpu.limit for pod in snapshot.pods_of(key) for gpu in own_gpus(snapshot, pod) if gpu.limit is not None]
+    limited = [one.now for one in bounds if one.now < one.highest]
+    return min(limited, default=None)
 
 
 def limits(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
@@ -162,7 +264,28 @@ def dealt(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
 
 def _room(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
     """How many replicas of each may come now: those that go draw on, and those of higher priority keep their room."""
-    free = most - sum(one.fixed + one.gpus * one.lowest for one in draws)
+    return _roomed(most, draws)[0]
+
+
+def _reach(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
+    """W that each may come to draw while nobody of its priority or a higher one has to give way for it."""
+    return {
+        one.key: most
+        - sum(
+            other.least if other.priority < one.priority else other.provided for other in draws if other.key != one.key
+        )
+        for one in draws
+    }
+
+
+def _unclaimed(most: float, draws: Sequence[Draw]) -> float:
+    """W of the cap beside what all that is there takes at its lowest."""
+    return most - sum(one.fixed + one.gpus * one.lowest for one in draws)
+
+
+def _roomed(most: float, draws: Sequence[Draw]) -> tuple[Mapping[ServiceKey, int], float]:
+    """Replicas of each that may come now, and the W that are free beside."""
+    free = _unclaimed(most, draws)
     found: dict[ServiceKey, int] = {}
     for group in _by_priority(draws):
         for one in group:
@@ -171,7 +294,7 @@ def _room(most: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, int]:
             found[one.key] = more if fits else max(int(free / one.claim), 0)
             free -= found[one.key] * one.claim
         free -= sum(one.gpus * (one.expected - one.lowest) for one in group)
-    return found
+    return found, free
 
 
 def _shared(left: float, draws: Sequence[Draw]) -> Mapping[ServiceKey, float]:
@@ -213,6 +336,7 @@ def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: Po
     seen = len(held) + sum(1 for pod in pods if pod.ref in snapshot.readings.shares_by_holder)
     running = sum(1 for pod in pods if not pod.deleting)
     gpus = max((pod.gpus for pod in pods), default=service.reference.gpus)
+    claim = gpus * lowest if limited else loose / max(running, 1)
     return Draw(
         key=plan.key,
         priority=service.priority,
@@ -224,10 +348,18 @@ def _draw(snapshot: Snapshot, estimates: Estimates, plan: ServicePlan, rules: Po
         loose=loose,
         coming=max(sum(pod.gpus for pod in pods if pod.scheduled) - seen, 0),
         current=sum(workload.replicas for workload in snapshot.workloads_of(plan.key)),
-        wanted=plan.total,
+        wanted=_wanted(plan),
         floor=max(service.scaling.min_replicas, service.requested or 0, 1),
-        claim=gpus * lowest if limited else loose / max(running, 1),
+        claim=claim,
+        each=claim / gpus if gpus else 0.0,
     )
+
+
+def _wanted(plan: ServicePlan) -> int:
+    """Replicas that the load asks for: while one variant takes another's place, those of either."""
+    if plan.memory.switching_to is None:
+        return plan.total
+    return max(plan.memory.goal or sum(plan.asked.values()), *plan.asked.values())
 
 
 def _loose(watts: Watts | Missing, held: Sequence[GpuReading], limited: Sequence[GpuReading]) -> float:

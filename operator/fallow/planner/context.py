@@ -52,9 +52,9 @@ class Share:
 class Around:
     """What goes on around one service: what budgets ask of it (`budget`), a power cap leaves to it (`cap`) and what it
     is given of GPUs that are short (`share`), services that have engines being replaced (`rolling`), and those of each
-    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware, and
-    the `sites` where GPUs are, there, where an objective is not energy, and
-    for tiers among several zones.
+    policy whose replicas come or go (`changing`). `free` GPUs are looked for where a policy matches hardware, and the
+    `sites` where GPUs are, there, where an objective is not energy, and for tiers among several zones. `fault`: what
+    kept it from being known.
     """
 
     budget: Asked = NOTHING
@@ -64,6 +64,7 @@ class Around:
     free: Free = field(default_factory=Free)
     share: Share | None = None
     sites: Sites = field(default_factory=dict)
+    fault: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,11 @@ class Context:
         return self.current.get(self.serving.name, 0)
 
     @property
+    def beside(self) -> int:
+        """Ready replicas of the variant that is being switched to: they serve already."""
+        return self.ready(self.memory.switching_to) if self.memory.switching_to else 0
+
+    @property
     def scalers(self) -> Mapping[str, Autoscaler]:
         """The autoscalers of others that own the replicas of a variant, alone."""
         return {name: one.scaler for name, one in self.workloads.items() if one.scaler is not None}
@@ -179,7 +185,8 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Proposal:
     """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. `spared`: what it
-    saves by place, if not all of it is where the service is.
+    saves by place, if not all of it is where the service is. A variant that is to serve instead is to have `goal`
+    replicas.
     """
 
     lever: str
@@ -189,6 +196,7 @@ class Proposal:
     saves: Watts | None = None
     serving: str | None = None
     switching_to: str | None = None
+    goal: int | None = None
     resting: bool | None = None
     throttled: bool | None = None
     step_tokens: Mapping[str, int] | None = None

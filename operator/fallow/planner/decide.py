@@ -5,7 +5,7 @@ word, rest and wake, the switch under way, variant, a power cap, more replicas, 
 are started. What a power cap leaves to each service, and GPUs where they are short, follows from what all of them want.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fallow.domain.autoscalers import Autoscaler
@@ -16,8 +16,9 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
 from fallow.planner import autoscaled, clocks
+from fallow.planner.binding import may_lessen, noted
 from fallow.planner.budgets import NOTHING, asks
-from fallow.planner.caps import caps
+from fallow.planner.caps import Cap, caps, in_turn, present_limit
 from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
@@ -65,23 +66,50 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
             free = free.none()  # what this one takes is seen by the next cycle
         if plan.policy is not None and plan.policy.name in busy:
             busy[plan.policy.name] |= {key}
-    capped = caps(snapshot, estimates, services)
-    for key, cap in capped.items():
-        plan = services[key]
-        if cap.replicas is not None and plan.total > cap.replicas:
-            around = Around(budgets.get(key, NOTHING), cap, rolling - {key}, busy, free, sites=sites)
-            plan = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
-        services[key] = replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
+
+    def again(key: ServiceKey, known: Around) -> ServicePlan:
+        """With what was found out since."""
+        around = replace(
+            known,
+            budget=budgets.get(key, NOTHING),
+            rolling=rolling - {key},
+            changing=busy,
+            free=free,
+            sites=sites,
+        )
+        return plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
+
+    found = caps(snapshot, estimates, services)
+    capped: dict[ServiceKey, Cap] = {}
+    for key in sorted(found, key=lambda key: (-snapshot.cluster.services[key].priority, key)):
+        cap = in_turn(found, key, services)
+        services[key] = _under_cap(snapshot, services[key], cap, again)
+        if isinstance(cap, Cap):
+            capped[key] = cap
     for key, share in shares(snapshot, estimates, services).items():
-        around = Around(budgets.get(key, NOTHING), capped.get(key), rolling - {key}, busy, free, share, sites)
-        again = plan_service(snapshot, snapshot.cluster.services[key], estimates.services[key], around, told=told)
+        plan = again(key, Around(cap=capped.get(key), share=share))
         services[key] = replace(
-            again,
-            memory=replace(again.memory, short_at=share.at),
+            plan,
+            memory=replace(plan.memory, short_at=share.at),
             power_limit=services[key].power_limit,
             silences=services[key].silences,
         )
     return Plan(at=snapshot.at, services=services)
+
+
+def _under_cap(
+    snapshot: Snapshot, plan: ServicePlan, cap: Cap | Exception, again: Callable[[ServiceKey, Around], ServicePlan]
+) -> ServicePlan:
+    """With what a power cap leaves, planned anew where that may change the plan. Where it is not known for a fault of
+    Fallow's own, the service keeps what it has, and its GPUs the limits that they have.
+    """
+    if isinstance(cap, Exception):
+        return replace(again(plan.key, Around(fault=cap)), power_limit=present_limit(snapshot, plan.key))
+    is_fewer = cap.replicas is not None and plan.total > cap.replicas
+    may_switch = may_lessen(plan.policy) and len(snapshot.cluster.services[plan.key].variants) > 1
+    if is_fewer or may_switch or plan.memory.switching_to is not None:
+        plan = again(plan.key, Around(cap=cap))
+    return replace(plan, power_limit=cap.limit, silences=(*cap.silences, *plan.silences))
 
 
 def _gpus(snapshot: Snapshot) -> tuple[Free, Sites]:
@@ -103,8 +131,7 @@ def plan_service(
     told: bool = True,
 ) -> ServicePlan:
     """What one service should run, and why."""
-    context = gathered(snapshot, service, estimate, around or Around())
-    verdict = _verdict(context)
+    context, verdict = _verdict(gathered(snapshot, service, estimate, around or Around()))
     proposal, policy = verdict.proposal, context.policy
     enforced = verdict.always or policy.mode is Mode.ENFORCE
     wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
@@ -166,13 +193,20 @@ def _is_spent(context: Context, memory: ServiceMemory) -> bool:
     return rests and bool(requested) and requested == memory.request_seen
 
 
-def _verdict(context: Context) -> Verdict:
+def _verdict(context: Context) -> tuple[Context, Verdict]:
     """A fault of Fallow's own leaves its service as it is, and the others are planned all the same."""
+    if context.around.fault is not None:
+        return context, _faulty(context.around.fault)
     try:
-        return _consult(context)
+        known = noted(context)
+        return known, _consult(known)
     except Exception as fault:  # noqa: BLE001 - told in the plan, and logged by those who asked for it
-        message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, see the log"
-        return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message), fault=fault)
+        return context, _faulty(fault)
+
+
+def _faulty(fault: Exception) -> Verdict:
+    message = f"a fault of Fallow, {type(fault).__name__}: {fault}; nothing is changed, see the log"
+    return Verdict(Proposal(OWNER, Reason.PLAN_FAILED, message), fault=fault)
 
 
 def _consult(context: Context) -> Verdict:
@@ -321,7 +355,7 @@ def _limits(context: Context) -> Verdict | None:
     asked, ceiling = context.service.requested, max(context.ceiling, 1)
     if asked and context.memory.request_at == context.now and not context.policy.scales:
         ceiling = min(asked, ceiling)
-    bounded = min(max(context.replicas, context.floor), ceiling)
+    bounded = min(max(context.replicas, context.floor - context.beside), ceiling)
     if bounded == context.replicas or (bounded < context.replicas and context.memory.switching_to is not None):
         return None
     reason = Reason.REQUESTED if asked and bounded == asked else Reason.LIMITS
@@ -374,7 +408,7 @@ def _after(context: Context, verdict: Verdict, asked: Pending | None) -> Service
         memory = replace(memory, serving=proposal.serving)
     if proposal.switching_to is not None:
         approval = "" if asked is None else asked.proposed.id
-        memory = replace(memory, switching_to=proposal.switching_to or None, approval=approval)
+        memory = replace(memory, switching_to=proposal.switching_to or None, approval=approval, goal=proposal.goal)
     if verdict.action == "Wake":
         memory = replace(
             waking(memory, context.estimate.booked, context.now),

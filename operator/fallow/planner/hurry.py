@@ -17,6 +17,7 @@ from fallow.planner.autoscaled import rivals
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.clocks import is_crowded
 from fallow.planner.demand import held_back
+from fallow.planner.levers import precision
 from fallow.planner.levers.replicas import PANIC
 from fallow.planner.selection import policy_for, product_of, serving_of
 
@@ -61,7 +62,9 @@ def standing(plan: Plan) -> Standing:
         stuck=frozenset(
             key
             for key, one in services
-            if not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
+            # which variant serves says nothing of how many
+            if one.standing.lever != precision.NAME
+            and not NO_MORE.isdisjoint((one.standing.reason, *(veto.reason for veto in one.vetoes)))
         ),
         slowed=frozenset(key for key, one in services if one.is_slowed),
     )

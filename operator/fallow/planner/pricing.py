@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import hypot
+from math import ceil, hypot
 
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint
 from fallow.domain.policies import Objective
 from fallow.domain.profiles import Profile, ProfileKey
 from fallow.domain.reasons import Reason
+from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, efforts_carried, efforts_of, loaded_idle
@@ -130,6 +131,30 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
         where = context.product or "?"
         return Missing(Reason.NO_HISTORY, f"no ModelProfile tells the J/token of both {words} on {where}")
     return Prices(declared[0], declared[1], CLEAR_ADVANTAGE * declared[0])
+
+
+def prices_at_hand(context: Context, variant: Variant) -> Prices | Missing:
+    """J/token of the reference and of the variant at the load at hand."""
+    return prices(context, variant, (at_hand(context, context.reference)[0], at_hand(context, variant)[0]))
+
+
+def at_hand(context: Context, variant: Variant) -> tuple[float, int]:
+    """Requests in work per replica if this variant carried the watched load, at least one; and its replicas.
+
+    The same whichever variant serves, so that a switch does not take away its own reason.
+    """
+    points = watched(context)
+    load = sum(point.running for point in points) / len(points) if points else 0.0
+    needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
+    replicas = min(needed, max(context.ceiling, 1))
+    return max(1.0, load / replicas), replicas
+
+
+def watched(context: Context) -> Sequence[DemandPoint]:
+    """The load of late, of the times at which somebody served."""
+    points = [point for point in context.history if point.ready > 0]
+    demand = context.estimate.demand
+    return points if points or isinstance(demand, Missing) else [demand]
 
 
 def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, list[Known]]]:

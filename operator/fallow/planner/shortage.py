@@ -138,11 +138,11 @@ def _seats(
     room: Room,
     short: Mapping[str, Instant],
 ) -> Iterator[Seat]:
-    """What is left out keeps what it has: a switch under way, what is paused, parts of GPUs."""
+    """What is left out keeps what it has: a switch under way, a fault, what is paused, parts of GPUs."""
     for key, plan in plans.items():
         service = snapshot.cluster.services[key]
         asked = plan.asked.get(plan.serving, 0)
-        if service.paused or plan.memory.switching_to is not None or not asked:
+        if service.paused or plan.memory.switching_to is not None or plan.fault is not None or not asked:
             continue
         pods = [pod for pod in snapshot.pods_of(key) if pod.variant == plan.serving and not pod.deleting]
         variant = service.variant(plan.serving) or service.reference

@@ -85,6 +85,8 @@ def _budgets(context: Context) -> Iterator[str]:
     yield from dict.fromkeys(context.budget.unknown.values())
     if Remedy.PRECISION in remedies and context.policy.precision is None:
         yield "onBurn Precision never acts: the policy has no precision"
+    if context.policy.power is not None and context.policy.power.on_bind and context.policy.precision is None:
+        yield "onBind Precision never acts: the policy has no precision"
     if Remedy.CAP_REPLICAS in remedies and not context.policy.scaling.enabled:
         yield "onBurn CapReplicas never acts: scaling.enabled of the policy is false"
     if Remedy.DEFER in remedies:

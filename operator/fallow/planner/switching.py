@@ -1,6 +1,7 @@
 """How variants are exchanged: the new one is made ready before the old one is broken, or is given up.
 
-Levers decide which one is to serve; once a switch is under way it is brought to an end here, whoever began it.
+Levers decide which one is to serve; once a switch is under way it is brought to an end here, whoever began it. Where a
+power cap does not pay for both at once they are exchanged a replica at a time: one goes, and in its place one comes.
 """
 
 from dataclasses import dataclass
@@ -37,17 +38,26 @@ def under_way(context: Context, lever: str) -> Proposal | None:
 
 def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Change) -> Proposal:
     """Bring the chosen variant beside the one that serves, or say which guard is in the way."""
+    goal = _replicas_for(context, chosen)
+    count = min(_may_come(context, chosen, goal), goal)
     stops = change.stops
+    if (not count and not _may_give(context)) or _is_over(context):
+        stops = (*stops, _no_power(context, chosen))
     if stops:
         return Proposal(lever, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
+    message, replicas = f"{context.serving.name} to {chosen.name}: {why}", {**context.current, chosen.name: count}
+    if not count:
+        message = f"{message}; the power cap does not pay for both, so a replica goes first"
+        replicas[context.serving.name] -= 1
     return Proposal(
         lever,
         change.reason,
-        f"{context.serving.name} to {chosen.name}: {why}",
-        {**context.current, chosen.name: _replicas_for(context, chosen)},
+        message,
+        replicas,
         saves=change.saves,
         switching_to=chosen.name,
         spared=change.spared,
+        goal=goal,
     )
 
 
@@ -78,30 +88,129 @@ def _continue(context: Context, lever: str, target: str) -> Proposal:
     """
     variant, old = context.service.variant(target), context.serving.name
     asked, ready = context.current.get(target, 0), context.ready(target)
-    if variant is None or asked == 0:
+    if context.policy.caps_power and context.cap is None:
+        return Proposal(lever, Reason.SWITCHING, f"{target} waits for what the power cap leaves")
+    if variant is None or (asked == 0 and not _has_made_way(context)):
         message = f"{target} is gone; {old} keeps serving"
         return Proposal(lever, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
-    stays = {**context.current, target: 0}
+    stays = {**context.current, target: ready if _is_partly_done(context) else 0}
     called_off, veto = _called_off(context, variant), guards.freshness(context)
-    started, better = context.memory.changed_at, ready > context.ready(old)
+    better = ready > context.ready(old)
     if called_off is not None and not better and veto is None:
         reason, why = called_off
         return Proposal(lever, reason, f"{why}; {old} keeps serving", stays, serving=old, switching_to="")
-    wanted = max(asked, _replicas_for(context, variant))
-    if asked < wanted and called_off is None:
-        message = f"{old} grew meanwhile; {target} gets {wanted} replicas"
-        return Proposal(lever, Reason.SWITCHING, message, {**context.current, target: wanted})
-    if ready >= asked and veto is None:
+    wanted = asked if called_off is not None else _wanted(context, variant)
+    exchanged = _over_cap(context, lever, variant) or _exchanged(context, lever, variant, wanted)
+    if exchanged is not None:
+        return exchanged
+    if ready >= asked > 0 and (asked >= wanted or not context.replicas) and veto is None:
         message = f"{target} is ready with {ready} replicas; {old} drains"
         replicas = {**context.current, old: 0}
         return Proposal(lever, Reason.SWITCH_COMPLETE, message, replicas, serving=target, switching_to="")
-    if started is not None and context.now - started > STARTING_LIMIT and not better and veto is None:
+    if _is_late(context) and not better and veto is None:
         message = f"{target} had {ready} of {asked} replicas ready after {STARTING_LIMIT:.0f} s; {old} keeps serving"
         return Proposal(lever, Reason.NOT_READY, message, stays, serving=old, switching_to="")
     message = f"{target} has {ready} of {asked} replicas ready; {old} serves until then"
     if veto is not None:
         return Proposal(lever, veto.reason, f"{message}; {veto.message}", vetoes=(veto,))
     return Proposal(lever, Reason.SWITCHING, message)
+
+
+def _exchanged(context: Context, lever: str, variant: Variant, wanted: int) -> Proposal | None:
+    """More of the new variant until it is to have no more, as far as a power cap pays for them beside the old one; else
+    in the place of one of the old, that goes once all of the new are ready. None where neither is to be waited for.
+    """
+    old, target = context.serving.name, variant.name
+    asked, ready = context.current.get(target, 0), context.ready(target)
+    if asked >= wanted:
+        return None
+    count = min(_may_come(context, variant, wanted), wanted - asked)
+    if count:
+        words = f"{old} grew meanwhile" if context.cap is None else "there is power for more"
+        message = f"{words}; {target} gets {asked + count} replicas"
+        return Proposal(lever, Reason.SWITCHING, message, {**context.current, target: asked + count})
+    if asked and ready >= asked and _may_give(context) and guards.freshness(context) is None:
+        message = f"{target} is ready with {ready} of {wanted} replicas; one of {old} leaves its power to the next"
+        return Proposal(lever, Reason.SWITCHING, message, {**context.current, old: context.current[old] - 1})
+    if _is_late(context) or (not context.replicas and ready >= asked and not _is_draining(context)):
+        return None
+    message = f"{target} has {ready} of {wanted} replicas; the next waits for power under the cap"
+    return Proposal(lever, Reason.SWITCHING, message)
+
+
+def _over_cap(context: Context, lever: str, variant: Variant) -> Proposal | None:
+    """Fewer of both where a cap pays for fewer than run: of the old as long as one is left, then of those that start.
+
+    Where not even one of each is paid for, the switch ends with the one that serves.
+    """
+    cap, old, target = context.cap, context.serving.name, variant.name
+    asked, ready = context.current.get(target, 0), context.ready(target)
+    if cap is None or cap.replicas is None or context.replicas + asked <= cap.replicas or guards.freshness(context):
+        return None
+    over = context.replicas + asked - cap.replicas
+    goes = min(over, max(context.replicas - 1, 0))
+    stays = max(asked - (over - goes), ready)
+    message = f"the power cap of {cap.policy} pays for {cap.replicas} replicas of {old} and {target} together"
+    replicas = {**context.current, old: context.current[old] - goes, target: stays}
+    if replicas == dict(context.current):
+        return None
+    if not stays:
+        return Proposal(lever, Reason.POWER_CAP, message, replicas, serving=old, switching_to="")
+    return Proposal(lever, Reason.POWER_CAP, message, replicas)
+
+
+def _may_come(context: Context, variant: Variant, wanted: int) -> int:
+    """Replicas of it that a power cap pays for now beside all that run, or in the place of those of the old that went
+    for it and draw no more.
+    """
+    if context.cap is None:
+        return max(context.ceiling, 1)
+    gone = wanted - context.replicas - context.current.get(variant.name, 0)
+    return context.cap.room(variant.gpus, 0 if _is_draining(context) else max(gone, 0))
+
+
+def _may_give(context: Context) -> bool:
+    """Whether one of the old replicas may go before another comes, so that enough of both are left."""
+    left = context.replicas - 1
+    enough = left >= 0 and left + context.beside >= max(context.floor, 1)
+    return context.cap is not None and enough and not _is_draining(context)
+
+
+def _is_over(context: Context) -> bool:
+    """Whether replicas are to go for a cap first."""
+    cap = context.cap
+    return cap is not None and cap.replicas is not None and context.replicas > cap.replicas
+
+
+def _is_draining(context: Context) -> bool:
+    """Whether replicas that are to go are still there."""
+    old = sum(1 for pod in context.pods if pod.variant == context.serving.name and not pod.deleting)
+    return old > context.replicas or any(pod.deleting for pod in context.pods)
+
+
+def _has_made_way(context: Context) -> bool:
+    """Whether one of the old replicas went for the first of the new, which may still come."""
+    return context.cap is not None and context.memory.goal is not None and not _is_late(context)
+
+
+def _is_partly_done(context: Context) -> bool:
+    """Whether some of the old have gone already: those in their place are then let go as the load permits."""
+    return context.cap is not None and (context.memory.goal or 0) > context.replicas
+
+
+def _is_late(context: Context) -> bool:
+    started = context.memory.changed_at
+    return started is not None and context.now - started > STARTING_LIMIT
+
+
+def _no_power(context: Context, variant: Variant) -> Veto:
+    """Both at once would break the cap, and none may go first."""
+    left = "" if context.cap is None else f" of {context.cap.policy}"
+    message = (
+        f"the power cap{left} does not pay for a replica of {variant.name} beside the {context.replicas} of "
+        f"{context.serving.name}, and none of those may go first"
+    )
+    return Veto("power", Reason.POWER_CAP, message)
 
 
 def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
@@ -122,7 +231,7 @@ def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
     return None if is_asked_for else (Reason.TIER_ENDED, f"no policy asks for {target.name} any more")
 
 
-def _needed(context: Context, variant: Variant) -> int:
+def needed(context: Context, variant: Variant) -> int:
     """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first.
 
     On other hardware as many as the recent peak asks for there, where that is known.
@@ -133,15 +242,22 @@ def _needed(context: Context, variant: Variant) -> int:
     return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
 
 
+def _wanted(context: Context, variant: Variant) -> int:
+    """Replicas that the variant which is switched to is to have, of those that a cap pays for."""
+    asked = context.current.get(variant.name, 0)
+    wanted = max(context.memory.goal or 0, _replicas_for(context, variant))
+    return max(asked, wanted if context.cap is None else min(wanted, context.cap.paid))
+
+
 def _replicas_for(context: Context, variant: Variant) -> int:
-    return min(_needed(context, variant), max(context.ceiling, 1))
+    return min(needed(context, variant), max(context.ceiling, 1))
 
 
 def _room(context: Context, variant: Variant) -> Veto | None:
     """Where maxReplicas is in the way of equal capacity, the watched load must fit under it."""
     carried = context.capacity[variant.name].concurrency * context.ceiling
     peak = max((point.in_flight for point in context.history), default=0.0)
-    if _needed(context, variant) <= context.ceiling or peak <= carried:
+    if needed(context, variant) <= context.ceiling or peak <= carried:
         return None
     message = f"{context.ceiling} replicas of {variant.name} carry {carried:.0f} requests, the peak was {peak:.0f}"
     return Veto("limits", Reason.MAX_REPLICAS, message)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.figures import Missing
+from fallow.domain.goals import Remedy
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, Policy
+from fallow.domain.policies import Mode, Policy, PowerRules
 from fallow.domain.readings import Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow
-from fallow.domain.units import Instant
+from fallow.domain.units import Instant, Watts
 from fallow.domain.workloads import IdleState, ServiceMemory
 from tests.support.builders import (
     BF16,
@@ -50,7 +51,8 @@ MOMENTS = st.none() | st.sampled_from([0, 60, 299, 301, 1799, 1801, 86_400, -360
 PROFILES = tuple(
     profile(variant, (8, 800, 400, 0.01), (64, 3000, 600, 0.02), prefill_rate=20_000.0) for variant in (BF16, FP8)
 )
-MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), None])
+CAPPED = replace(policy(precision=PRECISION), power=PowerRules(Watts(1_500), on_bind=(Remedy.PRECISION,)))
+MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), CAPPED, None])
 COUNTS, SHARES = st.integers(0, 8), st.none() | st.floats(0, 1)
 MAYBE_COUNTS, MAYBE_LOADS = st.none() | COUNTS, st.none() | LOADS
 GAPS = st.lists(st.sampled_from([CYCLE, CYCLE, CYCLE, 120.0]), max_size=60)
@@ -66,6 +68,8 @@ MEMORIES = st.builds(
     request_at=MOMENTS,
     wake_handled=st.sampled_from(["", "a"]),
     wake_started=MOMENTS,
+    goal=st.none() | st.integers(1, 8),
+    cap_since=MOMENTS,
 )
 
 

@@ -1,28 +1,36 @@
-"""Which variant serves: the policy's carbon tiers and budgets allow precisions, measured J/token has the last word.
+"""Which variant serves: a policy's tiers, budgets and cap allow precisions, measured J/token has the last word.
 
 Accuracy comes last: the highest quality that the tier allows, and back promptly. A switch makes the new variant ready
 before it breaks the old one. A variant's name never counts as evidence; a profile at the concurrency at hand does.
 """
 
-from collections.abc import Sequence
-from math import ceil
+from dataclasses import dataclass, replace
 
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.policies import PrecisionRules, Tier
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
+from fallow.planner.binding import lessened, may_lessen
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
-from fallow.planner.pricing import Prices, prices
+from fallow.planner.pricing import Prices, at_hand, prices_at_hand, watched
 from fallow.planner.switching import Change, begin, guarded
 from fallow.planner.weighing import Place, Spared
 
 NAME = "Precision"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for: the `tier` that holds (None: the reference), in words, and whose word it is."""
+
+    tier: Tier | None
+    where: str
+    reason: Reason = Reason.CARBON_TIER
 
 
 def propose(context: Context) -> Proposal | None:
@@ -37,33 +45,44 @@ def propose(context: Context) -> Proposal | None:
     asked = _asked(context, rules)
     if isinstance(asked, Missing):
         return Proposal(NAME, Reason.DATA_MISSING, f"{context.serving.name} stays: {asked}")
-    tier, where, asks = asked
-    chosen, vetoes = _choose(context, rules, tier) if tier else (reference, ())
+    if asked.reason is Reason.POWER_CAP:
+        # a variant that takes more for a token does not help under a cap, whatever else the policy lets serve
+        rules = replace(rules, require_measured_advantage=True)
+    chosen, vetoes = _choose(context, rules, asked.tier, asked.reason) if asked.tier else (reference, ())
     if chosen == context.serving:
         if vetoes:
-            return Proposal(NAME, vetoes[0].reason, vetoes[0].message, vetoes=vetoes)
-        reason = asks if asks is Reason.BUDGET_BURN else Reason.STEADY
-        return Proposal(NAME, reason, f"{chosen.name} stays: {where}")
-    return _begun(context, chosen, f"{where}; {_advantage(context, chosen)}", asks)
+            words = f"{asked.where}; " if asked.reason is Reason.POWER_CAP else ""
+            return Proposal(NAME, vetoes[0].reason, words + vetoes[0].message, vetoes=vetoes)
+        reason = Reason.STEADY if asked.reason is Reason.CARBON_TIER else asked.reason
+        return Proposal(NAME, reason, f"{chosen.name} stays: {asked.where}")
+    return _begun(context, chosen, f"{asked.where}; {_advantage(context, chosen, asked.reason)}", asked.reason)
 
 
-def _asked(context: Context, rules: PrecisionRules) -> tuple[Tier | None, str, Reason] | Missing:
-    """The tier that holds, or what a budget asks for where that allows the reference; in words, and whose word it is.
+def _asked(context: Context, rules: PrecisionRules) -> Asked | Missing:
+    """The tier that holds, or what a budget or a power cap asks for where that allows the reference.
 
-    Where it is not known what is asked for, the lesser variant stays.
+    Where it is not known what is asked for, the lesser variant stays. The grid does not matter to a policy all of whose
+    tiers allow the reference.
     """
     reference, intensity = context.reference, _intensity(context)
     burns, doubt = (part.get(Remedy.PRECISION) for part in (context.budget.active, context.budget.unknown))
-    if isinstance(intensity, Missing) and (burns is None or context.serving != reference):
+    capped = lessened(context)
+    follows = any(reference.precision.upper() not in tier.allow for tier in rules.tiers)
+    if isinstance(intensity, Missing) and follows and (context.serving != reference or (burns or capped) is None):
         return intensity
-    tier, where = (None, "") if isinstance(intensity, Missing) else _present(context, rules, intensity)
-    if tier is not None and reference.precision.upper() not in tier.allow:
-        return tier, where, Reason.CARBON_TIER
+    nothing = Asked(None, "no tier asks for a lesser variant")
+    present = nothing if isinstance(intensity, Missing) else _present(context, rules, intensity)
+    if present.tier is not None and reference.precision.upper() not in present.tier.allow:
+        return present
     if doubt is not None and context.serving != reference:
         return Missing(Reason.NO_HISTORY, doubt)
     if burns is not None:
-        return _lesser(rules, reference), burns, Reason.BUDGET_BURN
-    return tier, where, Reason.CARBON_TIER
+        return Asked(_lesser(rules, reference), burns, Reason.BUDGET_BURN)
+    if capped is not None:
+        return Asked(_lesser(rules, reference), capped, Reason.POWER_CAP)
+    if context.serving != reference and may_lessen(context.policy):
+        return replace(present, where=f"{present.where}; the power cap of {context.policy.name} has room for it")
+    return present
 
 
 def _intensity(context: Context) -> Intensity | Missing:
@@ -75,16 +94,16 @@ def _intensity(context: Context) -> Intensity | Missing:
     return zone.intensity if zone else Missing(Reason.NO_ZONE, f"no GridZone covers nodes of {place.product}")
 
 
-def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> tuple[Tier | None, str]:
+def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> Asked:
     """The tier that holds, in words too."""
     grams = intensity.grams.best
     tier = _tier(context, rules, grams)
     held = f"tier above {tier.above.value:.0f}" if tier else "below all tiers"
-    return tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})"
+    return Asked(tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})")
 
 
 def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
-    """What a budget asks for, on whatever grid: what any tier allows, but for the precision of the reference."""
+    """What a budget or a cap asks for, on whatever grid: what any tier allows, but for the reference's precision."""
     allowed = frozenset[str]().union(*(tier.allow for tier in rules.tiers))
     return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
 
@@ -107,7 +126,7 @@ def _tier(context: Context, rules: PrecisionRules, intensity: GramsPerKWh) -> Ti
     return max(reached, key=lambda tier: tier.above.value, default=None)
 
 
-def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Variant, tuple[Veto, ...]]:
+def _choose(context: Context, rules: PrecisionRules, tier: Tier, asks: Reason) -> tuple[Variant, tuple[Veto, ...]]:
     """The best that the tier allows; a service without such a variant keeps the one it has."""
     reference = context.reference
     if reference.precision.upper() in tier.allow:
@@ -119,8 +138,8 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
         if variant.quality < rules.quality_floor:
             message = f"{variant.name} has quality {variant.quality}, the floor is {rules.quality_floor}"
             vetoes[variant.name] = Veto("quality", Reason.QUALITY_FLOOR, message)
-        elif rules.require_measured_advantage and not _is_greener(context, variant):
-            message = f"{variant.name} stays out: {_advantage(context, variant)}"
+        elif rules.require_measured_advantage and not _is_greener(context, variant, asks):
+            message = f"{variant.name} stays out: {_advantage(context, variant, asks)}"
             vetoes[variant.name] = Veto("advantage", Reason.NO_MEASURED_ADVANTAGE, message)
         else:
             return variant, tuple(vetoes.values())
@@ -130,39 +149,15 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier) -> tuple[Varian
     return reference if context.serving.name in vetoes else context.serving, tuple(vetoes.values())
 
 
-def _points(context: Context) -> Sequence[DemandPoint]:
-    points = [point for point in context.history if point.ready > 0]
-    demand = context.estimate.demand
-    return points if points or isinstance(demand, Missing) else [demand]
-
-
-def _fleet(context: Context, variant: Variant) -> tuple[float, int]:
-    """Requests in work per replica if this variant carried the watched load, at least one; and its replicas.
-
-    The same whichever variant serves, so that a switch does not take away its own reason.
+def _weighed(context: Context, variant: Variant, asks: Reason) -> Prices | Missing:
+    """By the policy's objective; under a power cap by J/token. These tell too at one place, if as many GPUs are held or
+    these have no price; and where a place is not known.
     """
-    points = _points(context)
-    load = sum(point.running for point in points) / len(points) if points else 0.0
-    needed = max(ceil(load / context.capacity[variant.name].concurrency - 1e-9), context.floor, 1)
-    replicas = min(needed, max(context.ceiling, 1))
-    return max(1.0, load / replicas), replicas
-
-
-def _prices(context: Context, variant: Variant) -> Prices | Missing:
-    """J/token of the reference and of the variant at the load at hand."""
-    levels = (_fleet(context, context.reference)[0], _fleet(context, variant)[0])
-    return prices(context, variant, levels)
-
-
-def _weighed(context: Context, variant: Variant) -> Prices | Missing:
-    """By the policy's objective. J/token tell at one place, if as many GPUs are held or these have no price; and where
-    a place is not known.
-    """
-    known, pair = _prices(context, variant), (context.reference, variant)
+    known, pair = prices_at_hand(context, variant), (context.reference, variant)
     one, other = (_place(context, each) for each in pair)
-    if isinstance(known, Missing) or one is None or other is None:
+    if isinstance(known, Missing) or one is None or other is None or asks is Reason.POWER_CAP:
         return known
-    gpus = [each.gpus * _fleet(context, each)[1] for each in pair]
+    gpus = [each.gpus * at_hand(context, each)[1] for each in pair]
     have_prices = one.rates.gpu > 0 or other.rates.gpu > 0
     if one is other and (gpus[0] == gpus[1] or not have_prices):
         return known
@@ -175,7 +170,7 @@ def _weighed(context: Context, variant: Variant) -> Prices | Missing:
 
 def _tokens(context: Context) -> float:
     """Generated in a second, in the mean; 0 where none are counted."""
-    rates = [point.tokens_per_second for point in _points(context) if point.tokens_per_second is not None]
+    rates = [point.tokens_per_second for point in watched(context) if point.tokens_per_second is not None]
     return sum(rates) / len(rates) if rates else 0.0
 
 
@@ -192,20 +187,20 @@ def _other(context: Context, variant: Variant) -> Variant:
     return context.serving if variant.name == context.reference.name else variant
 
 
-def _is_greener(context: Context, variant: Variant) -> bool:
+def _is_greener(context: Context, variant: Variant, asks: Reason) -> bool:
     """A variant comes for a clear advantage and goes when it is seen to have none; what is not known moves nothing."""
-    known = _weighed(context, variant)
+    known = _weighed(context, variant, asks)
     if variant == context.serving:
         return isinstance(known, Missing) or known.is_less
     return not isinstance(known, Missing) and known.is_clear
 
 
-def _advantage(context: Context, variant: Variant) -> str:
+def _advantage(context: Context, variant: Variant, asks: Reason) -> str:
     reference, other = context.reference, _other(context, variant)
-    known = _weighed(context, other)
+    known = _weighed(context, other, asks)
     if isinstance(known, Missing):
         return known.detail
-    levels = [_fleet(context, one)[0] for one in (reference, other)]
+    levels = [at_hand(context, one)[0] for one in (reference, other)]
     words = (
         f"{known.reference:.3f} {known.unit} as {reference.name} at {levels[0]:.0f} requests a replica, "
         f"{known.other:.3f} as {other.name} at {levels[1]:.0f}"
@@ -215,7 +210,7 @@ def _advantage(context: Context, variant: Variant) -> str:
 
 def _saved(context: Context, variant: Variant) -> tuple[Watts | None, tuple[Spared, ...]]:
     """Negative on the way back: quality is what that buys. By place, where it is on other GPUs."""
-    known, demand = _prices(context, _other(context, variant)), context.estimate.demand
+    known, demand = prices_at_hand(context, _other(context, variant)), context.estimate.demand
     if isinstance(known, Missing) or isinstance(demand, Missing) or demand.tokens_per_second is None:
         return None, ()
     serving = known.reference if context.serving.name == context.reference.name else known.other
@@ -224,5 +219,5 @@ def _saved(context: Context, variant: Variant) -> tuple[Watts | None, tuple[Spar
     here, there = context.weighing.here, _place(context, variant)
     if there is None or there is here:
         return Watts(before - then), ()
-    gpus = context.replicas * context.serving.gpus, _fleet(context, variant)[1] * variant.gpus
+    gpus = context.replicas * context.serving.gpus, at_hand(context, variant)[1] * variant.gpus
     return Watts(before - then), (Spared(here, before, gpus[0]), Spared(there, -then, -gpus[1]))

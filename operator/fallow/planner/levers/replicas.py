@@ -172,6 +172,10 @@ def _limits(context: Context) -> Iterator[tuple[str, Reason, int, str]]:
         yield "budget", Reason.BUDGET_BURN, budget.grows_to(max(context.floor, 1)), budget.words
     if cap is not None and cap.replicas is not None:
         yield "power", Reason.POWER_CAP, cap.replicas, f"the power cap of {cap.policy} pays for {cap.replicas}"
+    if cap is not None and context.memory.switching_to is not None:
+        room = cap.room(context.serving.gpus)
+        words = f"the power cap of {cap.policy} pays for {room} beside those of both variants"
+        yield "power", Reason.POWER_CAP, context.replicas + room, words
     if share is not None and share.replicas is not None:
         yield "share", Reason.GPUS_SHORT, share.replicas, share.words
 

@@ -112,7 +112,7 @@ class FleetCluster:
         if not fleet.limits and not fleet.clocks and not any(limits.values()):
             return ()
         for replica in fleet.all_pods():
-            if replica.node is None or replica.life in {Life.PULLING, Life.LOADING}:
+            if replica.node is None or replica.life is Life.PULLING:
                 continue
             of_node = limits.get(replica.node.name, {})
             for gpu in replica.gpus:
