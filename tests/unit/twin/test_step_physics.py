@@ -43,9 +43,12 @@ def test_more_prompts_never_make_a_step_shorter(one: Setting, times: float) -> N
 
 @given(settings())
 def test_the_median_gap_is_that_of_a_step_with_prompts_only_where_most_steps_have_some(one: Setting) -> None:
-    rare, often = decoded(replace(one, output=20 * one.batch), replace(one, output=one.batch / 20))
-    assert rare.itl <= rare.step
-    assert often.itl == pytest.approx(often.step, abs=1e-3)
+    found = decoded(replace(one, output=20 * one.batch), replace(one, output=one.batch / 20))
+    gaps, steps = np.exp(found.itl), np.exp(found.step)
+    # a twentieth of the steps makes the mean longer, and leaves the median almost alone
+    alone = np.exp(decoded(replace(one, output=1e9)).itl[0])
+    assert gaps[0] - alone <= 0.4 * (steps[0] - alone) + 1e-9
+    assert gaps[1] == pytest.approx(steps[1])
 
 
 @given(settings(), st.floats(0, 8192))
@@ -92,7 +95,7 @@ def test_a_gpu_s_share_of_experts_takes_longer_from_a_batch_above_their_number_o
     experts = max(1.0, model.experts / gpus)
     setting = Setting(gpu_named("H100"), model, precision, gpus, Task.CHAT, experts, 1e6, 500.0)
     at, above = np.exp(decoded(setting, replace(setting, batch=experts + 0.1)).itl)
-    assert (above > 1.05 * at) is jumps
+    assert bool(above > 1.05 * at) is jumps
 
 
 def test_only_experts_are_in_four_bits() -> None:

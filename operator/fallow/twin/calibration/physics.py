@@ -24,9 +24,9 @@ Coefficient = Array | float
 # How sharply the larger of memory and compute time rules a step, and of device and host time. Choices.
 ROOF = 3.0
 STALL = 4.0
-# The median gap turns from that of a step without prompts to that of one with them where half of the steps have some:
-# over so much of their share to each side, since steps vary. A choice.
-TURN = 0.06
+# How sharply the median gap turns from that of a step without prompts to that of one with them, where half of the steps
+# have some; steps of either kind vary. A choice.
+TURN = 1.5
 # vLLM's gpu_memory_utilization at most, and what context and activations take of each GPU, B. Choices.
 MEMORY_SHARE = 0.97
 OVERHEAD = 1.5e9
@@ -267,7 +267,7 @@ def decode(cases: Cases, by: Coefficients) -> Decoding:
     # a step with prompts is no replayed graph: it takes at least what launching its layers does
     more = longest(busy_mixed, host, layers * by.mixed_layer_seconds) - alone
     step = alone + mixed * more
-    itl = alone + more / (1 + np.exp((0.5 - mixed) / TURN))
+    itl = alone + more / (1 + (1 / mixed - 1) ** TURN)
 
     # Watts above idle, as shares of what is left to the design power; they close in on it like a soft ceiling.
     share = (
