@@ -36,8 +36,8 @@ GUESSES = {
     "cache_rate": Guess(0.6, 0.4, 0.3),
     # Narrow: rows cannot tell it from sequence_seconds, and more than the peak is no rate.
     "compute_rate": Guess(0.75, 0.1, 0.1),
-    # Narrow: rows cannot tell it from the prompts' lengths. Engines reach 0.4 to 0.5 of the peak: 70B in FP8 on two H100
-    # computed 5,000 tokens in 407 ms (NVIDIA NIM), 0.44.
+    # Narrow: rows cannot tell it from the prompts' lengths. 70B in FP8 on two H100 computed 5,000 tokens in 407 ms
+    # (NVIDIA NIM's published benchmark), at 0.44 of the peak.
     "prefill_rate": Guess(0.45, 0.1, 0.1),
     "link_rate": Guess(0.15, 0.8, 0.5),
     "step_seconds": Guess(1e-3, 0.7, 0.5),
