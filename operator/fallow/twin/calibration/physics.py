@@ -61,9 +61,10 @@ class Setting:
 
     @property
     def untuned(self) -> bool:
-        """Experts in 16 bit have Triton kernels, and no tuning file of vLLM 0.11 is for a GPU's share of them.
+        """Experts in 16 bit have Triton kernels, and a GPU's share of them had no tuned tiles.
 
-        Without one, a batch above the number of experts on a GPU takes other tiles (`get_default_config`).
+        Without those, vLLM's `get_default_config` takes others for a batch above the number of experts on a GPU; that
+        vLLM 0.11.1 had none for such shares is assumed, since all rows of them jump there.
         """
         return self.expert_parallel and self.precision is Precision.BF16 and self.gpus > 1
 
@@ -260,7 +261,7 @@ def decode(cases: Cases, by: Coefficients) -> Decoding:
     def longest(*seconds: Array) -> Array:
         return np.asarray(sum(one**STALL for one in seconds) ** (1 / STALL))
 
-    host = cases.stalling * by.host_seconds
+    host = np.asarray(cases.stalling * by.host_seconds, dtype=np.float64)
     busy, busy_mixed = device(waited, batch), device(waited_mixed, tokens)
     busy_mixed = busy_mixed + prefill_flops / mixed / (cases.flops * by.prefill_rate)
     alone = longest(busy, host)
