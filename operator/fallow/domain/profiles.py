@@ -49,7 +49,8 @@ class Profile:
     in minutes with idle moments and as far as the load went there, so that they price energy and size nothing.
 
     `idle_watts` without, `context_watts` with a loaded engine and no work; both for all GPUs of a replica.
-    `prefill_rate`: prompt tokens that a replica computes per second when it does nothing else.
+    `prefill_rate`: prompt tokens that a replica computes per second when it does nothing else; `prompt_seconds`: what a
+    prompt takes besides, as far as it is not in the gaps of the points.
     """
 
     name: str
@@ -64,11 +65,16 @@ class Profile:
     context_watts: Watts | None = None
     max_concurrency: int | None = None
     prefill_rate: float | None = None
+    prompt_seconds: float = 0.0
     carried: tuple[ProfilePoint, ...] = ()
 
     @property
     def key(self) -> ProfileKey:
         return ProfileKey(self.model, self.precision.upper(), self.gpu_product, self.gpus)
+
+    def prefill_seconds(self, tokens: float) -> float | None:
+        """Of a replica's time, for a prompt of so many tokens; None where nothing says how fast it computes them."""
+        return None if self.prefill_rate is None else tokens / self.prefill_rate + self.prompt_seconds
 
     def joules_per_token(self, concurrency: float) -> float | None:
         """J per output token at a concurrency: log-log interpolation, held flat outside the points.

@@ -16,6 +16,8 @@ from fallow.domain.workloads import Service, Variant
 ENGINE_CONCURRENCY = 256
 # Prompts take at most this share of a replica's time: beyond it first tokens wait without bound (M/G/1). A choice.
 MOST_PREFILL = 0.9
+# So the time of a prompt is at most so many times that of its answer's tokens.
+MOST_TO_DECODING = MOST_PREFILL / (1.0 - MOST_PREFILL)
 # Below so many requests at once in the mean, how long steps take is not told from how many are in work. A choice.
 LEAST_BATCH = 1.0
 # So many times as many requests must decode as are computed. A choice.
@@ -116,35 +118,43 @@ def rate_within(
     """Requests per second of so many tokens at which the mean gap between tokens meets the objective.
 
     At a batch b a request takes `output` steps of which it has a b-th part, and its prompt, which holds all steps up:
-    r = 1 / (output s(b) / b + prompt / p), and a step takes s / (1 - r prompt / p) by the clock. Where no batch meets
-    the objective, one request after another. Steps are so many times `slower` than in the profile. None where that
-    does not tell the prefill rate p.
+    r = 1 / (output s(b) / b + P) with P = prompt / p + prompt_seconds, and a step takes s / (1 - r P) by the clock,
+    which is s + P b / output. Where no batch meets the objective, one request after another. Steps are so many times
+    `slower` than in the profile. None where that does not tell the prefill rate p.
     """
-    if profile.prefill_rate is None or not profile.points:
+    prefill = profile.prefill_seconds(prompt)
+    if prefill is None or not profile.points:
         return None
     met = rate_met(profile, prompt, output, itl, limit, slower)
-    return met or 1.0 / (output * _step(profile.points[0]) * slower + prompt / profile.prefill_rate)
+    return met or 1.0 / (output * _step(profile.points[0]) * slower + prefill)
 
 
 def rate_met(
     profile: Profile, prompt: float, output: float, itl: Seconds | None, limit: float, slower: float = 1.0
 ) -> float:
     """The same; 0 where no batch meets the objective, or the profile tells too little."""
-    if profile.prefill_rate is None or not profile.points:
+    prefill, most = profile.prefill_seconds(prompt), inf if itl is None else float(itl)
+    if prefill is None or not profile.points:
         return 0.0
-    prefill, most = prompt / profile.prefill_rate, inf if itl is None else float(itl)
 
-    def is_missed(of: tuple[float, float]) -> bool:
+    def over(of: tuple[float, float]) -> tuple[float, float]:
+        """By how much a batch exceeds the objective (s), and the share of prompts; both are linear where steps are."""
         batch, step = of[0], of[1] * slower
-        share = prefill / (output * step / batch + prefill)
-        return share > MOST_PREFILL or step > most * (1.0 - share)
+        return step + prefill * batch / output - most, prefill * batch - MOST_TO_DECODING * output * step
 
     # the larger the batch, the longer are steps and the more of the time goes to prompts
     batches = profiled_steps(profile.points, limit)
-    met = bisect_left(batches, True, key=is_missed)
+    met = bisect_left(batches, True, key=lambda of: max(over(of)) > 0)
     if met == 0:
         return 0.0
     batch, step = batches[met - 1]
+    if met < len(batches):
+        beyond, longer = batches[met]
+        within = [
+            (low, high) for low, high in zip(over((batch, step)), over((beyond, longer)), strict=True) if high > 0
+        ]
+        part = min(low / (low - high) for low, high in within)
+        batch, step = batch + part * (beyond - batch), step + part * (longer - step)
     return 1.0 / (output * step * slower / batch + prefill)
 
 
@@ -154,9 +164,9 @@ def in_work(profile: Profile, prompt: float, output: float, limit: float, rate: 
     The batch b at which it keeps up with them (`rate_within`), and the prompt that is computed for a share of the time.
     Between two batches, and below one, they are linear in the rate. None where it cannot keep up.
     """
-    if profile.prefill_rate is None or not profile.points:
+    prefill, below, slower = profile.prefill_seconds(prompt), 0.0, 0.0
+    if prefill is None or not profile.points:
         return None
-    prefill, below, slower = prompt / profile.prefill_rate, 0.0, 0.0
     for batch, step in profiled_steps(profile.points, limit):
         carried = 1.0 / (output * step / batch + prefill)
         if rate <= carried:

@@ -22,9 +22,9 @@ from fallow.planner.capacity import Capacity, engine_limit, profiled_steps
 
 # Share of the ITL objective that a step with one piece may take: steps are known to some per cent.
 FULL = 0.95
-# Seconds that a step with a piece of a prompt takes besides its tokens, since it is no replayed graph: 1.9 ms for 8B on
-# H100 by the twin's fit to ML.ENERGY's rows (docs/methodology.md).
-PIECE = 0.002
+# Seconds that a step with a piece of a prompt takes besides its tokens, since it is no replayed graph: of 8B on H100 by
+# the twin's fit to ML.ENERGY's rows (docs/methodology.md).
+PIECE = 0.0025
 # Fewer tokens than this compute a prompt at less than half of the GPU's rate (the ridge of H100 is at 300). A choice.
 FEWEST_TOKENS = 128
 # Lengths of prompts and answers vary by as much as their mean: about so in Azure's traces of 2023 (.96, .97).

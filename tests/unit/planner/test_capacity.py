@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fallow.app.simulation.priors import profile_of
 from fallow.domain.arrivals import Arrivals, Uneven
@@ -119,6 +121,24 @@ def test_prompts_take_from_what_a_replica_answers() -> None:
     assert many is not None
     assert few == pytest.approx(1 / (100 * 0.05 / 128 + 1e-4), rel=0.01)
     assert many < 0.75 * few
+
+
+@given(st.floats(1, 5000), st.floats(1, 2000), st.floats(0.011, 0.2))
+def test_a_point_where_steps_do_not_bend_changes_no_rate(prompt: float, output: float, itl: float) -> None:
+    known = profile(BF16, (8, 800, 400, 0.01), (128, 6000, 680, 0.05), prefill_rate=10_000.0)
+    finer = profile(
+        BF16, (8, 800, 400, 0.01), (37, 2000, 500, 0.0196667), (128, 6000, 680, 0.05), prefill_rate=10_000.0
+    )
+    one, other = (rate_within(of, prompt, output, Seconds(itl), 128) for of in (known, finer))
+    assert one == pytest.approx(other, rel=1e-5)
+
+
+@given(st.floats(1, 5000), st.floats(1, 2000))
+def test_what_a_prompt_takes_besides_its_tokens_counts_as_so_many_more(prompt: float, output: float) -> None:
+    known = replace(MEASURED, prefill_rate=10_000.0)
+    beside = replace(known, prompt_seconds=0.002)
+    found = rate_within(beside, prompt, output, Seconds(0.05), 128)
+    assert found == pytest.approx(rate_within(known, prompt + 20, output, Seconds(0.05), 128))
 
 
 def test_an_objective_that_no_batch_meets_leaves_one_request_after_another() -> None:

@@ -19,7 +19,7 @@ def profile_of(variant: Variant, product: str, table: EngineTable, query: Query)
             concurrency=one.batch,
             tokens_per_second=one.tokens_per_second.best.value,
             watts=Watts(one.watts_per_gpu.best.value * variant.gpus),
-            itl=Seconds(one.itl.best.value / 1e3),
+            itl=Seconds(float(table.step[round(one.batch)])),
             source=ProfileSource.SHIPPED,
         )
         for one in predicted(shipped(), query, batches)
@@ -35,4 +35,5 @@ def profile_of(variant: Variant, product: str, table: EngineTable, query: Query)
         context_watts=Watts(table.context),
         max_concurrency=table.slots,
         prefill_rate=table.prefill_rate,
+        prompt_seconds=table.piece,
     )

@@ -46,7 +46,7 @@ class Curve:
 
     def request(self, prompt: Array, output: Array, itl: float) -> Request:
         """`prompt` tokens to compute, `output` tokens; objective in seconds, inf for none."""
-        table, prefill = self.table, prompt / self.table.prefill_rate
+        table, prefill = self.table, self.table.prompt_seconds(prompt)
         low, most = self._most(prefill / output, np.maximum(table.cache / (prompt + output), 1.0), itl)
         time = np.minimum(self.time[low], np.interp(most, self.batch, self.step) / most)
         upper = np.minimum(low + 1, len(self.batch) - 1)

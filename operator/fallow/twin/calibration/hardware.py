@@ -20,6 +20,11 @@ class GpuType:
     link: float
     driver_names: tuple[str, ...] = ()
 
+    @property
+    def has_fp8(self) -> bool:
+        """Computes in 8 bit floats, at twice the rate of 16 bit (data sheets)."""
+        return self.generation in {"Ada", "Hopper", "Blackwell"}
+
 
 class UnknownGpu(ValueError):
     """No GPU type has this name."""

@@ -11,7 +11,8 @@ class ModelShape:
     """What one step costs. `parameters` and `active` are counts; a dense model has all of them active.
 
     `cache_layers` keep the whole context, `window_layers` its last `window` tokens; `state_bytes` are kept per sequence
-    whatever its length (state-space layers). `cache_heads` times `head_dim` is the width of K, and of V.
+    whatever its length (state-space layers). `cache_heads` times `head_dim` is the width of K, and of V. `dense_layers`
+    of a mixture have no experts.
     """
 
     parameters: float
@@ -26,6 +27,7 @@ class ModelShape:
     experts: float = 0.0
     experts_per_token: float = 0.0
     state_bytes: float = 0.0
+    dense_layers: float = 0.0
 
     @property
     def mixture(self) -> bool:
@@ -43,6 +45,14 @@ class ModelShape:
     def routed(self) -> float:
         """Parameters in routed experts, from active = shared + touched x routed."""
         return (self.parameters - self.active) / (1.0 - self.touched) if self.mixture else 0.0
+
+    @property
+    def mixture_layers(self) -> float:
+        return self.layers - self.dense_layers if self.mixture else 0.0
+
+    def cache_copies(self, gpus: float) -> float:
+        """How many GPUs keep the same part of the KV cache: vLLM gives each of them at least one head of K and V."""
+        return max(1.0, gpus / self.cache_heads)
 
     def cache_bytes(self, context: float) -> float:
         """KV cache and state of one sequence, 16 bit, B."""
@@ -112,8 +122,10 @@ _QWEN3_8B = _dense(8.2, 36, 4096)
 _QWEN3_30B = _mixture(30.5, 3.3, 48, 2048, experts=128, each=8)
 _QWEN3_235B = _mixture(235, 22, 94, 4096, experts=128, each=8)
 _LLAMA_70B = _dense(70.6, 80, 8192)
-# Multi-head latent attention keeps 576 numbers per layer and token instead of K and V.
-_DEEPSEEK = _mixture(671, 37, 61, 7168, experts=256, each=8, heads=1, head_dim=288)
+# Multi-head latent attention keeps 576 numbers per layer and token instead of K and V; the first layers are dense.
+_DEEPSEEK = replace(_mixture(671, 37, 61, 7168, experts=256, each=8, heads=1, head_dim=288), dense_layers=3)
+# Every second layer is dense.
+_MAVERICK = replace(_mixture(400, 17, 48, 5120, experts=128, each=1, heads=8), dense_layers=24)
 _GPT_OSS_120B = replace(
     _mixture(117, 5.1, 36, 2880, experts=128, each=4, heads=8, head_dim=64),
     cache_layers=18,
@@ -139,7 +151,7 @@ PRESETS: dict[str, ModelShape] = {
     "meta-llama/Llama-3.2-1B-Instruct": _dense(1.24, 16, 2048, head_dim=64),
     "meta-llama/Llama-3.2-3B-Instruct": _dense(3.21, 28, 3072),
     "meta-llama/Llama-4-Scout-17B-16E-Instruct": _mixture(109, 17, 48, 5120, experts=16, each=1, heads=8),
-    "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8": _mixture(400, 17, 48, 5120, experts=128, each=1, heads=8),
+    "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8": _MAVERICK,
     "Qwen/Qwen3-4B": _dense(4.0, 36, 2560),
     "Qwen/Qwen3-8B": _QWEN3_8B,
     "Qwen/Qwen3-14B": _dense(14.8, 40, 5120),

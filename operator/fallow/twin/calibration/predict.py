@@ -15,16 +15,13 @@ from fallow.twin.calibration.bounds import Basis, Bounds, Known, Spread, class_o
 from fallow.twin.calibration.curves import Configuration, Curve, borrowing
 from fallow.twin.calibration.hardware import GpuType
 from fallow.twin.calibration.models import ModelShape, usual_shape
-from fallow.twin.calibration.physics import Array, Coefficients, Setting, cases_of, decode
+from fallow.twin.calibration.physics import Array, Coefficients, Setting, cases_of, decode, room_of, usable_of
 from fallow.twin.calibration.tasks import USUAL_OUTPUT, WEIGHT_BYTES, Precision, Task
 
 # Batches measured, and those between which a prediction without own measurements is kept from falling back.
 SMALLEST_MEASURED = 8.0
 LARGEST_MEASURED = 4096.0
 GRID = 2.0 ** np.arange(0.0, 17.25, 0.25)
-# vLLM's gpu_memory_utilization at most, and what context and activations take of each GPU, B. Choices.
-MEMORY_SHARE = 0.97
-OVERHEAD = 1.5e9
 
 
 class Milliseconds(Quantity):
@@ -167,7 +164,7 @@ def predicted(calibration: Calibration, query: Query, batches: Sequence[float]) 
 def require_room(query: Query) -> None:
     """Raises DoesNotFit with the number of GPUs that would do."""
     weights = query.model.parameters * WEIGHT_BYTES[query.precision]
-    each = query.gpu.memory * MEMORY_SHARE - OVERHEAD
+    each = usable_of(query.gpu)
     if weights > each * query.gpus:
         enough = 1
         while weights > each * enough:
@@ -180,10 +177,9 @@ def require_room(query: Query) -> None:
 
 def sequences_that_fit(query: Query) -> float:
     """How many sequences of the expected context the KV cache holds; more are preempted, or wait."""
-    room = (query.gpu.memory * MEMORY_SHARE - OVERHEAD) * query.gpus
-    room -= query.model.parameters * WEIGHT_BYTES[query.precision]
+    room = room_of(query.gpu, query.model, query.precision, query.gpus)
     context = query.context or (query.output or USUAL_OUTPUT[query.task]) / 2
-    return room / query.model.cache_bytes(context)
+    return room / (query.model.cache_bytes(context) * query.model.cache_copies(query.gpus))
 
 
 def _octaves_beyond(batch: float) -> float:

@@ -61,3 +61,13 @@ WEIGHT_BYTES = {
     Precision.INT8: 1.03,
     Precision.INT4: 0.55,
 }
+
+# MXFP4 is for the experts of a mixture, the rest stays in 16 bit (gpt-oss): 4 bits, and 8 for each 32 of them (OCP MX).
+MXFP4_EXPERT_BYTES = (4 + 8 / 32) / 8
+
+
+def weight_bytes(precision: Precision, *, mixture: bool) -> tuple[float, float]:
+    """B per parameter that every token uses, and of routed experts."""
+    if mixture and precision is Precision.MXFP4:
+        return WEIGHT_BYTES[Precision.BF16], MXFP4_EXPERT_BYTES
+    return WEIGHT_BYTES[precision], WEIGHT_BYTES[precision]

@@ -84,9 +84,10 @@ def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | N
     contexts = tuple(usual * factor for factor in CONTEXTS)
     columns = [apart(replace(query, context=context)) for context in contexts]
     prompts = columns[0]
+    kept = query.model.cache_bytes(usual) * query.model.cache_copies(gpus)
     law = Law(
         gpu=spec,
-        model=ModelSpec(model_meant(name).name, query.model, query.model.cache_bytes(usual) / usual),
+        model=ModelSpec(model_meant(name).name, query.model, kept / usual),
         precision=query.precision,
         tensor_parallel=gpus,
         prefill_rate=prompts.prefill_rate,

@@ -202,8 +202,8 @@ class Engines:
         pieces = np.maximum(tokens / beside, 1.0)
         longest = beside / self._prefill_rate + self._piece
         # of two prompts in one step each takes its own, which makes one more of those that are spread
-        further = pieces - 1.0 + np.minimum(pieces - 1.0, 1.0)
-        computed = tokens / self._prefill_rate + further * self._piece
+        parts = pieces + np.minimum(pieces - 1.0, 1.0)
+        computed = tokens / self._prefill_rate + parts * self._piece
         return _Frame(
             arrivals=np.ascontiguousarray(arrivals.T),
             prompts=Prompts(computed, pieces, longest),

@@ -8,7 +8,7 @@ from fallow.twin.calibration.hardware import GpuType
 from fallow.twin.calibration.predict import Query
 from fallow.twin.physics.calibrated import BATCHES, apart, cache_tokens
 from fallow.twin.physics.constants import GPUS, MAX_NUM_SEQS, RAMP_SECONDS, GpuSpec
-from fallow.twin.simulation.table import EngineTable, wakes_of, with_prompts
+from fallow.twin.simulation.table import EngineTable, wakes_of
 
 # Of a GPU without a context against one with: mean of those measured (H100 .59, A100 .71, L40S .35, L4 .57).
 BARE_SHARE = 0.56
@@ -20,9 +20,7 @@ def predicted_table(query: Query, *, slots: int = MAX_NUM_SEQS) -> EngineTable:
     """One replica of `query.gpus` GPUs. Raises DoesNotFit where the weights are larger than their memory."""
     one, context = apart(query), query.gpu.idle
     batches = np.arange(1.0, slots + 1)
-    step, watts = with_prompts(
-        batches, np.interp(batches, BATCHES, one.step), np.interp(batches, BATCHES, one.watts), one
-    )
+    step, watts = np.interp(batches, BATCHES, one.step), np.interp(batches, BATCHES, one.watts)
     return EngineTable(
         step=np.concatenate((step[:1], step)),
         watts=np.concatenate(([context], watts)) * query.gpus,

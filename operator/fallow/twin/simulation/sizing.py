@@ -75,7 +75,7 @@ def carried(table: EngineTable, prompt: float, output: float, itl: float) -> Car
     """
     batch = np.arange(1.0, table.slots + 1 / FINE, 1 / FINE)
     step = np.interp(batch, np.arange(table.slots + 1.0), table.step)
-    prefill = prompt / table.prefill_rate
+    prefill = float(table.prompt_seconds(prompt))
     rate = 1.0 / (output * step / batch + prefill)
     share = rate * prefill
     kept = (batch <= table.cache / (prompt + output)) & (step / (1.0 - share) <= itl) & (share <= MOST_PREFILL)

@@ -34,7 +34,7 @@ def steady(table: EngineTable, rate: Array, prompt: Array, output: Array) -> Ste
     """At `rate` requests per second with mean `prompt` tokens to compute (those in cache left out) and `output`."""
     rate, prompt, output = np.broadcast_arrays(*(np.asarray(one, dtype=np.float64) for one in (rate, prompt, output)))
     batches = np.arange(table.slots + 1, dtype=np.float64)
-    prefilling = rate * prompt / table.prefill_rate
+    prefilling = rate * table.prompt_seconds(prompt)
     left = np.maximum(1.0 - prefilling, 1e-9)
     most = np.minimum(table.slots, table.cache / (prompt + output))
     # batch = rate * output * step(batch) / left: the right side grows more slowly than the left once it fits

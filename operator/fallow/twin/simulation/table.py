@@ -8,9 +8,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from fallow.domain.clocks import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE
+from fallow.domain.clocks import LOWEST_CLOCK, SLOWED_READING, STEADY_SHARE, reading_at
 from fallow.twin.calibration.tasks import Precision
-from fallow.twin.physics.calibrated import Apart
 from fallow.twin.physics.constants import CHUNK_TOKENS, RAMP_SECONDS
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.laws import Law
@@ -27,8 +26,8 @@ class EngineTable:
     idle. `prefill_rate`: prompt tokens per second, drawing `prefill_watts`. `slots`: requests at most in work at once,
     `cache`: tokens that fit into its KV cache. `bare`, `loading`: W without a context, and while it loads or wakes.
     `wake`: seconds until it serves, from sleep level 1 and from level 2. `ramp`: seconds that a first request takes
-    longer where the clocks had fallen. `chunk`: tokens of prompts and answers in one step at most; each further step
-    that a prompt is spread over takes `piece` seconds besides its tokens.
+    longer where the clocks had fallen. `chunk`: tokens of prompts and answers in one step at most; each step with a
+    prompt, or with a piece of one, takes `piece` seconds besides its tokens.
     """
 
     step: Array
@@ -49,6 +48,10 @@ class EngineTable:
     def context(self) -> float:
         """W of a loaded engine without work."""
         return float(self.watts[0])
+
+    def prompt_seconds(self, tokens: Array | float) -> Array:
+        """What a prompt with so many tokens to compute adds to a step."""
+        return np.asarray(tokens / self.prefill_rate + self.piece)
 
     def at_clock(self, share: float) -> EngineTable:
         """With the SM clock locked at a share of the highest, .4 to 1: compute is slower, reading weights hardly.
@@ -85,6 +88,7 @@ class EngineTable:
             watts=self.context + np.minimum(drawn, above),
             prefill_rate=self.prefill_rate * prompts / max(prompting / above, 1.0),
             prefill_watts=self.context + min(prompting, above),
+            piece=self.piece * reading_at(prompts),
         )
 
 
@@ -100,14 +104,11 @@ def _clock(drawn: Array, above: float) -> Array:
 
 
 def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | None = None) -> EngineTable:
-    """Where each running request holds `context` tokens in the mean; None: as many as where the law was measured.
-
-    What a prompt takes besides its tokens is spread over the steps, in the mix that the law was measured in.
-    """
+    """Where each running request holds `context` tokens in the mean; None: as many as where the law was measured."""
     limits = limits or EngineLimits()
-    batches = np.arange(1.0, limits.max_num_seqs + 1)
-    alone = np.array([law.step_seconds(batch, context) for batch in batches])
-    step, watts = with_prompts(batches, alone, np.array([law.watts(batch, context) for batch in batches]), law)
+    batches = range(1, limits.max_num_seqs + 1)
+    step = np.array([law.step_seconds(batch, context) for batch in batches])
+    watts = np.array([law.watts(batch, context) for batch in batches])
     gpus = law.tensor_parallel
     return EngineTable(
         step=np.concatenate((step[:1], step)),
@@ -129,9 +130,3 @@ def table_of(law: Law, limits: EngineLimits | None = None, *, context: float | N
 def wakes_of(parameters: float, precision: Precision) -> tuple[float, float]:
     """Seconds from each sleep level."""
     return wake_seconds(parameters, precision, 1), wake_seconds(parameters, precision, 2)
-
-
-def with_prompts(batches: Array, step: Array, watts: Array, law: Law | Apart) -> tuple[Array, Array]:
-    """Steps, and W per GPU, with what a prompt takes besides its tokens: a table has no place of its own for it."""
-    prompts = batches / law.answer * law.prompt_seconds
-    return step + prompts, (step * watts + prompts * law.prefill_watts) / (step + prompts)
