@@ -108,7 +108,8 @@ class ModelProfileSpec(ApiModel):
     points: Points = Field(default=[], description="Behaviour by concurrency, one entry per concurrency.")
     load: Load | None = Field(
         default=None,
-        description="Recorded, not acted on in this version. What starting a replica takes. Absent: not known.",
+        description="What starting a replica takes: idle.wakeWithin, opening hours and the cost of replacing engines "
+        "go by it until something was measured here. Absent: not known.",
     )
     idle_watts: float | None = Field(
         default=None,
@@ -120,8 +121,7 @@ class ModelProfileSpec(ApiModel):
         default=None,
         ge=0,
         le=100000,
-        description="Recorded, not acted on in this version. Power of the replica's GPUs with the model loaded and no "
-        "requests, watts. Absent: not known.",
+        description="Power of the replica's GPUs with the model loaded and no requests, watts. Absent: not known.",
     )
     prefill_tokens_per_second: float | None = Field(
         default=None,
