@@ -113,6 +113,11 @@ def test_a_proposal_says_what_it_saves_risks_and_what_lets_it_happen() -> None:
     assert "risk          load above what 2 replicas carry waits for a start" in lines
 
 
+def test_what_a_proposal_takes_more_of_is_said_to_cost() -> None:
+    text = explained(service({**STATUS, "mode": "Recommend", "proposal": {**PROPOSAL, "savesWatts": -90.2}}))
+    assert "saves 41.2 g CO2e an hour, 0.0426 EUR an hour, costs 90 W; fallow approve" in text
+
+
 def test_a_proposal_of_before_is_none_now() -> None:
     assert "proposed" not in explained(service({**STATUS, "proposal": {**PROPOSAL, "stands": False}}))
 

@@ -90,14 +90,15 @@ def _proposed(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:
 
 
 def saved(one: Proposal) -> str:
-    money = None if one.saves_money_per_hour is None else f"{one.saves_money_per_hour:g} {one.currency}".strip()
+    """What it saves; what it takes more of instead is said to cost."""
     amounts = (
-        None if one.saves_watts is None else f"{one.saves_watts:.0f} W",
-        None if one.saves_grams_per_hour is None else f"{one.saves_grams_per_hour:g} g CO2e an hour",
-        None if money is None else f"{money} an hour",
+        (one.saves_watts, ".0f", "W"),
+        (one.saves_grams_per_hour, "g", "g CO2e an hour"),
+        (one.saves_money_per_hour, "g", f"{one.currency} an hour".strip()),
     )
-    known = [amount for amount in amounts if amount is not None]
-    return f", saves {', '.join(known)}" if known else ""
+    known = [(amount, f"{abs(amount):{form}} {unit}") for amount, form, unit in amounts if amount is not None]
+    saves, costs = ([words for amount, words in known if (amount < 0) is less] for less in (False, True))
+    return "".join(f", {verb} {', '.join(words)}" for verb, words in (("saves", saves), ("costs", costs)) if words)
 
 
 def _objectives(spec: JSON, met: Condition | None) -> str:
