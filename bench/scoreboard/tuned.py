@@ -61,7 +61,7 @@ def tuned_rows(demand: Demand, rows: Rows) -> list[dict[str, Any]]:
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
         runs = [pool.submit(_run, one, name) for name in TUNED]
         found = [rows_of(each.result(), every, bounds) for each in runs]
-    return [row for each in found for row in _best(each, len(rows.traces))]
+    return [row for each in found for row in best(each, len(rows.traces))]
 
 
 def _run(one: Assembled, name: str) -> Any:
@@ -70,7 +70,7 @@ def _run(one: Assembled, name: str) -> Any:
     return run(one.setup, one.demand, one.grid, TUNED[name](known, filled), Run(name, 0, one.began))
 
 
-def _best(rows: Sequence[dict[str, Any]], width: int) -> list[dict[str, Any]]:
+def best(rows: Sequence[dict[str, Any]], width: int) -> list[dict[str, Any]]:
     """Of each service the row of least energy that kept the objectives; of none such the one that came nearest."""
     found = []
     for service in range(width):
