@@ -7,12 +7,12 @@ that are ready. It is written when replicas are about to go and not before, as i
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from fallow.adapters.cluster.client import KubernetesApi, PatchType
+from fallow.adapters.cluster.annotating import PodAnnotations
+from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.labels import DELETION_COST, LEAVES
-from fallow.adapters.cluster.mirror import PODS, Mirror
+from fallow.adapters.cluster.mirror import Mirror
 from fallow.domain.errors import WriteError
 from fallow.domain.readings import PodRef
 
@@ -23,38 +23,24 @@ class Leavers:
     """What somebody else wrote there is theirs, and stays."""
 
     def __init__(self, api: KubernetesApi, mirror: Mirror, field_manager: str, *, dry_run: bool = False) -> None:
-        self._api = api
-        self._mirror = mirror
-        self._field_manager = field_manager
-        self._dry_run = dry_run
+        self._pods = PodAnnotations(api, mirror, field_manager, dry_run=dry_run)
 
     async def mark(self, leaving: Collection[PodRef], siblings: Collection[PodRef]) -> None:
         """`siblings` that were to go before and did not are no longer to. A pod that cannot be written to is let be:
         then others may go, and the service has as many replicas all the same.
         """
         for pod in leaving:
-            await self._write(pod, goes=True)
+            await self._write(pod, None, LEAVES)
         for pod in siblings:
             if pod not in leaving:
-                await self._write(pod, goes=False)
+                await self._write(pod, LEAVES, None)
 
-    async def _write(self, pod: PodRef, *, goes: bool) -> None:
-        held = self._mirror.get(PODS, *pod)
-        present = None if held is None else _cost(held["metadata"])
-        if held is None or present != (None if goes else LEAVES):
+    async def _write(self, pod: PodRef, before: str | None, cost: str | None) -> None:
+        """Where the pod has the cost of `before`."""
+        seen = self._pods.metadata(pod)
+        if seen is None or (seen.get("annotations") or {}).get(DELETION_COST) != before:
             return
-        if self._dry_run:
-            log.info("dry run: would have pod %s go %s", pod, "first" if goes else "as any other")
-            return
-        metadata = {part: held["metadata"][part] for part in ("uid", "resourceVersion")}
-        patch = {"metadata": {**metadata, "annotations": {DELETION_COST: LEAVES if goes else None}}}
-        path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}"
         try:
-            self._mirror.put(PODS, await self._api.patch(path, patch, PatchType.MERGE, self._field_manager))
+            await self._pods.write(pod, seen, {DELETION_COST: cost})
         except WriteError as error:
-            log.warning("pod %s was not told to go first: %s", pod, error)
-
-
-def _cost(metadata: Mapping[str, Any]) -> str | None:
-    found: str | None = (metadata.get("annotations") or {}).get(DELETION_COST)
-    return found
+            log.warning("pod %s was not told whether to go first: %s", pod, error)

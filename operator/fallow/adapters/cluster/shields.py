@@ -6,17 +6,15 @@ pod template. Why so, and why "true" and not a duration: docs/decisions/startup-
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fallow.adapters.cluster.client import KubernetesApi, PatchType
+from fallow.adapters.cluster.annotating import PodAnnotations
+from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.labels import DO_NOT_DISRUPT, OVER, SAFE_TO_EVICT, SHIELD
-from fallow.adapters.cluster.mirror import PODS, Mirror
+from fallow.adapters.cluster.mirror import Mirror
 from fallow.domain.errors import Conflict, WriteError
 from fallow.domain.plans import Outcome, ShieldPod
-
-log = logging.getLogger(__name__)
 
 VALUES = {DO_NOT_DISRUPT: "true", SAFE_TO_EVICT: "false"}
 
@@ -25,37 +23,25 @@ class Shields:
     """Compares with the pod as last watched, so that nothing has to be read first."""
 
     def __init__(self, api: KubernetesApi, mirror: Mirror, field_manager: str, *, dry_run: bool = False) -> None:
-        self._api = api
-        self._mirror = mirror
-        self._field_manager = field_manager
-        self._dry_run = dry_run
+        self._pods = PodAnnotations(api, mirror, field_manager, dry_run=dry_run)
 
     async def apply(self, change: ShieldPod) -> Outcome:
         """A pod that is gone, or changes at this very moment, is no error: the next cycle sees what became of it."""
-        held = self._mirror.get(PODS, *change.pod)
-        if held is None or held["metadata"].get("uid") != change.uid:
+        seen = self._pods.metadata(change.pod)
+        if seen is None or seen.get("uid") != change.uid:
             return Outcome(change, wrote=False)
-        annotations = _raised(held["metadata"]) if change.up else _lowered(held["metadata"])
+        annotations = _raised(seen) if change.up else _lowered(seen)
         if not annotations:
             return Outcome(change, wrote=False)
-        if self._dry_run:
-            log.info("dry run: would write %s to pod %s", annotations, change.pod)
-            return Outcome(change, wrote=False)
-        # the uid and version make sure that it is the pod that was looked at, and as it was then
-        metadata = {part: held["metadata"][part] for part in ("uid", "resourceVersion")}
-        patch = {"metadata": {**metadata, "annotations": annotations}}
-        path = f"/api/v1/namespaces/{change.pod.namespace}/pods/{change.pod.name}"
         try:
-            answer = await self._api.patch(path, patch, PatchType.MERGE, self._field_manager)
+            return Outcome(change, wrote=await self._pods.write(change.pod, seen, annotations))
         except Conflict:
             return Outcome(change, wrote=False)
         except WriteError as error:
             return Outcome(change, wrote=False, error=str(error))
-        self._mirror.put(PODS, answer)
-        return Outcome(change, wrote=True)
 
 
-def _raised(metadata: Mapping[str, Any]) -> dict[str, str]:
+def _raised(metadata: Mapping[str, Any]) -> dict[str, str | None]:
     """What is to be added; an annotation that is there is somebody else's, whatever it says."""
     present = metadata.get("annotations") or {}
     free = {name: value for name, value in VALUES.items() if name not in present}
