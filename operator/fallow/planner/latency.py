@@ -2,7 +2,6 @@
 
 from array import array
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from math import isinf
 from operator import sub
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from fallow.domain.units import Seconds
 # Of one pod: as it was at the start of the window, where it was there, and as it is now.
 Pair = tuple[Histogram | None, Histogram]
 Key = TypeVar("Key", bound=Hashable)
+# Against a division by nothing in rows whose quantile is not told.
 TINY = 1e-300
 NONE_SHOWN = Missing(Reason.NO_SERIES, "no ready engine exposes such a histogram")
 NONE_FINISHED = Missing(Reason.NO_WORK, "no request finished in the window")
@@ -102,15 +102,4 @@ def quantile(histogram: Histogram | None, q: float) -> Seconds | Missing:
     """
     if histogram is None or len(histogram.bounds) < 2:
         return NONE_SHOWN
-    total = histogram.counts[-1]
-    if total <= 0:
-        return NONE_FINISHED
-    rank = q * total
-    lower, below = 0.0, 0.0
-    for bound, count in zip(histogram.bounds, histogram.counts, strict=True):
-        if count >= rank and count > below:
-            if isinf(bound):
-                return Seconds(lower)
-            return Seconds(lower + (bound - lower) * (rank - below) / (count - below))
-        lower, below = bound, count
-    return Seconds(lower)
+    return _by_row(histogram.bounds, np.array([histogram.counts]), q)[0]
