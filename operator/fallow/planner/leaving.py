@@ -40,7 +40,9 @@ def _apart(service: Service) -> int:
 
 
 def _emptying(ready: list[Pod], everybody: Iterable[Pod], count: int, apart: int) -> list[Pod]:
-    """One after the other the youngest from the node with the fewest GPUs in use, those last that foreign pods hold."""
+    """One after the other the youngest from the node with the fewest GPUs in use, and of these with the fewest of its
+    own; those last that foreign pods hold.
+    """
     held, foreign = Counter[str](), set[str]()
     for pod in everybody:
         if pod.gpus and not pod.deleting:
@@ -52,7 +54,7 @@ def _emptying(ready: list[Pod], everybody: Iterable[Pod], count: int, apart: int
     for _ in range(count):
         own = Counter(pod.node for pod in left)
         spared = {node for node, number in own.items() if number > 1 or len(own) > apart}
-        node = min(spared or own, key=lambda name: (name in foreign, held[name], name))
+        node = min(spared or own, key=lambda name: (name in foreign, held[name], own[name], name))
         goes = next(pod for pod in reversed(left) if pod.node == node)
         left.remove(goes)
         gone.append(goes)

@@ -16,6 +16,7 @@ from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Instant
 from fallow.domain.weekly import weekly
+from fallow.domain.workloads import ServiceKey
 from fallow.planner.changes import changes
 from tests.support.builders import CHAT, NOW, Running, Scene, pod, policy, ref, service
 from tests.unit.planner.asking import planned
@@ -71,6 +72,18 @@ def test_the_emptiest_nodes_are_left_first(
     nodes: tuple[str, ...], others: tuple[tuple[str, int], ...], to: int, stay: dict[str, int]
 ) -> None:
     assert left(placed(*nodes, others=others), to) == stay
+
+
+def test_of_nodes_that_are_as_full_the_one_with_fewer_of_its_own_is_left_first() -> None:
+    one = placed("a", "a", "b")
+    beside = [
+        replace(pod(f"y-{place}"), node=node, service=ServiceKey("llm", "other"))
+        for place, node in enumerate(("a", "b", "b"))
+    ]
+    snapshot = replace(
+        one, cluster=replace(one.cluster, pods={**one.cluster.pods, **{each.ref: each for each in beside}})
+    )
+    assert left(snapshot, 2) == {"a": 2}
 
 
 def test_a_service_that_keeps_two_has_them_on_two_nodes() -> None:
