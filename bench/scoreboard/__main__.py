@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from bench.scoreboard.table import bound_rows, markdown, rows_of
@@ -18,7 +19,9 @@ from fallow.twin.baselines.named import BASELINES
 from fallow.twin.simulation.demand import Demand
 
 OUT = Path("bench/out")
+ALL = "all levers"
 SEEDS, QUICK_SEEDS = (1, 2, 3), (1,)
+PARTS = 2
 
 
 def main() -> None:
@@ -39,11 +42,15 @@ def main() -> None:
 
     outcomes = all_run(one, names, shown, How(0, every=given.cycle, without=("steps",)))
     found = [row for outcome in outcomes for row in rows_of(outcome, rows, bounds)]
+    free = assembled(demand, all_levers=True)
+    freed = bounds_by_service(free, all_levers=True)
+    (best,) = all_run(free, [FALLOW], lambda _, share: shown(f"{FALLOW}, {ALL}", share), How(0, given.cycle, PARTS))
+    found += rows_of(replace(best, controller=f"{FALLOW}, {ALL}"), rows, freed)
     asked = [
         {"requests": round(float(count)), "tokens": float(count * tokens)}
         for count, tokens in zip(one.seen.requests, one.seen.output, strict=True)
     ]
-    found += bound_rows(rows, bounds, asked)
+    found += bound_rows(rows, bounds, asked) + bound_rows(rows, freed, asked, f", {ALL}")
     if given.tuned:
         print(f"{time.perf_counter() - began:6.0f} s  autoscalers at every setting", flush=True)
         found += tuned_rows(demand, rows)

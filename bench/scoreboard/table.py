@@ -36,14 +36,16 @@ def rows_of(outcome: Outcome, rows: Rows, bounds: Array) -> list[dict[str, Any]]
     return found
 
 
-def bound_rows(rows: Rows, bounds: Array, services: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def bound_rows(
+    rows: Rows, bounds: Array, services: Sequence[Mapping[str, Any]], which: str = ""
+) -> list[dict[str, Any]]:
     """The floor and the oracles as rows of their own; they serve every request of the demand in time."""
     found = []
     for column, name in enumerate(("floor", "integer oracle", "schedule oracle")):
         for index, one in enumerate(services):
             found.append(
                 {
-                    "controller": name,
+                    "controller": name + which,
                     "trace": rows.traces[index],
                     "seed": rows.seeds[index],
                     "energy_joules": float(bounds[index, column]),

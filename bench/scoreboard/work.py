@@ -14,12 +14,13 @@ import numpy as np
 
 from fallow.app.simulation.assembling import Assembled
 from fallow.app.simulation.priors import profile_of
-from fallow.domain.policies import GuardRules, IdleRules, Mode, Policy, ScalingRules
+from fallow.app.simulation.running import bounds
+from fallow.domain.policies import ClockRules, GuardRules, HardwareRules, IdleRules, Mode, Policy, ScalingRules
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Engine, Objectives, Scaling, Service, ServiceKey, Variant, Wake
 from fallow.domain.zones import IntensitySource, Ratio, Zone
-from fallow.twin.bounds.problem import choices, offered
 from fallow.twin.calibration.asking import Described, Work, query_of
+from fallow.twin.calibration.predict import Query
 from fallow.twin.calibration.store import shipped
 from fallow.twin.demand.generated import Generated, Stream
 from fallow.twin.demand.recorded import Recorded
@@ -45,6 +46,10 @@ FILLED = 0.8
 # Pull 30 s once a node; load of 8B in BF16 at 2 GB/s and 25 s of engine start: docs/methodology.md, starts.
 START = Start(pull=30.0, load=33.0, compile_=10.0, sigma=0.3)
 MONDAY = Instant(1_793_577_600.0)  # 2026-11-02
+# What is served, and with all levers may be: FP8 that its owner declares as good (lossless in arXiv 2411.02355). The
+# reference comes first.
+REFERENCE = Variant("bf16", MODEL, "BF16", products=(PRODUCT,))
+EIGHTS = Variant("fp8", f"{MODEL}-FP8", "FP8", products=(PRODUCT,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +89,34 @@ def grid() -> GridSeries:
     return GridSeries(hours * 3600.0, 380.0 + 150.0 * np.cos(2 * np.pi * (hours - 19.0) / 24.0), pue=1.2)
 
 
-def assembled(demand: Demand) -> Assembled:
-    query = query_of(Described(name=MODEL), Work(gpu="H100", precision="BF16"), shipped())
+def assembled(demand: Demand, *, all_levers: bool = False) -> Assembled:
+    """With `all_levers` there is another precision, and Fallow may let it serve and lower clocks."""
+    variants = (REFERENCE, EIGHTS) if all_levers else (REFERENCE,)
+    queries = [_asked(variant) for variant in variants]
     seen = survey(demand)
     services = []
     for index, key in enumerate(demand.services):
-        table = predicted_table(seen.as_asked(index, query))
-        of = carried(table, float(seen.prompt[index]), float(seen.output[index]), ITL)
+        tables = [predicted_table(seen.as_asked(index, query)) for query in queries]
+        of = carried(tables[0], float(seen.prompt[index]), float(seen.output[index]), ITL)
         begin = min(max(ceil(float(seen.start[index]) / of.rate / FILLED), 1), MOST_REPLICAS)
-        replica = VariantSetup("bf16", 1, {PRODUCT: table}, START)
-        services.append(ServiceSetup(key, (replica,), TTFT, ITL, 1, MOST_REPLICAS, begin))
-    kind = NodeKind(PRODUCT, MODEL_NAME, bare_watts(query.gpu), 8, MOST_REPLICAS * len(services) // 8, "home")
+        replicas = tuple(
+            VariantSetup(variant.name, 1, {PRODUCT: table}, START)
+            for variant, table in zip(variants, tables, strict=True)
+        )
+        services.append(ServiceSetup(key, replicas, TTFT, ITL, 1, MOST_REPLICAS, begin))
+    # as many GPUs again where one variant is made ready beside another
+    nodes = len(variants) * MOST_REPLICAS * len(services) // 8
+    kind = NodeKind(PRODUCT, MODEL_NAME, bare_watts(queries[0].gpu), 8, nodes, "home")
     setup = Setup((kind,), tuple(services), PowerOff())
     known = known_of(setup, demand, seen)
-    variant = Variant("bf16", MODEL, "BF16", products=(PRODUCT,))
     return Assembled(
         setup=setup,
         demand=demand,
         seen=seen,
         grid={"home": grid()},
         declared=Declared(
-            [_service(key, variant, float(known.concurrency[index])) for index, key in enumerate(demand.services)],
-            [_policy()],
+            [_service(key, variants, float(known.concurrency[index])) for index, key in enumerate(demand.services)],
+            [_policy(all_levers=all_levers)],
             [
                 Zone(
                     "home",
@@ -114,20 +125,27 @@ def assembled(demand: Demand) -> Assembled:
                     pue=Ratio(1.1, 1.2, 1.4),
                 )
             ],
-            [profile_of(variant, PRODUCT, predicted_table(query), query)],
+            [
+                profile_of(variant, PRODUCT, predicted_table(query), query)
+                for variant, query in zip(variants, queries, strict=True)
+            ],
         ),
         began=MONDAY,
     )
 
 
-def _service(key: ServiceKey, variant: Variant, concurrency: float) -> Service:
+def _asked(variant: Variant) -> Query:
+    return query_of(Described(name=MODEL), Work(gpu="H100", precision=variant.precision), shipped())
+
+
+def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float) -> Service:
     return Service(
         key=key,
         uid=str(key),
         generation=1,
         model=MODEL,
         served_name=key.name,
-        variants=(variant,),
+        variants=variants,
         objectives=Objectives(Seconds(TTFT), Seconds(ITL), ATTAINMENT),
         scaling=Scaling(1, MOST_REPLICAS, max(concurrency * FILLED, 1.0), Wake("held", {"service": str(key)})),
         engine=Engine(image="vllm/vllm-openai"),
@@ -135,19 +153,19 @@ def _service(key: ServiceKey, variant: Variant, concurrency: float) -> Service:
     )
 
 
-def _policy() -> Policy:
-    """Enforced, with all levers that do not ask for other hardware or precision; else the defaults."""
+def _policy(*, all_levers: bool) -> Policy:
+    """Enforced, with all levers that do not ask for other hardware, precision or rights; or with those too."""
     return Policy(
         "defaults",
         mode=Mode.ENFORCE,
         idle=IdleRules(),
         scaling=ScalingRules(limits_steps=True),
+        hardware=HardwareRules(precisions=frozenset({EIGHTS.precision})) if all_levers else None,
+        clocks=ClockRules() if all_levers else None,
         guards=GuardRules(),
     )
 
 
-def bounds_by_service(one: Assembled) -> Array:
+def bounds_by_service(one: Assembled, *, all_levers: bool = False) -> Array:
     """Joules: a row for each service, columns floor, integer oracle, schedule oracle."""
-    from fallow.twin.bounds.oracles import bounds_of
-
-    return bounds_of(offered(one.demand), choices(one.setup)).by_service
+    return bounds(one, all_levers=all_levers).by_service

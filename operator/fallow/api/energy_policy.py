@@ -124,18 +124,25 @@ class PrecisionPolicy(ApiModel):
 
 
 class HardwarePolicy(ApiModel):
-    """Which GPU type serves, of those that a service has variants for."""
+    """Which variant serves, of those that are as good as the reference: on which GPU type, in which precision."""
 
     rules = (share_rule("hysteresis", most=0.5, such_as=0.1),)
 
     match: bool = Field(
         default=False,
-        description="Whether a variant of the reference's precision and at least its quality may serve instead of it, "
-        "such as one on another GPU type or on more GPUs, where by the ModelProfiles the load of the last minutes and "
-        "of the last half hour takes less there, by spec.objective, within the objectives, and enough GPUs are free.",
+        description="Whether a variant of at least the reference's quality, and of its precision or one of precisions, "
+        "may serve instead of it, such as one on another GPU type or on more GPUs, where by the ModelProfiles the load "
+        "of the last minutes and of the last half hour takes less there, by spec.objective, within the objectives, and "
+        "enough GPUs are free.",
     )
     hysteresis: float = Field(
         default=0.1, ge=0, description="Share of what it takes that a switch must save, 0 to 0.5."
+    )
+    precisions: Annotated[list[Precision], Field(max_length=16), Distinct()] = Field(
+        default=[],
+        description="Precisions beside the reference's in which a variant may serve by match, where its quality is "
+        "declared as no less than the reference's, such as FP8. A tier of spec.precision that allows the reference's "
+        "must allow them too.",
     )
 
 

@@ -117,7 +117,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
             limits_steps=spec.scaling.limit_steps,
         ),
         precision=_precision(spec.precision),
-        hardware=HardwareRules(spec.hardware.hysteresis) if spec.hardware and spec.hardware.match else None,
+        hardware=_hardware(spec.hardware),
         power=_power(spec.power),
         clocks=ClockRules(spec.clocks.lowest) if spec.clocks and spec.clocks.follow else None,
         consolidation=_consolidation(spec.consolidation),
@@ -306,6 +306,12 @@ def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules
         require_measured_advantage=declared.require_measured_advantage,
         hysteresis=declared.hysteresis,
     )
+
+
+def _hardware(declared: energy_policy.HardwarePolicy | None) -> HardwareRules | None:
+    if declared is None or not declared.match:
+        return None
+    return HardwareRules(declared.hysteresis, frozenset(declared.precisions))
 
 
 def _source(declared: Source, factor_type: str) -> IntensitySource:

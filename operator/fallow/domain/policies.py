@@ -109,10 +109,11 @@ class PrecisionRules:
 class HardwareRules:
     """Which of a service's variants that are as good as its reference serves, by what the load takes on each.
 
-    `hysteresis`: share of what is drawn that a switch must save.
+    `hysteresis`: share of what is drawn that a switch must save. `precisions` beside the reference's own.
     """
 
     hysteresis: float = 0.1
+    precisions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,3 +195,11 @@ class Policy:
     def scales(self) -> bool:
         """Whether replicas follow the load by Fallow's own doing."""
         return self.mode is Mode.ENFORCE and self.scaling.enabled
+
+    def as_good(self, precision: str) -> frozenset[str]:
+        """Precisions that may serve in the place of a reference of this one, where quality is no less: those of
+        `hardware` beside it, but for what a tier leaves out that lets the reference itself serve.
+        """
+        tiers = () if self.precision is None else self.precision.tiers
+        allowed = frozenset[str]() if self.hardware is None else self.hardware.precisions
+        return allowed.intersection(*(tier.allow for tier in tiers if precision in tier.allow)) | {precision}

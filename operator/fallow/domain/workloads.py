@@ -150,13 +150,6 @@ class Service:
     def reference(self) -> Variant:
         return self.variants[0]
 
-    @property
-    def peers(self) -> tuple[Variant, ...]:
-        """The reference and those as good: of its precision and at least its quality, on whatever hardware."""
-        one = self.reference
-        precision = one.precision.upper()
-        return tuple(v for v in self.variants if v.precision.upper() == precision and v.quality >= one.quality)
-
     def variant(self, name: str) -> Variant | None:
         return next((v for v in self.variants if v.name == name), None)
 

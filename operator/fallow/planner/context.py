@@ -120,9 +120,16 @@ class Context:
         return day_of(self.now, ZoneInfo(self.policy.time_zone))
 
     @property
+    def peers(self) -> tuple[Variant, ...]:
+        """The reference and those as good: of no less quality, in a precision that may serve for it, on any GPUs."""
+        one = self.service.reference
+        good = self.policy.as_good(one.precision.upper())
+        return tuple(v for v in self.service.variants if v.precision.upper() in good and v.quality >= one.quality)
+
+    @property
     def reference(self) -> Variant:
         """The reference, or the variant as good as it that serves in its place where the policy lets it."""
-        matched = self.policy.hardware is not None and self.serving in self.service.peers
+        matched = self.policy.hardware is not None and self.serving in self.peers
         return self.serving if matched else self.service.reference
 
     @property

@@ -29,7 +29,7 @@ from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import waking
 from fallow.planner.shortage import shares
 from fallow.planner.silence import silences
-from fallow.planner.switching import is_of_hardware, under_way
+from fallow.planner.switching import is_as_good, under_way
 from fallow.planner.weighing import Sites, sites_of
 
 OWNER = "Owner"
@@ -250,8 +250,8 @@ def _tended(context: Context, resting: Proposal | None, switch: Proposal | None)
 def _under_way(context: Context) -> Proposal | None:
     """The switch under way, on behalf of the lever whose kind it is."""
     target = context.service.variant(context.memory.switching_to or "")
-    of_hardware = target is not None and is_of_hardware(context, target)
-    return under_way(context, hardware.NAME if of_hardware else precision.NAME)
+    as_good = target is not None and is_as_good(context, target)
+    return under_way(context, hardware.NAME if as_good else precision.NAME)
 
 
 def _tuning(context: Context, tuned: Proposal) -> str:

@@ -12,7 +12,7 @@ from fallow.domain.units import Grams, Instant, Money
 from fallow.domain.workloads import Proposed, ServiceMemory, Variant
 from fallow.planner.context import Context, Proposal
 from fallow.planner.levers import throttle
-from fallow.planner.switching import is_of_hardware
+from fallow.planner.switching import is_as_good
 from fallow.planner.weighing import Spared, an_hour
 
 # Digits of a name: enough for the one or two proposals of a service, and short enough to type.
@@ -109,6 +109,8 @@ def _risk(context: Context, action: str, replicas: Mapping[str, int]) -> str:
 
 
 def _risk_of_switch(context: Context, to: Variant) -> str:
-    if is_of_hardware(context, to):
-        return f"answers come from {to.name}, as good, at the pace of other GPUs: within objectives by its profile"
+    if is_as_good(context, to):
+        same = to.precision.upper() == context.serving.precision.upper()
+        pace = "other GPUs" if same else to.precision
+        return f"answers come from {to.name}, as good, at the pace of {pace}: within objectives by its profile"
     return f"answers come from {to.name}, of quality {to.quality:g} of the reference's"

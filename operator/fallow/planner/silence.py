@@ -122,7 +122,7 @@ def _precision(context: Context) -> Iterator[str]:
 
 def _hardware(context: Context) -> Iterator[str]:
     if context.policy.hardware is not None and (reason := hardware.why_never(context)) is not None:
-        yield f"no other GPU type ever serves it: {reason}"
+        yield f"no other variant as good ever serves it: {reason}"
 
 
 def _objectives(context: Context) -> Iterator[str]:

@@ -68,10 +68,9 @@ def guarded(context: Context, chosen: Variant) -> tuple[Veto, ...]:
     )
 
 
-def is_of_hardware(context: Context, variant: Variant) -> bool:
-    """Whether a switch to it changes the hardware alone."""
-    peers = context.service.peers
-    return variant in peers and context.serving in peers
+def is_as_good(context: Context, variant: Variant) -> bool:
+    """Whether a switch to it is one between variants that are as good."""
+    return variant in context.peers and context.serving in context.peers
 
 
 def _kept(context: Context, lever: str, target: str) -> Proposal:
@@ -223,7 +222,7 @@ def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
     recommends = policy.mode is Mode.RECOMMEND
     if recommends and approval and service.rejected == approval != service.approved:
         return Reason.REJECTED, f"the switch to {target.name} is rejected ({approval})"
-    if target in service.peers and policy.hardware is not None:
+    if target in context.peers and policy.hardware is not None:
         is_asked_for = policy.mode is not Mode.OBSERVE
     else:
         is_let = policy.mode is Mode.ENFORCE or (recommends and approval != "")
@@ -234,9 +233,9 @@ def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
 def needed(context: Context, variant: Variant) -> int:
     """Replicas of a variant with the capacity that serves now, and not fewer: a larger one proves itself first.
 
-    On other hardware as many as the recent peak asks for there, where that is known.
+    Of one as good as many as the recent peak asks for there, where that is known.
     """
-    if is_of_hardware(context, variant) and (found := replicas_for(context, variant)) is not None:
+    if is_as_good(context, variant) and (found := replicas_for(context, variant)) is not None:
         return found
     have = context.capacity[context.serving.name].concurrency * context.replicas
     return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))

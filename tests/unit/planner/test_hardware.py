@@ -354,6 +354,89 @@ def test_what_a_tier_brings_is_compared_with_what_serves() -> None:
     assert plan.standing.reason is Reason.NO_MEASURED_ADVANTAGE
 
 
+EIGHT = replace(FP8_ON_H100, quality=1.0)
+EIGHTS = policy(hardware=HardwareRules(precisions=frozenset({"FP8"})), guards=BLIND)
+IN_BOTH = replace(BOTH, variants=(ON_H100, EIGHT))
+# Faster by a third for the same watts, and with prompts by half.
+FASTER = replace(
+    LARGE,
+    name="fp8",
+    model=FP8.model,
+    precision="FP8",
+    prefill_rate=60_000.0,
+    points=tuple(
+        replace(
+            one,
+            tokens_per_second=one.tokens_per_second * 1.33,
+            itl=None if one.itl is None else Seconds(one.itl * 0.75),
+        )
+        for one in LARGE.points
+    ),
+)
+
+
+def eight(rate: float = 130.0, **more: Any) -> Scene:
+    """A load that takes several replicas in either precision."""
+    plain = scene(rate, count=3, service=IN_BOTH, policy=EIGHTS, profiles=(LARGE, FASTER))
+    return replace(plain, **more)
+
+
+def test_another_precision_that_is_as_good_serves_where_it_takes_less() -> None:
+    plan = planned(eight())
+    assert (begun(plan), plan.standing.lever, plan.standing.reason) == ("fp8", "Hardware", Reason.LESS_POWER)
+    assert "on NVIDIA-H100-80GB-HBM3 as h100 and" in plan.standing.message
+    assert "on NVIDIA-H100-80GB-HBM3 as fp8," in plan.standing.message
+    assert begun(planned(eight(variants={"fp8": Running(3, running=0.5)}, memory=ServiceMemory(serving="fp8")))) is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policy": GREEN},
+        {"service": replace(IN_BOTH, variants=(ON_H100, replace(EIGHT, quality=0.999)))},
+        {"profiles": (LARGE, replace(LARGE, model=FP8.model, precision="FP8"))},
+        {"policy": replace(EIGHTS, precision=PrecisionRules((replace(TIERS[0], allow=frozenset({"BF16"})),)))},
+    ],
+    ids=["where only hardware may change", "of lesser quality", "that takes as much", "that a tier leaves out"],
+)
+def test_a_precision_does_not_serve(changes: dict[str, Any]) -> None:
+    assert begun(planned(eight(**changes))) is None
+
+
+def test_the_reference_comes_back_where_its_precision_takes_less() -> None:
+    served: dict[str, Any] = {
+        "variants": {"fp8": Running(3, running=0.5)},
+        "memory": ServiceMemory(serving="fp8", changed_at=Instant(NOW - 3600)),
+    }
+    slower = replace(LARGE, name="bf16", model=FP8.model, precision="FP8")
+    quick = replace(FASTER, name="quick", model=BF16.model, precision="BF16")
+    plan = planned(eight(profiles=(quick, slower), **served))
+    assert (begun(plan), plan.standing.lever) == ("h100", "Hardware")
+    # or where the policy no longer lets the other serve
+    assert begun(planned(eight(policy=GREEN, **served))) == "h100"
+
+
+def test_a_proposal_says_that_precision_is_what_changes() -> None:
+    plan = planned(eight(policy=replace(EIGHTS, mode=Mode.RECOMMEND)))
+    assert plan.pending is not None
+    assert plan.pending.risk == "answers come from fp8, as good, at the pace of FP8: within objectives by its profile"
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (GREEN, "or allow FP8 in hardware.precisions"),
+        (
+            replace(EIGHTS, precision=PrecisionRules((replace(TIERS[0], allow=frozenset({"BF16"})),))),
+            "or allow FP8 in each tier of precision that allows BF16",
+        ),
+    ],
+)
+def test_what_keeps_a_precision_out_is_told(rules: Policy, words: str) -> None:
+    found = planned(eight(policy=rules)).silences
+    assert any("no other variant as good ever serves it" in one and words in one for one in found), found
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -368,8 +451,8 @@ def test_what_a_tier_brings_is_compared_with_what_serves() -> None:
 )
 def test_why_no_other_gpu_ever_serves_is_told(changes: dict[str, Any], words: str) -> None:
     found = planned(scene(**changes)).silences
-    assert any("no other GPU type ever serves it" in one and words in one for one in found), found
-    assert not any("GPU type" in one for one in planned(scene()).silences)
+    assert any("no other variant as good ever serves it" in one and words in one for one in found), found
+    assert not any("variant as good" in one for one in planned(scene()).silences)
 
 
 def measured(product: str, idle: float, cost: float, concurrency: float) -> VariantEnergy:
@@ -419,15 +502,15 @@ def drawn(variant: Variant, product: str, curve: tuple[float, float, float, floa
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.tuples(curves, curves, curves, curves), loads, st.sampled_from([200.0, 400.0]), st.booleans())
+@given(st.tuples(curves, curves, curves, curves), loads, st.sampled_from([200.0, 400.0]), st.booleans(), st.booleans())
 def test_whatever_the_profiles_and_the_load_say_a_service_comes_to_rest(
-    four: tuple[tuple[float, float, float, float], ...], rate: float, grams: float, measured: bool
+    four: tuple[tuple[float, float, float, float], ...], rate: float, grams: float, measured: bool, eights: bool
 ) -> None:
-    """Three variants as good as each other and a lesser one, under tiers: at most two changes of what serves."""
-    variants = (ON_H100, ON_L4, TWO, FP8_ON_H100)
+    """Three variants as good as each other and one in FP8, as good or not, under tiers: at most two changes."""
+    variants = (ON_H100, ON_L4, TWO, EIGHT if eights else FP8_ON_H100)
     products = (H100, L4, H100, H100)
     profiles = tuple(drawn(*one) for one in zip(variants, products, four, strict=True))
-    rules = replace(GREEN, precision=PrecisionRules(TIERS, require_measured_advantage=measured))
+    rules = replace(EIGHTS, precision=PrecisionRules(TIERS, require_measured_advantage=measured))
     of = service(*variants, concurrency=None, objectives=OBJECTIVES, maximum=500)
     nodes = (node(gpus=4000), node("node-l4", L4, 4000))
     serving, count, served = "h100", 1, ["h100"]

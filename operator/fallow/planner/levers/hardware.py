@@ -1,4 +1,6 @@
-"""Which GPU type serves: of the variants that are as good as the reference, the one on which the load takes least.
+"""Which variant serves of those that are as good as the reference: the one with which the load takes least.
+
+They differ in their GPUs, and in their precision where the policy lets others of no less quality serve.
 
 Least is by the objective of the policy (planner/weighing.py). A large GPU carries more and draws more while it has
 little to do; which of two takes less turns with the load, with where they are and with what they cost. Only
@@ -49,13 +51,13 @@ def propose(context: Context) -> Proposal | None:
     if rules is None or not context.replicas or context.memory.switching_to is not None:
         return None
     # a lesser variant that serves is what a tier or a budget asked for
-    if context.serving not in context.service.peers or why_never(context) is not None or _is_held(context):
+    if context.serving not in context.peers or why_never(context) is not None or _is_held(context):
         return None
     load = Load.of(context)
     mine = None if load is None else serving_fleet(context, load)
     if load is None or mine is None:
         return None
-    others = [variant for variant in context.service.peers if variant != context.serving]
+    others = [variant for variant in context.peers if variant != context.serving]
     options = [one for variant in others if (one := _option(context, rules, mine, variant)) is not None]
     # one that could begin goes before one that would save more
     best = max(options, key=lambda one: (one.is_free, one.now.saves), default=None)
@@ -73,17 +75,29 @@ def why_never(context: Context) -> str | None:
     if context.scalers:
         name, scaler = next(iter(context.scalers.items()))
         return f"{scaler} owns the replicas of {name}"
-    if len(service.peers) < 2:
+    if len(context.peers) < 2:
         return (
             f"only one variant has the precision and the quality of {service.reference.name};"
-            " declare one on other GPUs, by products or gpus"
+            f" declare one on other GPUs, by products or gpus{_another_precision(context)}"
         )
-    if serving not in service.peers:
+    if serving not in context.peers:
         return None
     if context.product is not None and profile_for(serving, context.profiles, context.product) is None:
         return _unknown(serving, context.product)
-    reasons = [_why_not(context, variant) for variant in service.peers if variant != serving]
+    reasons = [_why_not(context, variant) for variant in context.peers if variant != serving]
     return None if None in reasons else "; ".join(reason for reason in reasons if reason is not None)
+
+
+def _another_precision(context: Context) -> str:
+    """Where one of no less quality is there already."""
+    reference, rules = context.service.reference, context.policy.hardware
+    others = [one for one in context.service.variants[1:] if one.quality >= reference.quality]
+    if rules is None or not others:
+        return ""
+    named = sorted({one.precision for one in others if one.precision.upper() not in rules.precisions})
+    if named:
+        return f", or allow {', '.join(named)} in hardware.precisions"
+    return f", or allow {others[0].precision} in each tier of precision that allows {reference.precision}"
 
 
 def _why_not(context: Context, variant: Variant) -> str | None:
@@ -179,7 +193,12 @@ def _words(mine: Fleet, best: Option) -> str:
     load, now, text = mine.load, best.now, mine.context.weighing.text
     places = (mine.place, best.fleet.place)
     apart = places[0].name != places[1].name
-    here, there = (f"{one.product} in {one.name}" if apart else one.product for one in places)
+    names = (mine.variant.name, best.fleet.variant.name)
+    alike = places[0].product == places[1].product and mine.variant.precision != best.fleet.variant.precision
+    here, there = (
+        f"{one.product}{f' in {one.name}' if apart else ''}{f' as {name}' if alike else ''}"
+        for one, name in zip(places, names, strict=True)
+    )
     words = (
         f"{load.now:.3g} requests/s take {text(now.mine)} on {here} and {text(now.other)} on {there},"
         f" hosts, PUE and all, with {best.replicas} replicas for the peak of {load.peak:.3g}/s"

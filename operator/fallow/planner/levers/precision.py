@@ -77,9 +77,9 @@ def _asked(context: Context, rules: PrecisionRules) -> Asked | Missing:
     if doubt is not None and context.serving != reference:
         return Missing(Reason.NO_HISTORY, doubt)
     if burns is not None:
-        return Asked(_lesser(rules, reference), burns, Reason.BUDGET_BURN)
+        return Asked(_lesser(context, rules), burns, Reason.BUDGET_BURN)
     if capped is not None:
-        return Asked(_lesser(rules, reference), capped, Reason.POWER_CAP)
+        return Asked(_lesser(context, rules), capped, Reason.POWER_CAP)
     if context.serving != reference and may_lessen(context.policy):
         return replace(present, where=f"{present.where}; the power cap of {context.policy.name} has room for it")
     return present
@@ -102,10 +102,13 @@ def _present(context: Context, rules: PrecisionRules, intensity: Intensity) -> A
     return Asked(tier, f"grid at {grams.value:.0f} gCO2e/kWh ({held})")
 
 
-def _lesser(rules: PrecisionRules, reference: Variant) -> Tier:
-    """What a budget or a cap asks for, on whatever grid: what any tier allows, but for the reference's precision."""
+def _lesser(context: Context, rules: PrecisionRules) -> Tier:
+    """What a budget or a cap asks for, on whatever grid: what any tier allows, but for the reference's precision and
+    that of what serves in its place.
+    """
     allowed = frozenset[str]().union(*(tier.allow for tier in rules.tiers))
-    return Tier(GramsPerKWh(0), allowed - {reference.precision.upper()})
+    best = {one.precision.upper() for one in (context.service.reference, context.reference)}
+    return Tier(GramsPerKWh(0), allowed - best)
 
 
 def _begun(context: Context, chosen: Variant, why: str, asks: Reason = Reason.CARBON_TIER) -> Proposal:
