@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bench.forecast import libraries, sizing
+from bench.forecast import libraries, planner, sizing
 from bench.forecast.predictors import Ahead, known, predictors
 from bench.forecast.sizing import Run
 from bench.forecast.traffic import CYCLE, DATA, Series, Source, named, recorded
@@ -111,6 +111,20 @@ def show(sources: Iterable[Source], seeds: Sequence[int], scale: float) -> None:
         table(rows, REPLICAS)
 
 
+def show_planner(seeds: Sequence[int]) -> None:
+    print("| week | rates of crests | kWh | in time | replica h | starts |\n|---|---|---|---|---|---|")
+    for one in planner.outcomes(seeds):
+        cells = (
+            one.week,
+            one.rates,
+            f"{one.energy:.1f}",
+            f"{one.in_time:.2%}",
+            f"{one.hours:,.0f}",
+            f"{one.starts:.0f}",
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.forecast", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -119,10 +133,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weeks", type=int, default=4, help="of the named weeks; the last one is judged, 4 at least")
     parser.add_argument("--scale", type=float, default=1.0, help="a service so many times as large: 1 is 12 replicas")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the records of requests")
+    parser.add_argument("--planner", action="store_true", help="instead: what Fallow would do by other rates")
     asked = parser.parse_args(arguments)
     if asked.weeks < 4:
         parser.error("--weeks: one to look back on, one to fit by, one for margins and one to judge by are 4")
     seeds = tuple(int(seed) for seed in asked.seeds.split(","))
+    if asked.planner:
+        show_planner(seeds)
+        return
     for module in libraries.missing():
         print(f"Left out: {module} is not installed.\n")
     show(named(asked.weeks), seeds, asked.scale)
