@@ -90,7 +90,7 @@ def capped(seed: int, cap: float | None, *, after: int = AFTER, lesser: bool = F
         for service in one.setup.services
     )
     kinds = tuple(replace(kind, design=700.0) for kind in one.setup.nodes)
-    profiles = (*one.declared.profiles, profile_of(FP8, PRODUCT, table, query))
+    profiles = (*one.declared.profiles, profile_of(FP8, PRODUCT, table))
     return replace(
         one,
         setup=replace(one.setup, nodes=kinds, services=fleets),

@@ -126,7 +126,7 @@ def assembled(demand: Demand, *, all_levers: bool = False) -> Assembled:
                 )
             ],
             [
-                profile_of(variant, PRODUCT, predicted_table(query), query)
+                profile_of(variant, PRODUCT, predicted_table(query))
                 for variant, query in zip(variants, queries, strict=True)
             ],
         ),

@@ -22,6 +22,7 @@ from fallow.twin.simulation.ports import ZONE_LABEL, Declared, GridCarbon
 from fallow.twin.simulation.predicting import predicted_table
 from fallow.twin.simulation.result import Outcome
 from fallow.twin.simulation.setup import NodeKind, ServiceSetup, Setup, Start, VariantSetup
+from fallow.twin.simulation.table import EngineTable
 from tests.support.builders import BF16, L4, policy, service
 from tests.support.fleets import CHAT, H100, TOLD, Written, poisson
 
@@ -67,9 +68,7 @@ def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = O
     chat = service(
         LARGE, SMALL, key=CHAT, maximum=8, concurrency=None, objectives=Objectives(Seconds(TTFT), Seconds(ITL))
     )
-    profiles = [
-        profile_of(one, one.products[0], tables[one.products[0]], queries[one.products[0]]) for one in (LARGE, SMALL)
-    ]
+    profiles = [profile_of(one, one.products[0], tables[one.products[0]]) for one in (LARGE, SMALL)]
     rule = policy(idle_after=None, hardware=rules, objective=objective)
     declared = Declared([chat], [rule], [zone(name) for name in GRAMS], profiles)
     return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
@@ -92,8 +91,8 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
 
 
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
-    wave = 0.15 + 3 * np.maximum(0, np.sin(np.arange(7200) / 7200 * 2 * np.pi))
-    arrivals = np.random.default_rng(1).poisson(wave, (1, 7200)).astype(np.float64)
+    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(9000) - 1800) / 7200 * 2 * np.pi))
+    arrivals = np.random.default_rng(1).poisson(wave, (1, 9000)).astype(np.float64)
     before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
     assert switches(after) == ["l4", "h100", "l4"]
     (large,), (found,) = before.services, after.services
@@ -123,3 +122,51 @@ def test_what_an_objective_counts_becomes_less_and_is_booked_where_it_was_used(o
         held = found.replica_hours["h100"] * 2.4 + found.replica_hours["l4"] * 0.6
         assert found.cost == pytest.approx(found.facility.kilowatt_hours * 0.2 + held)
     assert found.attainment == pytest.approx(1, abs=0.005)
+
+
+EIGHTS = replace(LARGE, name="fp8", model=f"{LARGE.model}-FP8", precision="FP8")
+LENIENT = HardwareRules(precisions=frozenset({"FP8"}))
+
+
+def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
+    """The same GPUs, on which FP8 takes `truth` of the watts above idle of BF16 in as long, and its profile says that
+    it were another share.
+    """
+    table = predicted_table(replace(asked("H100 80GB HBM3"), context=PROMPT + OUTPUT / 2, output=OUTPUT))
+
+    def eights(share: float) -> EngineTable:
+        drawn = table.context + share * (table.watts - table.context)
+        return replace(table, watts=drawn, prefill_watts=table.context + share * (table.prefill_watts - table.context))
+
+    start = Start(pull=20, load=40, compile_=10, sigma=0.0)
+    variants = tuple(
+        VariantSetup(one.name, 1, {H100: of}, start) for one, of in ((LARGE, table), (EIGHTS, eights(truth)))
+    )
+    setup = Setup(
+        nodes=(NodeKind(H100, "NVIDIA H100 80GB HBM3", 71.8, 8, 2, "home"),),
+        services=(ServiceSetup(CHAT, variants, TTFT, ITL, 2, 8, 2),),
+    )
+    chat = service(
+        LARGE, EIGHTS, key=CHAT, minimum=2, maximum=8, concurrency=None,
+        objectives=Objectives(Seconds(TTFT), Seconds(ITL)),
+    )  # fmt: skip
+    profiles = [profile_of(LARGE, H100, table), profile_of(EIGHTS, H100, eights(said))]
+    rule = policy(idle_after=None, hardware=LENIENT)
+    declared = Declared([chat], [rule], [zone("home")], profiles)
+    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
+
+
+def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:
+    assert switches(in_both(poisson(40, 7200), truth=0.7, said=0.7)) == ["fp8"]
+
+
+def test_a_precision_that_was_promised_to_take_less_is_left_again_and_not_tried_anew() -> None:
+    """It comes once it is known here what BF16 takes, and goes once it is known what it takes itself."""
+    found = in_both(poisson(40, 14_400), truth=1.2, said=0.7)
+    assert switches(found) == ["fp8", "h100"]
+    (one,) = found.services
+    assert one.replica_hours["fp8"] < 0.3 * one.replica_hours["h100"]
+
+
+def test_a_precision_that_takes_more_never_serves() -> None:
+    assert switches(in_both(poisson(40, 7200), truth=1.2, said=1.2)) == []

@@ -85,20 +85,28 @@ def declared_above_idle(profile: Profile, concurrency: float) -> float | None:
     return _between(known[index - 1], known[index], concurrency)
 
 
+def declared_of_prompts(profile: Profile) -> float:
+    """J per prompt token above loaded idle: prompts draw as a full batch does. 0 where their rate is not known."""
+    if not profile.points or not profile.prefill_rate:
+        return 0.0
+    return max(profile.points[-1].watts.value - loaded_idle(profile).value, 0.0) / profile.prefill_rate
+
+
 def loaded_idle(profile: Profile) -> Watts:
     """As declared, else the constant of its GPUs."""
     return profile.context_watts or hardware_of(profile.gpu_product).context * profile.gpus
 
 
-def effort_at(efforts: Sequence[Effort], concurrency: float, shape: Shape) -> Effort | None:
-    """J9: between two of them on logarithmic axes. Beyond them as the declared points run (`shape`), within `FAR`;
-    where none are declared the nearest, within `NEAR`, as uncertain as it is far. None where that is too far.
+def effort_at(efforts: Sequence[Effort], concurrency: float, shape: Shape, prompt: float = 0.0) -> Effort | None:
+    """J9: between two of them on logarithmic axes. Beyond them as the declared points run (`shape`), within `FAR`, but
+    for what prompts take at `prompt` J a token, which is the same at any concurrency; where none are declared the
+    nearest, within `NEAR`, as uncertain as it is far. None where that is too far.
     """
     if not efforts:
         return None
     index = bisect_left([one.concurrency for one in efforts], concurrency)
     if index in {0, len(efforts)}:
-        return _beyond(efforts[min(index, len(efforts) - 1)], concurrency, shape)
+        return _beyond(efforts[min(index, len(efforts) - 1)], concurrency, shape, prompt)
     left, right = efforts[index - 1], efforts[index]
     joules = _between((left.concurrency, left.joules), (right.concurrency, right.joules), concurrency)
     nearest = min(left, right, key=lambda one: abs(log(one.concurrency / concurrency)))
@@ -106,11 +114,12 @@ def effort_at(efforts: Sequence[Effort], concurrency: float, shape: Shape) -> Ef
     return replace(nearest, concurrency=concurrency, joules=joules, reach=share * joules)
 
 
-def _beyond(edge: Effort, concurrency: float, shape: Shape) -> Effort | None:
+def _beyond(edge: Effort, concurrency: float, shape: Shape, prompt: float) -> Effort | None:
     ratio = max(concurrency / edge.concurrency, edge.concurrency / concurrency)
     there, here = shape(concurrency), shape(edge.concurrency)
     if there is not None and here is not None and ratio <= FAR:
-        joules = edge.joules * there / here
+        of_prompts = min(prompt * (edge.prompts or 0.0), edge.joules)
+        joules = of_prompts + (edge.joules - of_prompts) * there / here
         share = hypot(edge.reach / edge.joules, BETWEEN if ratio > 1.0 else 0.0)
         return replace(edge, concurrency=concurrency, joules=joules, reach=share * joules)
     if ratio > NEAR:

@@ -359,7 +359,7 @@ def _wanted(plan: ServicePlan) -> int:
     """Replicas that the load asks for: while one variant takes another's place, those of either."""
     if plan.memory.switching_to is None:
         return plan.total
-    return max(plan.memory.goal or sum(plan.asked.values()), *plan.asked.values())
+    return max(plan.memory.goal or sum(plan.asked.values()), *plan.asked.values(), 0)
 
 
 def _loose(watts: Watts | Missing, held: Sequence[GpuReading], limited: Sequence[GpuReading]) -> float:

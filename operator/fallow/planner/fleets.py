@@ -17,12 +17,13 @@ from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
-from fallow.footprint.above_idle import declared_above_idle, loaded_idle
+from fallow.footprint.above_idle import declared_above_idle, declared_of_prompts, loaded_idle
 from fallow.footprint.hardware import hardware_of
 from fallow.planner.capacity import engine_limit, in_work, profile_on, rate_met, replica_capacity
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
+from fallow.planner.pieces import Pieces, gainful, in_turns
 from fallow.planner.pricing import CLEAR_ADVANTAGE, Side, is_measured_anew, measured
 from fallow.planner.weighing import Place, Spared
 
@@ -101,14 +102,25 @@ class Fleet:
 
     def replicas(self, rate: float) -> int | None:
         """As many as crests of that rate and the concurrency of a replica ask for; None where the profile meets
-        objectives.itl at no concurrency, or does not tell.
+        objectives.itl at no concurrency, or does not tell. Where the policy limits steps, by engines that work in
+        pieces, if so many are worth it: whether those that serve do so now does not count.
         """
+        context, whole = self.context, self._sized(rate, None)
+        if whole is None or not context.policy.scaling.limits_steps:
+            return whole
+        pieces = gainful(context.service, self.variant, self.profile, context.habits.arrivals, whole)
+        return whole if pieces is None else self._sized(rate, pieces)
+
+    def _sized(self, rate: float, pieces: Pieces | None) -> int | None:
         context, each = self.context, self.each
         if each <= 0:
             return None
         headroom = context.policy.scaling.headroom
         capacity = replica_capacity(context.service, self.variant, self.profile, headroom)
-        crests = Crests.of(context, replace(capacity, requests_per_second=each))
+        capacity = replace(capacity, requests_per_second=each)
+        if pieces is not None:
+            capacity = in_turns(capacity, pieces, context.service)
+        crests = Crests.of(context, capacity)
         if crests is None:
             return None
         least = max(crests.needed(rate), context.floor, 1)
@@ -131,6 +143,11 @@ class Fleet:
         """At the requests in work on a replica while any are: of n in the mean, none are for exp(-n) of the time."""
         mean = self.level(rate / replicas) or 0.0
         return Side(self.variant, mean / -expm1(-mean) if mean > 0 else 1.0, self.profile, self.product)
+
+    def declared(self, level: float) -> float | None:
+        """J above loaded idle that an answer's token takes with its share of the prompt, by the profile."""
+        answer, prompt = declared_above_idle(self.profile, level), declared_of_prompts(self.profile)
+        return None if answer is None else answer + prompt * self.load.prompt / self.load.output
 
     def watts(self, rate: float, replicas: int, work: float, idle: Watts) -> float:
         """Of replicas that draw `idle` without work, and `work` J more for each token of an answer; with their hosts.
@@ -210,9 +227,7 @@ def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
         work, idle = [one.joules for one in known.efforts], known.idle
         reach = [one.reach * rate * mine.load.output for one in known.efforts]
     else:
-        declared = [
-            declared_above_idle(fleet.profile, side.level) for fleet, side in zip((mine, other), sides, strict=True)
-        ]
+        declared = [fleet.declared(side.level) for fleet, side in zip((mine, other), sides, strict=True)]
         if declared[0] is None or declared[1] is None:
             return Missing(Reason.NO_HISTORY, "a profile does not tell what work takes")
         work, idle, reach = (

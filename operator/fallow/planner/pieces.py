@@ -27,6 +27,10 @@ FULL = 0.95
 PIECE = 0.0025
 # Fewer tokens than this compute a prompt at less than half of the GPU's rate (the ridge of H100 is at 300). A choice.
 FEWEST_TOKENS = 128
+# A replica must carry so many times as much in pieces for its engine to be replaced by one that works so. A choice.
+GAIN = 1.2
+# Flags of vLLM by which a service decides itself.
+OWN_FLAGS = ("--max-num-batched-tokens", "--no-enable-chunked-prefill", "--long-prefill-token-threshold")
 # Lengths of prompts and answers vary by as much as their mean: about so in Azure's traces of 2023 (.96, .97).
 SPREAD = 2.0
 # A wait for prompts before is shorter among k replicas by k to this power, as the twin's event engine has it.
@@ -71,9 +75,12 @@ def held(
 ) -> Capacity:
     """What a replica carries whose steps take at most so many tokens."""
     found = None if profile is None else _with(tokens, variant, profile, recent)
-    if found is None:
-        return capacity
-    return replace(capacity, requests_per_second=found.rate, patience=found.patience(service.objectives))
+    return capacity if found is None else in_turns(capacity, found, service)
+
+
+def in_turns(capacity: Capacity, pieces: Pieces, service: Service) -> Capacity:
+    """What a replica carries that works so: a request may then wait for its turn."""
+    return replace(capacity, requests_per_second=pieces.rate, patience=pieces.patience(service.objectives))
 
 
 def _with(tokens: int, variant: Variant, profile: Profile, recent: Arrivals) -> Pieces | None:
@@ -115,6 +122,30 @@ def _full(batch: float, room: float, gap: float, lengths: tuple[float, float]) -
     if rate * output * gap > batch:
         return None
     return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
+
+
+def gainful(service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int) -> Pieces | None:
+    """Where so many replicas are worth replacing by such that work in pieces; None where they are not, or too little is
+    known.
+    """
+    found = None if why_whole(service) is not None else in_pieces(service, variant, profile, recent)
+    plain = None if found is None else whole(service, variant, profile, recent, replicas)
+    if found is None or plain is None or found.within(service.objectives, replicas) < plain * GAIN:
+        return None
+    return found
+
+
+def why_whole(service: Service) -> str | None:
+    """Why the steps of a service are not limited as things are declared, and what to write instead."""
+    if service.target is not None:
+        return f"Deployment {service.target} is adopted; set --max-num-batched-tokens in its own pod template"
+    flags = _flags(service)
+    own = next((flag for flag in OWN_FLAGS if flag in flags), None)
+    if own is not None:
+        return f"its own arguments have {own}; take it out to let the policy decide"
+    if service.objectives.itl_p95 is None:
+        return "it has no objectives.itl, by which the tokens of a step are chosen"
+    return None
 
 
 def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int) -> float | None:
@@ -178,3 +209,13 @@ def _beyond(limit: float, mean: float, variance: float) -> float:
         return 1.0
     width = sqrt(log1p(variance / mean**2))
     return 1.0 - NORMAL.cdf((log(limit / mean) + width**2 / 2) / width)
+
+
+def _flags(service: Service) -> frozenset[str]:
+    """Of all its variants and of the containers of its template."""
+    containers: Iterable[dict[str, list[str]]] = service.template.get("spec", {}).get("containers") or ()
+    words = (
+        *(word for variant in service.variants for word in variant.args),
+        *(word for one in containers for part in ("args", "command") for word in one.get(part) or ()),
+    )
+    return frozenset(str(word).partition("=")[0] for text in words for word in str(text).split())

@@ -18,7 +18,15 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import Variant
-from fallow.footprint.above_idle import Effort, declared_above_idle, effort_at, efforts_carried, efforts_of, loaded_idle
+from fallow.footprint.above_idle import (
+    Effort,
+    declared_above_idle,
+    declared_of_prompts,
+    effort_at,
+    efforts_carried,
+    efforts_of,
+    loaded_idle,
+)
 from fallow.footprint.bins import ENOUGH
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
@@ -83,7 +91,8 @@ class Side:
     product: str | None
 
     def effort(self, efforts: Sequence[Effort]) -> Effort | None:
-        return effort_at(efforts, self.level, self._declared)
+        prompt = 0.0 if self.profile is None else declared_of_prompts(self.profile)
+        return effort_at(efforts, self.level, self._declared, prompt)
 
     def _declared(self, concurrency: float) -> float | None:
         return None if self.profile is None else declared_above_idle(self.profile, concurrency)
@@ -105,6 +114,11 @@ def measured(context: Context, sides: tuple[Side, Side]) -> Measured | None:
         if one is not None and other is not None and _are_alike(one, other):
             return Measured((one, other), (known[0][1], known[1][1]), origin)
     return None
+
+
+def is_measured(context: Context, side: Side) -> bool:
+    """Whether anything that was measured says what its work takes, by which another variant can be judged."""
+    return any(side.effort(known[0][0]) is not None for _, known in _yardsticks(context, (side,)))
 
 
 def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> Prices | Missing:

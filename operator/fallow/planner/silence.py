@@ -7,7 +7,8 @@ from fallow.domain.goals import Remedy
 from fallow.planner import autoscaled, clocks
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
-from fallow.planner.levers import hardware, pieces, throttle
+from fallow.planner.levers import hardware, throttle
+from fallow.planner.pieces import why_whole
 
 
 def silences(context: Context) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ def _steps(context: Context) -> Iterator[str]:
     if not context.policy.scaling.limits_steps:
         return
     profile = profile_for(context.serving, context.profiles, context.product)
-    if (reason := pieces.why_never(context)) is not None:
+    if (reason := why_whole(context.service)) is not None:
         yield f"the tokens of a step are not limited: {reason}"
     elif profile is None or profile.prefill_rate is None:
         yield "the tokens of a step are not limited: no ModelProfile with prefillTokensPerSecond fits what serves"

@@ -162,6 +162,12 @@ def test_no_lesser_variant_comes(one: Scene) -> None:
     assert plan.replicas["bf16"] >= one.variants["bf16"].replicas
 
 
+def test_a_service_that_was_stopped_during_a_switch_and_runs_nothing_is_planned_under_a_cap() -> None:
+    stopped = replace(service(BF16, FP8), requested=0)
+    one = Scene(service=stopped, policy=capped(1500), variants={}, memory=replace(SHORT, switching_to="fp8"))
+    assert plan_of(one).total == 0
+
+
 def test_that_there_is_no_power_for_both_is_told() -> None:
     plan = plan_of(scene(capped(400.0), {"bf16": Running(1, running=60)}))
     assert "does not pay for a replica of fp8 beside the 1 of bf16" in plan.standing.message

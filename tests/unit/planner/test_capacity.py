@@ -108,7 +108,7 @@ def test_the_rate_within_objectives_is_that_of_the_closed_form_over_whole_batche
     """A profile has a few points of the table; the twin's own sizing has all of its batches."""
     query = query_of(Described(name="meta-llama/Llama-3.1-8B-Instruct"), Work(gpu="H100", precision="BF16"), shipped())
     table = predicted_table(query)
-    known = profile_of(BF16, H100, table, query)
+    known = profile_of(BF16, H100, table)
     found = rate_within(known, prompt, output, Seconds(0.025), table.slots)
 
     assert found == pytest.approx(carried(table, prompt, output, 0.025).rate, rel=0.02)

@@ -113,12 +113,12 @@ def test_at_little_load_the_small_gpu_serves() -> None:
     assert plan.replicas == {"h100": 1, "l4": 1}
     assert (plan.standing.lever, plan.standing.reason) == ("Hardware", Reason.LESS_POWER)
     assert plan.standing.message == (
-        "h100 to l4: 0.2 requests/s take 353 W on NVIDIA-H100-80GB-HBM3 and 247 W on NVIDIA-L4, hosts, PUE and all,"
+        "h100 to l4: 0.2 requests/s take 354 W on NVIDIA-H100-80GB-HBM3 and 248 W on NVIDIA-L4, hosts, PUE and all,"
         " with 1 replicas for the peak of 0.2/s"
     )
     # GPUs that stand empty draw on: the smaller of the two savings is told, as the computers draw
     assert plan.standing.saves is not None
-    assert plan.standing.saves.value == pytest.approx((353 - 247) / 1.2 - (71.8 - 17), abs=1)
+    assert plan.standing.saves.value == pytest.approx((354 - 248) / 1.2 - (71.8 - 17), abs=1)
 
 
 def test_at_much_load_the_large_gpu_serves() -> None:
@@ -381,12 +381,24 @@ def eight(rate: float = 130.0, **more: Any) -> Scene:
     return replace(plain, **more)
 
 
+def weighed(scene: Scene, **energies: VariantEnergy) -> ServicePlan:
+    """With what was measured of these variants."""
+    snapshot = scene.snapshot()
+    return decide(snapshot, estimate(snapshot, Concluded(energies={CHAT: energies}))).services[CHAT]
+
+
 def test_another_precision_that_is_as_good_serves_where_it_takes_less() -> None:
-    plan = planned(eight())
+    plan = weighed(eight(), h100=measured(H100, 121.6, 1.316, 100.0))
     assert (begun(plan), plan.standing.lever, plan.standing.reason) == ("fp8", "Hardware", Reason.LESS_POWER)
     assert "on NVIDIA-H100-80GB-HBM3 as h100 and" in plan.standing.message
     assert "on NVIDIA-H100-80GB-HBM3 as fp8," in plan.standing.message
     assert begun(planned(eight(variants={"fp8": Running(3, running=0.5)}, memory=ServiceMemory(serving="fp8")))) is None
+
+
+def test_another_precision_waits_until_it_is_known_what_the_one_takes_that_serves() -> None:
+    plan = planned(eight())
+    assert (begun(plan), plan.standing.lever, plan.standing.reason) == (None, "Hardware", Reason.NO_HISTORY)
+    assert "h100 is not measured yet at this load, by which fp8 could be seen to be worse" in plan.standing.message
 
 
 @pytest.mark.parametrize(
@@ -400,7 +412,19 @@ def test_another_precision_that_is_as_good_serves_where_it_takes_less() -> None:
     ids=["where only hardware may change", "of lesser quality", "that takes as much", "that a tier leaves out"],
 )
 def test_a_precision_does_not_serve(changes: dict[str, Any]) -> None:
-    assert begun(planned(eight(**changes))) is None
+    assert begun(weighed(eight(**changes), h100=measured(H100, 121.6, 1.316, 100.0))) is None
+
+
+@pytest.mark.parametrize(("eights", "target"), [(1.316, None), (1.324, "h100")])
+def test_the_reference_comes_back_as_soon_as_the_other_is_seen_to_take_more(eights: float, target: str | None) -> None:
+    """By less than the hysteresis, and than counters are sure of."""
+    served = eight(
+        variants={"fp8": Running(3, running=0.5)},
+        memory=ServiceMemory(serving="fp8", changed_at=Instant(NOW - 3600)),
+        profiles=(LARGE, replace(LARGE, model=FP8.model, precision="FP8")),
+    )
+    plan = weighed(served, h100=measured(H100, 121.6, 1.316, 100.0), fp8=measured(H100, 121.6, eights, 100.0))
+    assert begun(plan) == target
 
 
 def test_the_reference_comes_back_where_its_precision_takes_less() -> None:
@@ -417,7 +441,7 @@ def test_the_reference_comes_back_where_its_precision_takes_less() -> None:
 
 
 def test_a_proposal_says_that_precision_is_what_changes() -> None:
-    plan = planned(eight(policy=replace(EIGHTS, mode=Mode.RECOMMEND)))
+    plan = weighed(eight(policy=replace(EIGHTS, mode=Mode.RECOMMEND)), h100=measured(H100, 121.6, 1.316, 100.0))
     assert plan.pending is not None
     assert plan.pending.risk == "answers come from fp8, as good, at the pace of FP8: within objectives by its profile"
 
@@ -472,10 +496,7 @@ def measured(product: str, idle: float, cost: float, concurrency: float) -> Vari
 def test_what_was_measured_of_both_goes_before_what_is_declared(serving: str, small: float, target: str | None) -> None:
     """By their profiles the small GPU takes less at this load. Loaded and idle it draws 30 or 200 W here."""
     idle = 30.0 if small < 1 else 200.0
-    energies = {"h100": measured(H100, 121.6, 3.0, 1.1), "l4": measured(L4, idle, small, 1.9)}
-    snapshot = scene(serving=serving).snapshot()
-    known = Concluded(energies={CHAT: energies})
-    plan = decide(snapshot, estimate(snapshot, known)).services[CHAT]
+    plan = weighed(scene(serving=serving), h100=measured(H100, 121.6, 3.0, 1.1), l4=measured(L4, idle, small, 1.9))
     assert begun(plan) == target
     if target is not None:
         assert "as measured here" in plan.standing.message

@@ -112,7 +112,7 @@ def chosen(plan: ServicePlan) -> str | None:
 @pytest.mark.parametrize(
     ("objective", "variant", "reason", "words"),
     [
-        ("Energy", "l4", Reason.LESS_POWER, "353 W on NVIDIA-H100-80GB-HBM3 in north and 247 W on NVIDIA-L4 in coal"),
+        ("Energy", "l4", Reason.LESS_POWER, "354 W on NVIDIA-H100-80GB-HBM3 in north and 248 W on NVIDIA-L4 in coal"),
         ("Carbon", "l40s", Reason.LESS_CARBON, "gCO2e/h on NVIDIA-L40S in hydro"),
         ("Cost", "a10", Reason.LESS_COST, "2.47 EUR/h on NVIDIA-H100-80GB-HBM3 and 0.36 EUR/h on NVIDIA-A10"),
     ],
@@ -465,10 +465,10 @@ def test_a_proposal_says_what_it_saves_of_all_three_by_the_places_that_it_is_bet
     assert plan.standing.saves is not None
     assert plan.pending.grams is not None
     assert plan.pending.money is not None
-    assert "take 106 gCO2e/h on NVIDIA-H100-80GB-HBM3 in north and 6.69 gCO2e/h" in plan.standing.message
+    assert "take 106 gCO2e/h on NVIDIA-H100-80GB-HBM3 in north and 6.72 gCO2e/h" in plan.standing.message
     # what the host and the empty GPU draw on stays
     idle_before, idle_after = (150 + 71.8) * 1.2 * 0.3, (150 + 17 * 1.3) * 1.2 * 0.025
-    assert plan.pending.grams.value == pytest.approx((105.9 - idle_before) - (6.69 - idle_after), abs=0.1)
+    assert plan.pending.grams.value == pytest.approx((106.3 - idle_before) - (6.72 - idle_after), abs=0.1)
     assert plan.pending.money.value == pytest.approx(2.40 - 1.20 + plan.standing.saves.value * 1.2 * 0.2e-3)
     assert plan.pending.currency == "EUR"
 

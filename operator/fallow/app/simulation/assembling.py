@@ -115,7 +115,7 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
             for kind in kinds:
                 table = tables.get((service.key, variant.name, kind.product))
                 if table is not None and profile_for(variant, profiles, kind.product) is None:
-                    profiles.append(profile_of(variant, kind.product, table[0], table[1]))
+                    profiles.append(profile_of(variant, kind.product, table[0]))
     zones = _zones(objects.zones, kinds)
     return Assembled(
         setup=setup,

@@ -5,24 +5,23 @@ from __future__ import annotations
 from fallow.domain.profiles import Profile, ProfilePoint, ProfileSource
 from fallow.domain.units import Seconds, Watts
 from fallow.domain.workloads import Variant
-from fallow.twin.calibration.predict import Query, predicted
-from fallow.twin.calibration.store import shipped
 from fallow.twin.simulation.table import EngineTable
 
-BATCHES = (1.0, 2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0, 192.0, 256.0, 512.0)
+BATCHES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 
 
-def profile_of(variant: Variant, product: str, table: EngineTable, query: Query) -> Profile:
-    batches = [batch for batch in BATCHES if batch <= table.slots]
+def profile_of(variant: Variant, product: str, table: EngineTable) -> Profile:
+    """Of decoding alone: what prompts take follows from their rate."""
+    steps = {batch: float(table.step[batch]) for batch in BATCHES if batch <= table.slots}
     points = tuple(
         ProfilePoint(
-            concurrency=one.batch,
-            tokens_per_second=one.tokens_per_second.best.value,
-            watts=Watts(one.watts_per_gpu.best.value * variant.gpus),
-            itl=Seconds(float(table.step[round(one.batch)])),
+            concurrency=float(batch),
+            tokens_per_second=batch / step,
+            watts=Watts(float(table.watts[batch])),
+            itl=Seconds(step),
             source=ProfileSource.SHIPPED,
         )
-        for one in predicted(shipped(), query, batches)
+        for batch, step in steps.items()
     )
     return Profile(
         name=f"{variant.name}-{product}".lower(),

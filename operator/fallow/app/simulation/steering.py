@@ -25,8 +25,8 @@ from fallow.twin.simulation.setup import Setup
 CYCLE = 15
 WINDOW = Seconds(120)
 # Counters lose nothing in between: the books are kept up once an hour, too seldom to learn from, which the twin's
-# profiles tell as well; and more often where budgets decide by them.
-BOOKED_EVERY, BOOKED_FOR_BUDGETS = Seconds(3600), Seconds(300)
+# profiles tell as well; more often where budgets decide by them, and once a minute where what is measured does.
+BOOKED_EVERY, BOOKED_FOR_BUDGETS, BOOKED_TO_LEARN = Seconds(3600), Seconds(300), Seconds(60)
 
 
 class SeldomBooks(Bookkeeper):
@@ -54,8 +54,7 @@ class Steering:
         began = simulation.run.began
         declared = _new(declared, began)
         self._cluster = FleetCluster(simulation, declared)
-        acts = any(budget.on_burn for policy in declared.policies for budget in policy.budgets)
-        self._bookkeeper = SeldomBooks(BOOKED_FOR_BUDGETS if acts else BOOKED_EVERY)
+        self._bookkeeper = SeldomBooks(_booked_every(declared))
         self._cycle = Cycle(
             Sources(
                 cluster=self._cluster,
@@ -107,6 +106,13 @@ class Steering:
                     message=why.message,
                 )
             )
+
+
+def _booked_every(declared: Declared) -> Seconds:
+    if any(policy.hardware is not None and policy.hardware.precisions for policy in declared.policies):
+        return BOOKED_TO_LEARN
+    acts = any(budget.on_burn for policy in declared.policies for budget in policy.budgets)
+    return BOOKED_FOR_BUDGETS if acts else BOOKED_EVERY
 
 
 def _new(declared: Declared, began: Instant) -> Declared:

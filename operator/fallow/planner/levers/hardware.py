@@ -20,6 +20,7 @@ from fallow.planner import guards
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.fleets import Fleet, Load, Weighed, fleets_of, products_for, serving_fleet, weighed
+from fallow.planner.pricing import CLEAR_ADVANTAGE, is_measured
 from fallow.planner.replacing import PAID_BACK, START, TWICE
 from fallow.planner.switching import Change, begin, guarded
 
@@ -145,7 +146,14 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
     returns = other.variant == context.service.reference
     saved = now.gone if returns else min(now.gone, now.stays)
     share = now.gone_share if returns else now.share
-    if saved <= now.doubt or share <= rules.hysteresis or saved * PAID_BACK <= _costs(context, mine, other, replicas):
+    # what was measured of both brings the reference back as soon as the other is seen to take more
+    seen = returns and now.origin != ""
+    enough = CLEAR_ADVANTAGE if seen else rules.hysteresis
+    if (
+        (saved <= now.doubt and not seen)
+        or share <= enough
+        or saved * PAID_BACK <= _costs(context, mine, other, replicas)
+    ):
         return False
     if returns:
         return True
@@ -175,8 +183,21 @@ def _stops(context: Context, mine: Fleet, best: Option) -> tuple[Veto, ...]:
     if gains and guards.missed_objectives(context):
         return guards.raised(guards.freshness(context), _room(best))
     window = guards.window(context, context.policy.scaling.down_window)
-    more = guards.raised(window, None if gains else guards.objectives(context), _room(best))
+    more = guards.raised(
+        window, None if gains else guards.objectives(context), _room(best), _unmeasured(context, mine, best)
+    )
     return (*guarded(context, best.fleet.variant), *more)
+
+
+def _unmeasured(context: Context, mine: Fleet, best: Option) -> Veto | None:
+    """Another precision comes once it is measured what the one takes that serves: only so is it seen to be worse."""
+    variant, replicas = best.fleet.variant, mine.replicas(mine.load.now)
+    if variant == context.service.reference or variant.precision.upper() == mine.variant.precision.upper():
+        return None
+    if replicas is not None and is_measured(context, mine.side(mine.load.now, replicas)):
+        return None
+    message = f"{mine.variant.name} is not measured yet at this load, by which {variant.name} could be seen to be worse"
+    return Veto("measured", Reason.NO_HISTORY, message)
 
 
 def _room(best: Option) -> Veto | None:

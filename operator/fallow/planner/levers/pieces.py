@@ -4,24 +4,19 @@ Engines are started with a lower --max-num-batched-tokens. It costs energy at th
 prompt is spread over several of them, and saves replicas where answers are short and come in between many prompts.
 """
 
-from collections.abc import Iterable
-
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Watts
-from fallow.domain.workloads import Service
 from fallow.footprint.hardware import hardware_of
 from fallow.planner import replacing
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
-from fallow.planner.pieces import Pieces, in_pieces, whole
+from fallow.planner.pieces import GAIN, Pieces, in_pieces, whole, why_whole
 
 NAME = "StepTokens"
-# A replica must carry so many times as much in pieces; and once it works so, hardly more than whole.
-GAIN, KEPT = 1.2, 1.0
+# Once it works in pieces a replica must carry no less than whole.
+KEPT = 1.0
 # Another number of tokens is worth replacing the engines from this change on.
 MOVED = 0.15
-# Flags of vLLM by which a service decides itself.
-OWN_FLAGS = ("--max-num-batched-tokens", "--no-enable-chunked-prefill", "--long-prefill-token-threshold")
 
 
 def propose(context: Context) -> Proposal | None:
@@ -31,7 +26,7 @@ def propose(context: Context) -> Proposal | None:
     if not context.policy.name or context.memory.switching_to is not None or not context.replicas:
         return None
     now = context.step_tokens.get(context.serving.name)
-    if not context.policy.scaling.limits_steps or why_never(context) is not None:
+    if not context.policy.scaling.limits_steps or why_whole(context.service) is not None:
         return None if now is None else _proposed(context, None, "the policy leaves steps as they are", None)
     profile, recent = profile_for(context.serving, context.profiles, context.product), context.habits.arrivals
     if profile is None or not recent.is_known:
@@ -52,20 +47,6 @@ def propose(context: Context) -> Proposal | None:
     if now is None and not replacing.pays(context, saves, spared):
         return None
     return _proposed(context, found, words, saves)
-
-
-def why_never(context: Context) -> str | None:
-    """Why the steps of a service are not limited as things are declared, and what to write instead."""
-    service = context.service
-    if service.target is not None:
-        return f"Deployment {service.target} is adopted; set --max-num-batched-tokens in its own pod template"
-    flags = _flags(service)
-    own = next((flag for flag in OWN_FLAGS if flag in flags), None)
-    if own is not None:
-        return f"its own arguments have {own}; take it out to let the policy decide"
-    if service.objectives.itl_p95 is None:
-        return "it has no objectives.itl, by which the tokens of a step are chosen"
-    return None
 
 
 def _proposed(context: Context, found: Pieces | None, words: str, saves: Watts | None) -> Proposal:
@@ -93,13 +74,3 @@ def _spared(context: Context, share: float) -> float:
 def _saved(context: Context, spared: float) -> Watts | None:
     """What these GPUs draw without work; None where they are not known."""
     return None if context.product is None else hardware_of(context.product).context * spared
-
-
-def _flags(service: Service) -> frozenset[str]:
-    """Of all its variants and of the containers of its template."""
-    containers: Iterable[dict[str, list[str]]] = service.template.get("spec", {}).get("containers") or ()
-    words = (
-        *(word for variant in service.variants for word in variant.args),
-        *(word for one in containers for part in ("args", "command") for word in one.get(part) or ()),
-    )
-    return frozenset(str(word).partition("=")[0] for text in words for word in str(text).split())
