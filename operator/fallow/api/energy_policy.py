@@ -353,7 +353,7 @@ class EnergyPolicySpec(ApiModel):
         default=None, description="When a quantised variant may serve. Absent: never."
     )
     hardware: HardwarePolicy | None = Field(
-        default=None, description="Which GPU type serves. Absent: that of the reference."
+        default=None, description="Which variant serves of those as good as the reference. Absent: the reference."
     )
     power: PowerPolicy | None = Field(default=None, description="Power caps. Absent: none.")
     clocks: ClockPolicy | None = Field(default=None, description="How fast GPUs run. Absent: as the driver has them.")

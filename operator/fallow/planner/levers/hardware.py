@@ -178,14 +178,15 @@ def _costs(context: Context, mine: Fleet, other: Fleet, replicas: int) -> float:
 
 
 def _stops(context: Context, mine: Fleet, best: Option) -> tuple[Veto, ...]:
-    """A service that misses its objectives does not come to carry less. To carry more it waits for nothing but room."""
+    """A service that misses its objectives does not come to carry less. To carry more it waits for nothing but room,
+    and for what it takes to judge another precision.
+    """
+    unmeasured = _unmeasured(context, mine, best)
     gains = best.fleet.each * best.replicas >= mine.each * context.replicas
     if gains and guards.missed_objectives(context):
-        return guards.raised(guards.freshness(context), _room(best))
+        return guards.raised(guards.freshness(context), unmeasured, _room(best))
     window = guards.window(context, context.policy.scaling.down_window)
-    more = guards.raised(
-        window, None if gains else guards.objectives(context), _room(best), _unmeasured(context, mine, best)
-    )
+    more = guards.raised(window, None if gains else guards.objectives(context), _room(best), unmeasured)
     return (*guarded(context, best.fleet.variant), *more)
 
 
