@@ -160,7 +160,7 @@ def test_below_every_threshold_all_precisions_are_allowed() -> None:
 
 def test_hardware_is_matched_only_where_it_is_asked_for() -> None:
     raw = sample("energypolicy-complete")
-    assert mapping.policy(reading.energy_policy(raw)).hardware == HardwareRules(0.1)
+    assert mapping.policy(reading.energy_policy(raw)).hardware == HardwareRules(0.1, frozenset({"FP8"}))
     raw["spec"]["hardware"] = {}
     assert mapping.policy(reading.energy_policy(raw)).hardware is None
 
