@@ -115,7 +115,11 @@ def assembled(demand: Demand, *, all_levers: bool = False) -> Assembled:
         seen=seen,
         grid={"home": grid()},
         declared=Declared(
-            [_service(key, variants, float(known.concurrency[index])) for index, key in enumerate(demand.services)],
+            [
+                # one number for several variants would be that of the least of them
+                _service(key, variants, None if all_levers else float(known.concurrency[index]))
+                for index, key in enumerate(demand.services)
+            ],
             [_policy(all_levers=all_levers)],
             [
                 Zone(
@@ -138,7 +142,7 @@ def _asked(variant: Variant) -> Query:
     return query_of(Described(name=MODEL), Work(gpu="H100", precision=variant.precision), shipped())
 
 
-def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float) -> Service:
+def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float | None) -> Service:
     return Service(
         key=key,
         uid=str(key),
@@ -147,7 +151,12 @@ def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float)
         served_name=key.name,
         variants=variants,
         objectives=Objectives(Seconds(TTFT), Seconds(ITL), ATTAINMENT),
-        scaling=Scaling(1, MOST_REPLICAS, max(concurrency * FILLED, 1.0), Wake("held", {"service": str(key)})),
+        scaling=Scaling(
+            1,
+            MOST_REPLICAS,
+            None if concurrency is None else max(concurrency * FILLED, 1.0),
+            Wake("held", {"service": str(key)}),
+        ),
         engine=Engine(image="vllm/vllm-openai"),
         created=Instant(0),
     )
