@@ -427,6 +427,45 @@ def test_the_reference_comes_back_as_soon_as_the_other_is_seen_to_take_more(eigh
     assert begun(plan) == target
 
 
+@pytest.mark.parametrize(("tokens", "target"), [(PROMPT / 10, None), (PROMPT * 4, "fp8")])
+def test_prompts_count_by_the_rate_at_which_they_are_computed(tokens: float, target: str | None) -> None:
+    """FP8 computes them twice as fast here, and answers no faster."""
+    quick = replace(LARGE, model=FP8.model, precision="FP8", prefill_rate=80_000.0)
+    rate, seconds = 20.0, 1800.0
+    long = Arrivals(seconds, *[rate * seconds] * 3, rate * seconds * tokens, rate * seconds * OUTPUT)
+    one = eight(rate, profiles=(LARGE, quick), arrivals=long)
+    plan = weighed(one, h100=measured(H100, 121.6, 1.316, 30.0))
+    assert begun(plan) == target
+
+
+STEPPING = replace(EIGHTS, scaling=replace(EIGHTS.scaling, limits_steps=True))
+TIGHT = replace(IN_BOTH, objectives=Objectives(Seconds(1), Seconds(0.025)))
+
+
+def test_engines_are_compared_as_they_would_be_started_whatever_runs_now() -> None:
+    """Long prompts and short answers: in pieces a replica carries more, and with one precision they were begun."""
+    rate, seconds = 60.0, 1800.0
+    many = Arrivals(seconds, *[rate * seconds] * 3, rate * seconds * 2000, rate * seconds * 28)
+
+    def words(count: int, tokens: int | None) -> str:
+        """What each takes."""
+        one = eight(
+            rate,
+            service=replace(TIGHT, scaling=replace(TIGHT.scaling, max_replicas=32)),
+            policy=STEPPING,
+            arrivals=many,
+            variants={"h100": Running(count, running=5)},
+            history=seen(rate, count),
+            step_tokens=tokens,
+            nodes=(node(gpus=64),),
+        )
+        plan = weighed(one, h100=measured(H100, 121.6, 1.316, 4.0))
+        assert begun(plan) == "fp8"
+        return plan.standing.message
+
+    assert len({words(count, tokens) for count in (16, 24) for tokens in (None, 400)}) == 1
+
+
 def test_the_reference_comes_back_where_its_precision_takes_less() -> None:
     served: dict[str, Any] = {
         "variants": {"fp8": Running(3, running=0.5)},
