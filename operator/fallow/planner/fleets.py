@@ -23,7 +23,7 @@ from fallow.planner.capacity import engine_limit, in_work, profile_on, rate_met,
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
-from fallow.planner.pieces import Pieces, gainful, in_turns
+from fallow.planner.pieces import Pieces, better_in_pieces, in_turns
 from fallow.planner.pricing import CLEAR_ADVANTAGE, Side, is_measured_anew, measured
 from fallow.planner.weighing import Place, Spared
 
@@ -103,13 +103,14 @@ class Fleet:
     def replicas(self, rate: float) -> int | None:
         """As many as crests of that rate and the concurrency of a replica ask for; None where the profile meets
         objectives.itl at no concurrency, or does not tell. Where the policy limits steps, by engines that work in
-        pieces, if so many are worth it: whether those that serve do so now does not count.
+        pieces, if so many carry more then: whether those that serve do so now does not count.
         """
         context, whole = self.context, self._sized(rate, None)
         if whole is None or not context.policy.scaling.limits_steps:
             return whole
-        pieces = gainful(context.service, self.variant, self.profile, context.habits.arrivals, whole)
-        return whole if pieces is None else self._sized(rate, pieces)
+        pieces = better_in_pieces(context.service, self.variant, self.profile, context.habits.arrivals, whole)
+        found = whole if pieces is None else self._sized(rate, pieces)
+        return whole if found is None else min(whole, found)
 
     def _sized(self, rate: float, pieces: Pieces | None) -> int | None:
         context, each = self.context, self.each

@@ -27,8 +27,6 @@ FULL = 0.95
 PIECE = 0.0025
 # Fewer tokens than this compute a prompt at less than half of the GPU's rate (the ridge of H100 is at 300). A choice.
 FEWEST_TOKENS = 128
-# A replica must carry so many times as much in pieces for its engine to be replaced by one that works so. A choice.
-GAIN = 1.2
 # Flags of vLLM by which a service decides itself.
 OWN_FLAGS = ("--max-num-batched-tokens", "--no-enable-chunked-prefill", "--long-prefill-token-threshold")
 # Lengths of prompts and answers vary by as much as their mean: about so in Azure's traces of 2023 (.96, .97).
@@ -124,13 +122,13 @@ def _full(batch: float, room: float, gap: float, lengths: tuple[float, float]) -
     return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
 
 
-def gainful(service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int) -> Pieces | None:
-    """Where so many replicas are worth replacing by such that work in pieces; None where they are not, or too little is
-    known.
-    """
+def better_in_pieces(
+    service: Service, variant: Variant, profile: Profile, recent: Arrivals, replicas: int
+) -> Pieces | None:
+    """Where each of so many replicas then carries more; None where it does not, or too little is known."""
     found = None if why_whole(service) is not None else in_pieces(service, variant, profile, recent)
     plain = None if found is None else whole(service, variant, profile, recent, replicas)
-    if found is None or plain is None or found.within(service.objectives, replicas) < plain * GAIN:
+    if found is None or plain is None or found.within(service.objectives, replicas) < plain:
         return None
     return found
 

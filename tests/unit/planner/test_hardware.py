@@ -444,10 +444,10 @@ TIGHT = replace(IN_BOTH, objectives=Objectives(Seconds(1), Seconds(0.025)))
 
 
 def test_engines_are_compared_as_they_would_be_started_whatever_runs_now() -> None:
-    """Sixteen replicas are worth working in pieces on these prompts, and eight are not."""
+    """Sixteen replicas carry more of these prompts in pieces, and eight do not."""
     rate, seconds = 60.0, 1800.0
     came = rate * seconds
-    many = Arrivals(seconds, came, came, came, came * 2000, came * 60)
+    many = Arrivals(seconds, came, came, came, came * 1000, came * 100)
 
     def words(count: int, tokens: int | None) -> str:
         """What each takes."""
@@ -461,7 +461,7 @@ def test_engines_are_compared_as_they_would_be_started_whatever_runs_now() -> No
             step_tokens=tokens,
             nodes=(node(gpus=64),),
         )
-        plan = weighed(one, h100=measured(H100, 121.6, 1.316, 4.0))
+        plan = weighed(one, h100=measured(H100, 121.6, 1.316, 20.0))
         assert begun(plan) == "fp8"
         return plan.standing.message
 

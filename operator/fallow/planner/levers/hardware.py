@@ -141,7 +141,8 @@ def _option(context: Context, rules: HardwareRules, mine: Fleet, variant: Varian
 
 def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet, replicas: int, now: Weighed) -> bool:
     """Clearly less now, and paid back within a day. To leave the reference it must be so over the last half hour too,
-    whether emptied GPUs stay on or go, and no more at the peak; it comes back by what is booked now.
+    whether emptied GPUs stay on or go, and no more at the peak; it comes back by what is booked now, or, where that is
+    less by little, over the last half hour too.
     """
     returns = other.variant == context.service.reference
     saved = now.gone if returns else min(now.gone, now.stays)
@@ -155,11 +156,13 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
         or saved * PAID_BACK <= _costs(context, mine, other, replicas)
     ):
         return False
-    if returns:
+    if returns and not seen:
         return True
     lately, peak = weighed(mine, other, mine.load.lately), weighed(mine, other, mine.load.peak)
     if isinstance(lately, Missing) or isinstance(peak, Missing):
         return False
+    if returns:
+        return lately.gone_share > enough
     clear = min(lately.gone, lately.stays) > lately.doubt and lately.share > rules.hysteresis
     return clear and min(peak.gone, peak.stays) > 0
 
