@@ -168,7 +168,8 @@ class Weighed:
     GPUs without a replica are turned off with their hosts, as it is booked, and by `stays` where they stay on; `share`
     is the smaller of both, of what is taken. Either errs by `doubt` at most, in 19 of 20 cases.
 
-    `spared` is what that comes from: of the smaller one where both are saved, else of `gone`.
+    `spared` is what that comes from: of the smaller one where both are saved, else of `gone`. `more`: by how much the
+    work of the one that serves was measured to take more than the other's, J a token; 0 where it was not measured.
     """
 
     mine: float
@@ -179,6 +180,7 @@ class Weighed:
     doubt: float
     spared: tuple[Spared, Spared]
     origin: str = ""
+    more: float = 0.0
 
     @property
     def gone_share(self) -> float:
@@ -246,10 +248,11 @@ def weighed(mine: Fleet, other: Fleet, rate: float) -> Weighed | Missing:
         )
         for fleet, count, joules, watts, error in zip((mine, other), counts, work, idle, reach, strict=True)
     )
-    return _compared(before, after, known.origin if known else "")
+    found = _compared(before, after)
+    return found if known is None else replace(found, origin=known.origin, more=work[0] - work[1])
 
 
-def _compared(before: _Taken, after: _Taken, origin: str) -> Weighed:
+def _compared(before: _Taken, after: _Taken) -> Weighed:
     gone, stays = before.whole - after.whole, before.above_empty - after.above_empty
     rates = before.place.rates
     doubt = hypot(rates.of(before.reach), after.place.rates.of(after.reach))
@@ -266,7 +269,6 @@ def _compared(before: _Taken, after: _Taken, origin: str) -> Weighed:
             Spared(before.place, before.watts - empty[0], before.gpus),
             Spared(after.place, empty[1] - after.watts, -after.gpus),
         ),
-        origin=origin,
     )
 
 

@@ -147,8 +147,8 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
     returns = other.variant == context.service.reference
     saved = now.gone if returns else min(now.gone, now.stays)
     share = now.gone_share if returns else now.share
-    # what was measured of both brings the reference back as soon as the other is seen to take more
-    seen = returns and now.origin != ""
+    # the reference comes back as soon as work is seen to take more without it
+    seen = returns and now.more > 0
     enough = CLEAR_ADVANTAGE if seen else rules.hysteresis
     if (
         (saved <= now.doubt and not seen)
