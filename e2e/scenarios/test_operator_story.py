@@ -239,7 +239,9 @@ def test_a_quiet_service_is_found_idle_by_three_signals_and_rests(scene: Scene, 
     scene.until(lambda: scene.status(ENFORCED, name).get("idle", {}).get("resting"), "the service to rest")
     scene.until_running(ENFORCED, name, 0)
     seen = idle_parts(scene, name)
-    states = [state for state, _ in groupby(idle["state"] for idle in seen)]
+    # a look that a busy machine misses tells nothing for that moment, and brings no rest nearer
+    known = [idle["state"] for idle in seen if idle["state"] not in {"Unknown", "Stale"}]
+    states = [state for state, _ in groupby(known)]
     # without a replica it is idle before its first start too
     assert states[states.index("Active") :] == ["Active", "Standby", "Idle"]
     quiet = next(idle["evidence"] for idle in seen if idle["state"] == "Standby")
