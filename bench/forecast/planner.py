@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from bench.forecast.traffic import CYCLE
 from bench.scoreboard.work import MONDAY, SCALES, START, assembled
 from fallow.app.simulation.running import FALLOW, How, all_run
 from fallow.domain.snapshots import DemandPoint
@@ -27,7 +28,6 @@ from fallow.twin.simulation.demand import Demand
 Rates = list[tuple[Instant, float]]
 Looks = Callable[[Sequence[DemandPoint], float], Rates]
 
-CYCLE = 15
 LONG = 300.0
 # Seconds of a start, in whole cycles.
 AHEAD = ceil((START.pull + START.load + START.compile_) / CYCLE) * CYCLE

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from scipy.ndimage import uniform_filter1d
 
+from bench.forecast.sizing import latest
 from bench.forecast.traffic import CYCLE, Series
 from fallow.twin.simulation.demand import Array
 
@@ -58,7 +59,7 @@ def mean(series: Series, *, cycles: int) -> Ahead:
 
 def highest(series: Series, *, cycles: int) -> Ahead:
     """Of the cycles up to each."""
-    return steady(np.asarray(maximum_filter1d(series.rates, cycles, origin=(cycles - 1) // 2, mode="nearest")))
+    return steady(latest(series.rates, cycles, most=True))
 
 
 def known(series: Series) -> Ahead:

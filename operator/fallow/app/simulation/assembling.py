@@ -210,7 +210,7 @@ def _kind(nodes: Nodes) -> NodeKind:
 def _table(
     service: Service, variant: Variant, kind: NodeKind, as_asked: Callable[[Query], Query]
 ) -> tuple[EngineTable, Query]:
-    """With the lengths of the service's own requests; the query is of the model's usual ones, as profiles are."""
+    """With the lengths of the service's own requests; the query is of the model's usual ones, and tells its start."""
     name = variant.model or service.model
     try:
         query = query_of(
