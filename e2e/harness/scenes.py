@@ -188,6 +188,11 @@ class Scene:
         found: JSON = (self.services.get(namespace, name) or {}).get("status", {})
         return found
 
+    def serves(self, namespace: str, name: str, variant: str, replicas: int) -> bool:
+        """Whether all its replicas are of this variant and so many are ready."""
+        rows = self.status(namespace, name).get("activeVariants", [])
+        return [(row["name"], row["readyReplicas"]) for row in rows] == [(variant, replicas)]
+
     def condition(self, namespace: str, name: str, kind: str) -> JSON:
         found = self.status(namespace, name).get("conditions", [])
         return next((condition for condition in found if condition["type"] == kind), {})

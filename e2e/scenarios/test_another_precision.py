@@ -46,8 +46,7 @@ def by_concurrency(point: dict[str, Any]) -> float:
 
 def test_the_other_precision_serves_as_long_as_the_policy_lets_it(scene: Scene) -> None:
     def serves(name: str) -> bool:
-        rows = scene.status(NAMESPACE, "chat").get("activeVariants", [])
-        return [(row["name"], row["readyReplicas"]) for row in rows] == [(name, 2)]
+        return scene.serves(NAMESPACE, "chat", name, 2)
 
     scene.until(lambda: serves("bf16"), "two replicas in BF16")
     began = scene.pods.changes(NAMESPACE)[-1].at

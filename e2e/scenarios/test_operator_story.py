@@ -318,8 +318,7 @@ def spec_of(scene: Scene, name: str) -> JSON:
 
 def test_a_dirty_grid_moves_the_service_to_fp8_and_a_clean_one_back(scene: Scene) -> None:
     def serves(name: str) -> bool:
-        rows = scene.status(ENFORCED, "chat").get("activeVariants", [])
-        return [(row["name"], row["readyReplicas"]) for row in rows] == [(name, 2)]
+        return scene.serves(ENFORCED, "chat", name, 2)
 
     scene.until(lambda: serves("bf16"), "two replicas in BF16")
     began = scene.pods.changes(ENFORCED)[-1].at
@@ -332,7 +331,8 @@ def test_a_dirty_grid_moves_the_service_to_fp8_and_a_clean_one_back(scene: Scene
     switches = [decision["reason"] for decision in told(scene, ENFORCED, "chat", "Switch")]
     assert switches == ["CarbonTier", "TierEnded"]
     assert {("Switch", "CarbonTier"), ("Switch", "TierEnded")} <= reasons(scene, ENFORCED, "chat")
-    truth = next(one for one in scene.stack.twin_state()["services"] if one["service"] == "chat")
+    services = scene.stack.twin_state()["services"]
+    truth = next(one for one in services if (one["namespace"], one["service"]) == (ENFORCED, "chat"))
     assert truth["failed"] == 0
     assert truth["done"] > 0
 
