@@ -43,7 +43,7 @@ class Stack:
     """`with Stack(cluster, scenario=...) as stack:`; everything it started ends with it.
 
     `operator_settings` are FALLOW_* variables, named without the prefix and in lower case. With `direct_scrape`
-    the operator asks pods, nodes and gateway itself, else the cluster's Prometheus.
+    the operator asks pods, nodes and gateway itself, else the cluster's Prometheus. `chart` are values of the chart.
     """
 
     def __init__(
@@ -53,8 +53,10 @@ class Stack:
         scenario: Mapping[str, Any] | Path | None = None,
         operator_settings: Mapping[str, object] | None = None,
         direct_scrape: bool = False,
+        chart: Mapping[str, str] | None = None,
     ) -> None:
         self.cluster = cluster
+        self.chart = dict(chart or {})
         self._scenario = scenario
         self._settings = dict(operator_settings or {})
         self._direct_scrape = direct_scrape
@@ -89,6 +91,7 @@ class Stack:
             # What the chart is checked against; helm template asks no server.
             f"--kube-version={KUBERNETES_VERSION}",
             *(f"--show-only=templates/{part}.yaml" for part in RIGHTS),
+            *(f"--set={name}={value}" for name, value in self.chart.items()),
         )
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE}}
         self.cluster.apply(namespace)

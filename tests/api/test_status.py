@@ -25,6 +25,7 @@ FULL = ServiceMemory(
     wake_handled="2026-03-01",
     wake_started=Instant(1_772_323_250),
     wake_took=Seconds(41.5),
+    moving=2,
 )
 SERVING = ServiceMemory(serving="bf16", idle_state=IdleState.ACTIVE, idle_state_since=Instant(1_772_323_200))
 STOPPED = ServiceMemory(serving="bf16", request_seen=0, request_at=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,18 +222,40 @@ def test_a_service_that_opens_at_eight_is_ready_for_the_first_request_of_the_day
     assert 7.8 * 3600 < woken["at_seconds"] < 8 * 3600
 
 
-def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_path: Path) -> None:
+def evening(tmp_path: Path, consolidation: Mapping[str, object]) -> str:
     """Three services at their peak for a quarter of an hour, and then at little of it for the rest of two hours."""
     content = yaml.safe_load((SAMPLES / "nights.yaml").read_text())
     rows = [f"{at},1000,200" for second in range(900) for at in [second] * 45]
     rows += [f"{second},1000,200" for second in range(900, 7200)]
     (tmp_path / "trace.csv").write_text("arrival,prompt,output\n" + "\n".join(rows) + "\n")
-    content["manifests"] = [str(SAMPLES / name) for name in content["manifests"]]
+    policies = list(yaml.safe_load_all((SAMPLES / "nights-policy.yaml").read_text()))
+    policies[0]["spec"]["consolidation"] = consolidation
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump_all(policies))
+    content["manifests"] = [str(SAMPLES / "nights-services.yaml"), "policy.yaml"]
     content["traffic"] = {f"llm/{name}": {"trace": "trace.csv"} for name in ("chat", "code", "search")}
     content["nodes"] = [{"product": "NVIDIA-H100-80GB-HBM3", "count": 8, "gpus": 4, "zone": "home"}]
     content["days"] = 2 / 24
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(content))
-    words = ("--cycle", "60", "--compare", "none", "--levers", "-o", "json")
-    told = json.loads(simulate(str(tmp_path / "scenario.yaml"), *words).stdout)
+    return str(tmp_path / "scenario.yaml")
+
+
+ALONE = ("--cycle", "60", "--compare", "none", "-o", "json")
+
+
+def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_path: Path) -> None:
+    told = json.loads(simulate(evening(tmp_path, {"enabled": True}), *ALONE, "--levers").stdout)
 
     assert told["savings_by_lever"]["consolidation"]["fleet_kwh"] > 0
+
+
+def test_replicas_that_stay_are_moved_off_nodes_and_no_request_is_lost(tmp_path: Path) -> None:
+    stay = json.loads(simulate(evening(tmp_path, {"enabled": True}), *ALONE).stdout)["controllers"][0]
+    moves = {"enabled": True, "maxUnavailableNodes": "20%"}
+    move = json.loads(simulate(evening(tmp_path, moves), *ALONE).stdout)["controllers"][0]
+
+    assert move["node_hours"] < 0.9 * stay["node_hours"]
+    assert move["fleet_kwh"] < stay["fleet_kwh"]
+    assert move["failed"] == 0
+    assert move["attainment"] >= stay["attainment"] - 0.001
+    told = [one["action"] for one in move["decisions_made"] if one["lever"] == "Nodes"]
+    assert told.count("Move") == told.count("MoveDone") > 0

@@ -7,7 +7,18 @@ from dataclasses import replace
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, GpuLimits, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import (
+    Change,
+    ClearRequest,
+    Cordon,
+    CordonNode,
+    GpuLimits,
+    KeepVariant,
+    Outcome,
+    RunVariant,
+    SetFloor,
+    ShieldPod,
+)
 from fallow.domain.snapshots import ClusterView, Shield, Workload
 from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey
@@ -42,6 +53,8 @@ class FakeCluster:
                     wrote = self._clear(change)
                 case ShieldPod():
                     wrote = self._shield(change)
+                case CordonNode():
+                    wrote = self._cordon(change)
         except WriteError as error:
             return Outcome(change, wrote=False, error=str(error))
         if wrote:
@@ -94,6 +107,20 @@ class FakeCluster:
         self._check()
         now = replace(pod, shield=Shield.UP if change.up else Shield.OVER)
         self._view = replace(self._view, pods={**self._view.pods, now.ref: now})
+        return True
+
+    def _cordon(self, change: CordonNode) -> bool:
+        node, empty = self._view.nodes.get(change.node), change.to is Cordon.EMPTY
+        if node is None or (node.cordoned if empty else node.emptying is None):
+            return False
+        self._check()
+        now = replace(
+            node,
+            cordoned=empty,
+            emptying=change.at if empty else None,
+            kept_since=change.at if change.to is Cordon.KEEP else None,
+        )
+        self._view = replace(self._view, nodes={**self._view.nodes, now.name: now})
         return True
 
     def _clear(self, change: ClearRequest) -> bool:

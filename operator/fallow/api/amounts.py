@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fallow.api.formats import Format, NumberOrText
+from fallow.domain.policies import NodeAllowance
 from fallow.domain.units import Grams, Joules, Watts, from_kilowatt_hours
 
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
@@ -57,6 +58,14 @@ CarbonMass = Annotated[str, Field(min_length=1, max_length=32), CARBON_MASS]
 EnergyAmount = Annotated[str, Field(min_length=1, max_length=32), ENERGY]
 Factor = Annotated[str, Field(min_length=1, max_length=16), FACTOR]
 MemorySize = Annotated[str, Field(min_length=1, max_length=32), MEMORY]
+
+
+def node_share(declared: int | str) -> NodeAllowance:
+    """A number of nodes, or a share of them."""
+    text = str(declared)
+    if text.endswith("%"):
+        return NodeAllowance(share=float(text[:-1]) / 100)
+    return NodeAllowance(number=int(text))
 
 
 def watts(power: int | str) -> Watts:

@@ -21,7 +21,6 @@ from fallow.domain.clocks import LOWEST_CLOCK
 
 Rung = Literal["Throttle", "Sleep", "Release"]
 Remedy = Literal["Precision", "CapReplicas", "Throttle", "Defer"]
-RECORDED = "Recorded, not acted on in this version. "
 
 
 class AppliesTo(ApiModel):
@@ -246,21 +245,24 @@ class Budget(ApiModel):
 
 
 class Consolidation(ApiModel):
-    """Which replicas go when they become fewer, so that nodes become empty and the autoscaler can remove them."""
+    """Which replicas go when they become fewer, and which move, so that nodes become empty and their autoscaler can
+    remove them.
+    """
 
     enabled: bool = Field(
         default=False,
         description="Whether, when replicas become fewer, those on the nodes with the fewest GPUs in use go first. "
-        "No running replica is moved. Services with scaling.minReplicas of 2 or more stay on two nodes.",
+        "Services with scaling.minReplicas of 2 or more stay on two nodes.",
     )
     windows: Annotated[list[Window], Field(max_length=16)] = Field(
         default=[],
         description="When that is so, such as Mon-Fri 20:00-06:00 Europe/Berlin. Empty: always.",
     )
     max_unavailable_nodes: NodeShare = Field(
-        default="10%",
-        description=RECORDED + "Nodes that may be emptied at once by moving replicas: a number such as 2, or a share "
-        "such as 10%.",
+        default=0,
+        description="Nodes that may be emptied at once by moving replicas that are still needed: a number such as 2, "
+        "or a share of all nodes with GPUs such as 10%, rounded up. Each one is replaced before it goes. 0: none is "
+        "moved.",
     )
 
 

@@ -206,6 +206,12 @@ class InferenceServiceStatus(StatusModel):
     transition: Transition | None = Field(
         default=None, description="A switch between variants on its way. Absent: none."
     )
+    moving: int | None = Field(
+        default=None,
+        ge=1,
+        description="Replicas asked for in the place of as many on nodes that are being emptied, which go once these "
+        "are ready. Absent: none.",
+    )
     power_limit_watts: float | None = Field(
         default=None,
         description="Power limit of each of its GPUs under the power cap of its policy, watts. Absent: none.",

@@ -149,7 +149,9 @@ def _power(declared: energy_policy.PowerPolicy | None) -> PowerRules | None:
 def _consolidation(declared: energy_policy.Consolidation | None) -> ConsolidationRules | None:
     if declared is None or not declared.enabled:
         return None
-    return ConsolidationRules(tuple(weekly(window) for window in declared.windows))
+    return ConsolidationRules(
+        tuple(weekly(window) for window in declared.windows), amounts.node_share(declared.max_unavailable_nodes)
+    )
 
 
 def _baseline(declared: baseline.Baseline) -> BaselineRule:

@@ -38,6 +38,7 @@ def recalled(status: InferenceServiceStatus) -> ServiceMemory:
         proposal=_recalled(status.proposal),
         reductions=status.reductions.times if status.reductions else 0,
         reduced_on=status.reductions.day if status.reductions else "",
+        moving=status.moving or 0,
     )
 
 
@@ -60,6 +61,7 @@ def remembered(
             "scale_request": _request(memory),
             "wake": _wake(memory),
             "proposal": _proposal(memory, status.proposal),
+            "moving": memory.moving or None,
             "reductions": Reductions(day=memory.reduced_on, times=memory.reductions) if memory.reductions else None,
         }
     )

@@ -17,7 +17,7 @@ from fallow.app.watch import Watch
 from fallow.app.zones import Zones
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import Estimates
-from fallow.domain.plans import Change, Outcome, Plan, RunVariant, ServiceChange, SetFloor, ShieldPod
+from fallow.domain.plans import Change, Outcome, Plan, RunVariant, ServiceChange, SetFloor, SideChange
 from fallow.domain.policies import GuardRules
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
@@ -114,7 +114,7 @@ class Cycle:
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
         due: list[Change] = [change for service in plan.services.values() for change in changes(snapshot, service)]
-        due += shields(snapshot, plan)
+        due += (*shields(snapshot, plan), *plan.nodes)
         until = Instant(self._now() + SHIELDING_SECONDS)
         outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change, until) for change in due)))
         await self._tidy(snapshot.cluster.leftovers)
@@ -147,7 +147,7 @@ class Cycle:
 
     async def _apply(self, snapshot: Snapshot, change: Change, until: Instant) -> Outcome:
         async with self._writes:
-            if isinstance(change, ShieldPod):
+            if isinstance(change, SideChange):
                 late = self._now() > until
                 return Outcome(change, wrote=False) if late else await self._sources.cluster.apply(change)
             if refusal := self._recheck(snapshot, change):
@@ -198,9 +198,8 @@ def _as_carried_out(snapshot: Snapshot, plan: Plan, outcomes: tuple[Outcome, ...
 
     Where nothing was decided, what was observed is remembered all the same.
     """
-    # a pod that could not be shielded changes nothing of what its service runs
     failed: dict[ServiceKey, str] = {
-        o.key: o.error for o in outcomes if o.error and not isinstance(o.change, ShieldPod)
+        o.key: o.error for o in outcomes if o.error and not isinstance(o.change, SideChange)
     }
     if not failed:
         return plan

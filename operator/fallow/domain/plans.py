@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.policies import Mode, Policy
@@ -133,10 +134,34 @@ class ServicePlan:
         return Tuning(self.throttled, self.step_tokens.get(variant))
 
 
+class Cordon(StrEnum):
+    """EMPTY: a node takes no new pods, so that replicas on it move elsewhere. KEEP: it is not emptied after all. FREE:
+    it was, and takes pods again.
+    """
+
+    EMPTY = "Empty"
+    KEEP = "Keep"
+    FREE = "Free"
+
+
+@dataclass(frozen=True, slots=True)
+class CordonNode:
+    """Bring a node to this, and why; on behalf of a `policy`, empty where none asks for it any more."""
+
+    node: str
+    to: Cordon
+    at: Instant
+    policy: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`nodes`: those that are emptied, or no longer."""
+
     at: Instant
     services: Mapping[ServiceKey, ServicePlan] = field(default_factory=dict)
+    nodes: tuple[CordonNode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +218,9 @@ class ShieldPod:
 
 
 ServiceChange = RunVariant | KeepVariant | SetFloor | ClearRequest
-Change = ServiceChange | ShieldPod
+# What changes nothing of what a service runs.
+SideChange = ShieldPod | CordonNode
+Change = ServiceChange | SideChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,4 +233,10 @@ class Outcome:
 
     @property
     def key(self) -> ServiceKey:
-        return self.change.key if isinstance(self.change, ShieldPod) else self.change.service.key
+        """Of whom it is told: a service, or a policy, which has no namespace."""
+        match self.change:
+            case ShieldPod():
+                return self.change.key
+            case CordonNode():
+                return ServiceKey("", self.change.policy)
+        return self.change.service.key

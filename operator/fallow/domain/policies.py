@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import ceil
 
 from fallow.domain.counterfactual import BaselineRule
 from fallow.domain.goals import Budget, Remedy, Target
@@ -135,13 +136,35 @@ class ClockRules:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeAllowance:
+    """A `number` of nodes, or a `share` of them rounded up, as Karpenter rounds its budgets."""
+
+    number: int = 0
+    share: float = 0.0
+
+    @property
+    def is_any(self) -> bool:
+        return self.number > 0 or self.share > 0
+
+    def of(self, nodes: int) -> int:
+        return max(self.number, ceil(self.share * nodes - 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
 class ConsolidationRules:
-    """Replicas that go leave nodes empty, in these `windows`; without one always."""
+    """Replicas that go leave nodes empty, in these `windows`; without one always. `at_once` nodes may be emptied by
+    moving replicas that stay.
+    """
 
     windows: tuple[WeeklyWindow, ...] = ()
+    at_once: NodeAllowance = field(default_factory=NodeAllowance)
 
     def is_on(self, now: Instant) -> bool:
         return not self.windows or any(window.is_open(now) for window in self.windows)
+
+    def closes_in(self, now: Instant) -> Seconds | None:
+        """Until none of the windows is open that is; None without windows."""
+        return max((window.closes_in(now) for window in self.windows if window.is_open(now)), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Reason(StrEnum):
     TIER_ENDED = "TierEnded"
     IDLE_CLOCKS = "IdleClocks"
     STEP_TOKENS = "StepTokens"
+    EMPTIES_NODE = "EmptiesNode"
     LESS_POWER = "LessPower"
     LESS_CARBON = "LessCarbon"
     LESS_COST = "LessCost"

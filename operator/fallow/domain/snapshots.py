@@ -23,7 +23,8 @@ from fallow.domain.zones import Spell, Zone, ZoneReading
 class Node:
     """`gpus` are the physical ones, however they are handed out; `in_turns` where copies of each are (time-slicing).
 
-    `cordoned`: it takes no new pods.
+    `cordoned`: it takes no new pods. `emptying`: since when it is so by Fallow, which moves its replicas elsewhere;
+    `kept_since`: when Fallow last gave that up.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Node:
     ready: bool = True
     in_turns: bool = False
     cordoned: bool = False
+    emptying: Instant | None = None
+    kept_since: Instant | None = None
 
 
 class Shield(StrEnum):

@@ -35,6 +35,12 @@ class WeeklyWindow:
         ahead = int(early // 86_400) + 2
         return any(begin - early <= now < end for begin, end in self._spans(today - timedelta(days=1), ahead + 1))
 
+    def closes_in(self, now: Instant) -> Seconds:
+        """Until it closes; 0 where it is not open."""
+        today = datetime.fromtimestamp(now, self.zone).date()
+        spans = self._spans(today - timedelta(days=1), 2)
+        return Seconds(max((end - now for begin, end in spans if begin <= now < end), default=0.0))
+
     def _spans(self, first: date, days: int) -> Iterator[tuple[float, float]]:
         for day in (first + timedelta(days=number) for number in range(days)):
             if day.weekday() in self.days:

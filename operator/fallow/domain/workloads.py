@@ -186,7 +186,8 @@ class ServiceMemory:
     `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
     doing on the day `reduced_on` (YYYY-MM-DD). `short_at`: when GPUs that it wants were last seen to be short.
     `cap_since`: since when a power cap has asked for another variant than serves. These two and the goal are known to
-    the process that saw them.
+    the process that saw them. `moving`: replicas of the serving variant that are asked for in the place of as many on
+    nodes that are being emptied.
     """
 
     serving: str | None = None
@@ -210,3 +211,4 @@ class ServiceMemory:
     short_at: Instant | None = None
     goal: int | None = None
     cap_since: Instant | None = None
+    moving: int = 0

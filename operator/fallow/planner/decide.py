@@ -22,9 +22,11 @@ from fallow.planner.caps import Cap, caps, in_turn, present_limit
 from fallow.planner.changing import changing
 from fallow.planner.conditions import conditions
 from fallow.planner.context import Around, Context, Proposal
+from fallow.planner.emptying import emptied
 from fallow.planner.gathering import gathered
-from fallow.planner.inventory import Free, free_gpus
+from fallow.planner.inventory import Free, emptying, free_gpus
 from fallow.planner.levers import gpus, hardware, pieces, power, precision, replicas, rest, throttle
+from fallow.planner.moving import moved
 from fallow.planner.proposing import answered, kept, pending
 from fallow.planner.remembering import waking
 from fallow.planner.shortage import shares
@@ -94,7 +96,27 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
             power_limit=services[key].power_limit,
             silences=services[key].silences,
         )
-    return Plan(at=snapshot.at, services=services)
+    return _with_moves(snapshot, estimates, services, Around(rolling=rolling, changing=busy))
+
+
+def _with_moves(
+    snapshot: Snapshot, estimates: Estimates, services: Mapping[ServiceKey, ServicePlan], around: Around
+) -> Plan:
+    """Where nodes are emptied, with replicas in the place of those on them."""
+
+    def context(key: ServiceKey) -> Context:
+        return gathered(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
+
+    nodes = emptied(snapshot, services, context)
+    leave = emptying(snapshot.cluster) - {one.node for one in nodes}
+    return Plan(
+        at=snapshot.at,
+        services={
+            key: moved(snapshot, plan, estimates.services[key], leave) if leave or plan.memory.moving else plan
+            for key, plan in services.items()
+        },
+        nodes=nodes,
+    )
 
 
 def _under_cap(

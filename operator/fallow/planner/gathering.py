@@ -6,7 +6,7 @@ from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
 from fallow.domain.habits import Habits
 from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
-from fallow.domain.snapshots import Node, Snapshot
+from fallow.domain.snapshots import Node, Snapshot, Workload
 from fallow.domain.workloads import Service, ServiceMemory, Variant
 from fallow.footprint.zones import zone_of
 from fallow.planner import autoscaled
@@ -59,7 +59,10 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
         estimate=estimate,
         memory=memory,
         serving=serving,
-        current={variant: autoscaled.floor(workload) for variant, workload in workloads.items()},
+        current={
+            variant: autoscaled.floor(workload) - (_moving(workload, memory) if variant == serving.name else 0)
+            for variant, workload in workloads.items()
+        },
         workloads=workloads,
         pods=pods,
         history=snapshot.history.get(service.key, ()),
@@ -110,6 +113,11 @@ def _bounds(service: Service, memory: ServiceMemory, scaler: Autoscaler | None, 
     if service.requested and memory.request_at is not None:
         floor = max(floor, service.requested)
     return min(floor, ceiling), ceiling
+
+
+def _moving(workload: Workload, memory: ServiceMemory) -> int:
+    """Of its replicas those beside what is needed, which levers do not look at; one is always needed."""
+    return min(memory.moving, max(workload.replicas - 1, 0))
 
 
 def _may_be_missing(snapshot: Snapshot, policy: Policy) -> bool:

@@ -51,6 +51,11 @@ def whole_nodes(cluster: ClusterView) -> tuple[Node, ...]:
     )
 
 
+def emptying(cluster: ClusterView) -> frozenset[str]:
+    """Nodes that take no pods so that those on them move."""
+    return frozenset(node.name for node in cluster.nodes.values() if node.emptying is not None and node.cordoned)
+
+
 def _waiting(cluster: ClusterView) -> Iterable[tuple[int, tuple[str, ...]]]:
     return ((pod.gpus, _products(cluster, pod)) for pod in cluster.pods.values() if not pod.scheduled and pod.gpus)
 

@@ -6,13 +6,14 @@ Kubernetes itself lets those go first that share a node with others of their kin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fallow.domain.plans import ServicePlan
 from fallow.domain.policies import Mode
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.workloads import Service
+from fallow.planner.inventory import emptying
 
 # A service that always has as many replicas has them for the case that one fails: they stay on two nodes.
 SPARE = 2
@@ -30,18 +31,20 @@ def leaving(snapshot: Snapshot, plan: ServicePlan, variant: str) -> tuple[PodRef
     surplus = len(pods) - wanted - (len(pods) - len(ready))
     if surplus <= 0:
         return ()
-    apart = _apart(snapshot.cluster.services[plan.key])
-    return tuple(pod.ref for pod in _emptying(ready, snapshot.cluster.pods.values(), surplus, apart))
+    stay, cordoned = apart(snapshot.cluster.services[plan.key]), emptying(snapshot.cluster)
+    return tuple(pod.ref for pod in _emptying(ready, snapshot.cluster.pods.values(), surplus, stay, cordoned))
 
 
-def _apart(service: Service) -> int:
+def apart(service: Service) -> int:
     """On how many nodes those that stay are to be at least, if they are on so many now."""
     return 2 if service.scaling.min_replicas >= SPARE else 1
 
 
-def _emptying(ready: list[Pod], everybody: Iterable[Pod], count: int, apart: int) -> list[Pod]:
+def _emptying(
+    ready: list[Pod], everybody: Iterable[Pod], count: int, apart: int, cordoned: Collection[str]
+) -> list[Pod]:
     """One after the other the youngest from the node with the fewest GPUs in use, and of these with the fewest of its
-    own; those last that foreign pods hold.
+    own; those first on nodes that are being emptied, and those last that foreign pods hold.
     """
     held, foreign = Counter[str](), set[str]()
     for pod in everybody:
@@ -54,7 +57,8 @@ def _emptying(ready: list[Pod], everybody: Iterable[Pod], count: int, apart: int
     for _ in range(count):
         own = Counter(pod.node for pod in left)
         spared = {node for node, number in own.items() if number > 1 or len(own) > apart}
-        node = min(spared or own, key=lambda name: (name in foreign, held[name], own[name], name))
+        among = (own.keys() & cordoned) or spared or own.keys()
+        node = min(among, key=lambda name: (name in foreign, held[name], own[name], name))
         goes = next(pod for pod in reversed(left) if pod.node == node)
         left.remove(goes)
         gone.append(goes)

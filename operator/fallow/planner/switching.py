@@ -244,7 +244,8 @@ def needed(context: Context, variant: Variant) -> int:
 def _wanted(context: Context, variant: Variant) -> int:
     """Replicas that the variant which is switched to is to have, of those that a cap pays for."""
     asked = context.current.get(variant.name, 0)
-    wanted = max(context.memory.goal or 0, _replicas_for(context, variant))
+    goal = min(context.memory.goal or 0, max(context.ceiling, 1))
+    wanted = max(goal, _replicas_for(context, variant))
     return max(asked, wanted if context.cap is None else min(wanted, context.cap.paid))
 
 

@@ -58,6 +58,7 @@ def namespace(name: str = "llm", **labels: str) -> dict[str, Any]:
 def node(name: str = "node-a", *, gpus: int = 8, ready: bool = True, **labels: str) -> dict[str, Any]:
     return {
         "metadata": _metadata(name, "", {"labels": labels}, uid=f"node-{name}"),
+        "spec": {},
         "status": {
             "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": "10.0.1.1"}],
             "capacity": {"cpu": "64"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {}),

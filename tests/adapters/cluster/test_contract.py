@@ -7,12 +7,22 @@ from dataclasses import replace
 import pytest
 
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
-from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, PODS, SERVICES, Mirror
+from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, NODES, PODS, SERVICES, Mirror
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.errors import Unreachable, WriteError
-from fallow.domain.plans import ClearRequest, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import (
+    ClearRequest,
+    Cordon,
+    CordonNode,
+    KeepVariant,
+    Outcome,
+    RunVariant,
+    SetFloor,
+    ShieldPod,
+)
 from fallow.domain.readings import PodRef
-from fallow.domain.snapshots import ClusterView, Shield
+from fallow.domain.snapshots import ClusterView, Node, Shield
+from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.ports import Cluster
 from tests.adapters.cluster import raw
@@ -20,9 +30,11 @@ from tests.adapters.cluster.fake_api import FakeApi
 from tests.support.cluster import FakeCluster
 
 CHAT = ServiceKey("llm", "chat")
+AT = Instant(1_772_323_200.0)
 SERVICE_PATH = "/apis/fallow.dev/v1alpha1/namespaces/llm/inferenceservices/chat"
 HPA_PATH = "/apis/autoscaling/v2/namespaces/llm/horizontalpodautoscalers/legacy-load"
 POD_PATH = "/api/v1/namespaces/llm/pods/chat-bf16-x"
+NODE_PATH = "/api/v1/nodes/node-a"
 POD = PodRef("llm", "chat-bf16-x")
 LEGACY_PATH = "/apis/apps/v1/namespaces/llm/deployments/legacy"
 
@@ -39,6 +51,8 @@ class Rig:
         self._api.hold(SERVICE_PATH, body)
         self._mirror.put(PODS, raw.pod(ready=False))
         self._api.hold(POD_PATH, raw.pod(ready=False))
+        self._mirror.put(NODES, raw.node())
+        self._api.hold(NODE_PATH, raw.node())
         if adopted and target:
             legacy = raw.deployment("legacy", owner="", labels={"app": "legacy"})
             self._mirror.put(DEPLOYMENTS, legacy)
@@ -73,6 +87,13 @@ class Rig:
     @property
     def shielded(self) -> Shield:
         return self.cluster.view().pods[POD].shield
+
+    async def cordon(self, to: Cordon) -> Outcome:
+        return await self.cluster.apply(CordonNode("node-a", to, AT, "green", "why"))
+
+    @property
+    def node(self) -> Node:
+        return self.cluster.view().nodes["node-a"]
 
     def break_with(self, fault: WriteError) -> None:
         self._fake.fault = fault
@@ -221,3 +242,21 @@ async def test_a_shield_that_cannot_be_written_is_an_outcome(kind: str) -> None:
 
     assert (await rig.shield(up=True)).error == "no answer within 10 s"
     assert rig.shielded is Shield.NONE
+
+
+@pytest.mark.parametrize(("to", "since"), [(Cordon.KEEP, AT), (Cordon.FREE, None)])
+async def test_a_node_is_cordoned_once_and_opened_once(kind: str, to: Cordon, since: Instant | None) -> None:
+    rig = Rig(kind)
+    assert [(await rig.cordon(Cordon.EMPTY)).wrote for _ in range(2)] == [True, False]
+    assert (rig.node.cordoned, rig.node.emptying) == (True, AT)
+    assert [(await rig.cordon(to)).wrote for _ in range(2)] == [True, False]
+    assert (rig.node.cordoned, rig.node.emptying, rig.node.kept_since) == (False, None, since)
+
+
+async def test_a_cordon_that_cannot_be_written_is_an_outcome_of_its_policy(kind: str) -> None:
+    rig = Rig(kind)
+    rig.break_with(Unreachable("no answer within 10 s"))
+    outcome = await rig.cordon(Cordon.EMPTY)
+
+    assert (outcome.error, outcome.key) == ("no answer within 10 s", ServiceKey("", "green"))
+    assert not rig.node.cordoned

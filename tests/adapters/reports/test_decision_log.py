@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from fallow.adapters.reports.decision_log import LogReporter
-from fallow.domain.plans import Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import Cordon, CordonNode, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.units import Instant
 from tests.adapters.reports.scenes import GROW, READY, REST, mirror, report, stale
-from tests.support.builders import CHAT, ref, scaler, service
+from tests.support.builders import CHAT, NOW, ref, scaler, service
+
+EMPTY = CordonNode("gpu-3", Cordon.EMPTY, Instant(NOW), "green", "1 of its 8 GPUs are in use")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,11 @@ async def test_a_quiet_cycle_is_silent(caplog: pytest.LogCaptureFixture) -> None
             "llm/chat was not changed (shield no longer chat-x): 403 no",
             id="failed-shield",
         ),
+        pytest.param(
+            {"outcomes": (Outcome(EMPTY, wrote=False, error="403 no"),)},
+            "node gpu-3 was not changed (is emptied): 403 no",
+            id="failed-cordon",
+        ),
     ],
 )
 async def test_a_change_is_one_line(caplog: pytest.LogCaptureFixture, told: dict[str, Any], line: str) -> None:
@@ -68,6 +76,14 @@ async def test_a_change_is_one_line(caplog: pytest.LogCaptureFixture, told: dict
     await reporter.report(report(held, **told))
 
     assert caplog.messages == [line]
+
+
+async def test_that_a_node_is_emptied_is_told_when_it_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    for as_json in (False, True):
+        await LogReporter(as_json=as_json).report(report(outcomes=(Outcome(EMPTY, wrote=True),)))
+
+    assert caplog.messages[0] == "node gpu-3 is emptied (policy green): 1 of its 8 GPUs are in use"
+    assert json.loads(caplog.messages[1])["node"] == "gpu-3"
 
 
 async def test_a_lost_signal_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

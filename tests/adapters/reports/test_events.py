@@ -9,9 +9,9 @@ import pytest
 
 from fallow.adapters.reports.events import BURST, EventReporter
 from fallow.domain.errors import Unreachable
-from fallow.domain.plans import Condition, Outcome, RunVariant, ShieldPod
+from fallow.domain.plans import Condition, Cordon, CordonNode, Outcome, RunVariant, ShieldPod
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Watts
+from fallow.domain.units import Instant, Watts
 from tests.adapters.reports.scenes import FRESH, GROW, READY, REST, Sink, mirror, report, stale
 from tests.support.builders import CHAT, NOW, ref, scaler
 
@@ -101,6 +101,16 @@ async def test_a_failed_write_is_a_warning() -> None:
     (event,) = await post.tell(outcomes=(Outcome(change, wrote=False, error="403 forbidden"),))
 
     assert (event["type"], event["reason"], event["note"]) == ("Warning", "WriteFailed", "403 forbidden")
+
+
+async def test_that_a_node_is_emptied_is_told_of_its_policy() -> None:
+    post = Post()
+    change = CordonNode("gpu-3", Cordon.EMPTY, Instant(NOW), "green", "1 of its 8 GPUs are in use")
+    (event,) = await post.tell(outcomes=(Outcome(change, wrote=True),))
+
+    assert (event["action"], event["reason"], event["type"]) == ("EmptyNode", "EmptiesNode", "Normal")
+    assert event["note"] == "gpu-3: 1 of its 8 GPUs are in use"
+    assert (event["regarding"]["kind"], event["regarding"]["name"]) == ("EnergyPolicy", "green")
 
 
 async def test_of_two_failed_writes_that_of_the_replicas_is_told() -> None:

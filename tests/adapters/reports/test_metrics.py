@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from fallow.adapters.reports.metrics import MetricsReporter
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
-from fallow.domain.plans import ClearRequest, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import ClearRequest, Cordon, CordonNode, Outcome, RunVariant, SetFloor, ShieldPod
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Money
 from fallow.domain.workloads import ServiceKey
@@ -190,6 +190,7 @@ async def test_writes_count_by_what_became_of_them() -> None:
             Outcome(clear, wrote=False, error="403 no"),
             Outcome(floor, wrote=True),
             Outcome(ShieldPod(ServiceKey("llm", "chat"), ref("chat-x"), "1", up=True), wrote=True),
+            Outcome(CordonNode("gpu-3", Cordon.EMPTY, Instant(0), "green", "why"), wrote=True),
         )
     )
 
@@ -197,6 +198,7 @@ async def test_writes_count_by_what_became_of_them() -> None:
     assert page.value("fallow_workload_writes_total", change="request", result="failed") == 1
     assert page.value("fallow_workload_writes_total", change="minimum", result="done") == 1
     assert page.value("fallow_workload_writes_total", change="shield", result="done") == 1
+    assert page.value("fallow_workload_writes_total", change="cordon", result="done") == 1
 
 
 async def test_every_family_has_a_help_text() -> None:

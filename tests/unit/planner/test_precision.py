@@ -277,6 +277,15 @@ def test_a_switch_waits_when_the_old_variant_grew_meanwhile() -> None:
     assert (plan.serving, begun(plan)) == ("bf16", "fp8")
 
 
+def test_a_switch_keeps_within_a_maximum_that_was_lowered_meanwhile() -> None:
+    lowered = service(BF16, FP8, maximum=2)
+    memory = replace(UNDER_WAY, goal=3)
+    plan = planned(
+        scene(400, service=lowered, variants={"bf16": Running(2), "fp8": Running(1, ready=0)}, memory=memory)
+    )
+    assert plan.replicas == {"bf16": 2, "fp8": 2}
+
+
 @pytest.mark.parametrize(
     "change",
     [

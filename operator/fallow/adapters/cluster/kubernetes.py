@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from fallow.adapters.cluster import manifests, parts, scalers
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
+from fallow.adapters.cluster.cordons import Cordons
 from fallow.adapters.cluster.covering import covers
 from fallow.adapters.cluster.labels import SERVICE
 from fallow.adapters.cluster.leavers import Leavers
@@ -23,7 +24,17 @@ from fallow.adapters.cluster.power_orders import PowerOrders
 from fallow.adapters.cluster.shields import Shields
 from fallow.domain.autoscalers import Autoscaler, AutoscalerKind
 from fallow.domain.errors import Refused, WriteError
-from fallow.domain.plans import Change, ClearRequest, GpuLimits, KeepVariant, Outcome, RunVariant, SetFloor, ShieldPod
+from fallow.domain.plans import (
+    Change,
+    ClearRequest,
+    CordonNode,
+    GpuLimits,
+    KeepVariant,
+    Outcome,
+    RunVariant,
+    SetFloor,
+    ShieldPod,
+)
 from fallow.domain.snapshots import ClusterView
 from fallow.domain.tuning import Tuning
 from fallow.domain.units import Instant
@@ -68,6 +79,7 @@ class KubernetesCluster:
         self._clock = clock
         self._orders = PowerOrders(api, namespace, field_manager, dry_run=dry_run)
         self._shields = Shields(api, mirror, field_manager, dry_run=dry_run)
+        self._cordons = Cordons(api, mirror, field_manager, dry_run=dry_run)
         self._leavers = Leavers(api, mirror, field_manager, dry_run=dry_run)
         self._applied: dict[str, Applied] = {}
         self._locks: WeakValueDictionary[ServiceKey, asyncio.Lock] = WeakValueDictionary()
@@ -79,6 +91,8 @@ class KubernetesCluster:
         """Carry out a change where it makes a difference. The variants of one service take turns, its pods need not."""
         if isinstance(change, ShieldPod):
             return await self._shields.apply(change)
+        if isinstance(change, CordonNode):
+            return await self._cordons.apply(change)
         lock = self._locks.setdefault(change.service.key, asyncio.Lock())
         async with lock:
             try:

@@ -20,6 +20,9 @@ SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 # on pods that are to go first when their Deployment becomes smaller, by what Fallow writes there
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LEAVES = "-1000"
+# on nodes that Fallow cordons to have their replicas move: since when; or KEPT, and when that was given up
+EMPTYING = f"{GROUP}/emptying"
+KEPT = "kept"
 
 GPU = "nvidia.com/gpu"
 GPU_PRODUCT = "nvidia.com/gpu.product"

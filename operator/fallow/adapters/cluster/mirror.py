@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from fallow.adapters.cluster import parts, scalers
-from fallow.adapters.cluster.labels import DELETION_COST, DO_NOT_DISRUPT, SAFE_TO_EVICT, SERVICE, SHIELD
+from fallow.adapters.cluster.labels import DELETION_COST, DO_NOT_DISRUPT, EMPTYING, SAFE_TO_EVICT, SERVICE, SHIELD
 from fallow.adapters.cluster.manifests import deployment_name
 from fallow.api import mapping, reading
 from fallow.api.memory import recalled
@@ -286,6 +286,11 @@ def _trimmed(kind: str, body: JSON) -> JSON:
     if kind == PODS:
         annotations = metadata.get("annotations") or {}
         return {"metadata": {**identity, "annotations": {n: annotations[n] for n in ON_PODS if n in annotations}}}
+    if kind == NODES:
+        annotations = metadata.get("annotations") or {}
+        mark = {EMPTYING: annotations[EMPTYING]} if EMPTYING in annotations else {}
+        closed = bool(body.get("spec", {}).get("unschedulable"))
+        return {"metadata": {**identity, "annotations": mark}, "spec": {"unschedulable": closed}}
     # of an autoscaler the value that was read says the rest
     return {"metadata": identity}
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from fallow.adapters.cluster.gpus import asked_by, offered
 from fallow.adapters.cluster.labels import (
+    EMPTYING,
     GPU_PRODUCT,
     IDLE_CLOCKS,
+    KEPT,
     OVER,
     SERVICE,
     SHIELD,
@@ -85,6 +87,7 @@ def read_node(body: JSON) -> Node:
     addresses = {part.get("type"): part.get("address", "") for part in status.get("addresses") or ()}
     ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
     gpus, in_turns = offered(labels, status.get("capacity") or {})
+    _, kept, at = (body["metadata"].get("annotations") or {}).get(EMPTYING, "").rpartition(f"{KEPT} ")
     return Node(
         name=body["metadata"]["name"],
         address=addresses.get("InternalIP", ""),
@@ -94,7 +97,17 @@ def read_node(body: JSON) -> Node:
         ready=ready.get("status") == "True",
         in_turns=in_turns,
         cordoned=bool(body.get("spec", {}).get("unschedulable")),
+        emptying=None if kept else _moment(at),
+        kept_since=_moment(at) if kept else None,
     )
+
+
+def _moment(text: str) -> Instant | None:
+    """None too where somebody has written something else there."""
+    try:
+        return instant(text)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

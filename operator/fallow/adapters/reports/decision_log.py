@@ -17,6 +17,8 @@ from fallow.domain.plans import (
     Change,
     ClearRequest,
     Condition,
+    Cordon,
+    CordonNode,
     Decision,
     KeepVariant,
     Outcome,
@@ -33,6 +35,7 @@ log = logging.getLogger("fallow.decisions")
 
 # what a person at the terminal wants to know beside the decisions
 TOLD = frozenset({"Ready", "MetricsFresh"})
+CORDONS = {Cordon.EMPTY: "is emptied", Cordon.KEEP: "is not emptied", Cordon.FREE: "takes pods again"}
 
 
 class LogReporter:
@@ -55,6 +58,9 @@ class LogReporter:
             self._stepped(use, step, active=active)
         for outcome in self._failures.new(report.outcomes):
             self._failed(outcome)
+        for outcome in report.outcomes:
+            if isinstance(outcome.change, CordonNode) and outcome.wrote:
+                self._cordoned(outcome.change)
 
     def _decided(self, plan: ServicePlan, decision: Decision) -> None:
         saves = None if decision.saves is None else decision.saves
@@ -117,13 +123,20 @@ class LogReporter:
             return
         log.info("policy %s (%s): %s", use.policy, reason, stepped(use, step, active=active))
 
-    def _failed(self, outcome: Outcome) -> None:
-        what = _what(outcome.change)
+    def _cordoned(self, change: CordonNode) -> None:
         if self._as_json:
-            facts = {"service": str(outcome.key), "failed": what, "error": outcome.error}
-            log.warning(json.dumps(facts))
+            facts = {"node": change.node, "cordon": change.to, "policy": change.policy, "message": change.message}
+            log.info(json.dumps(facts))
             return
-        log.warning("%s was not changed (%s): %s", outcome.key, what, outcome.error)
+        log.info("node %s %s (policy %s): %s", change.node, CORDONS[change.to], change.policy or "none", change.message)
+
+    def _failed(self, outcome: Outcome) -> None:
+        what, change = _what(outcome.change), outcome.change
+        kind, name = ("node", change.node) if isinstance(change, CordonNode) else ("service", str(outcome.key))
+        if self._as_json:
+            log.warning(json.dumps({kind: name, "failed": what, "error": outcome.error}))
+            return
+        log.warning("%s was not changed (%s): %s", name if kind == "service" else f"{kind} {name}", what, outcome.error)
 
 
 def _what(change: Change) -> str:
@@ -138,3 +151,5 @@ def _what(change: Change) -> str:
             return "clear /scale's request"
         case ShieldPod():
             return f"{'shield' if change.up else 'shield no longer'} {change.pod.name}"
+        case CordonNode():
+            return CORDONS[change.to]

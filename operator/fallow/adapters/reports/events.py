@@ -16,7 +16,7 @@ from fallow.adapters.reports.changes import BudgetWatch, ConditionWatch, Decisio
 from fallow.adapters.reports.objects import Sender
 from fallow.adapters.reports.texts import effect, line
 from fallow.domain.errors import WriteError
-from fallow.domain.plans import Condition, Decision, ServicePlan, replicas_text
+from fallow.domain.plans import Condition, CordonNode, Decision, ServicePlan, replicas_text
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import ClusterView
@@ -94,6 +94,10 @@ class EventReporter:
         for use, step, active in self._budgets.changed(report.estimates):
             reason = Reason.STEP_REACHED if active else Reason.STEP_ENDED
             yield Told(ServiceKey("", use.policy), "Budget", reason, stepped(use, step, active=active))
+        for outcome in report.outcomes:
+            if isinstance(outcome.change, CordonNode) and outcome.wrote:
+                change = outcome.change
+                yield Told(outcome.key, f"{change.to}Node", Reason.EMPTIES_NODE, f"{change.node}: {change.message}")
         for outcome in self._failures.new(report.outcomes):
             yield Told(outcome.key, "Write", Reason.WRITE_FAILED, outcome.error, warning=True)
 

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from fallow.adapters.reports.changes import DecisionWatch
 from fallow.adapters.reports.families import families
-from fallow.domain.plans import ClearRequest, Outcome, SetFloor, ShieldPod
+from fallow.domain.plans import ClearRequest, CordonNode, Outcome, SetFloor, ShieldPod
 from fallow.domain.reports import CycleReport
 
 
@@ -78,6 +78,8 @@ class _LastCycle(Collector):
 def _change(outcome: Outcome) -> str:
     if isinstance(outcome.change, ShieldPod):
         return "shield"
+    if isinstance(outcome.change, CordonNode):
+        return "cordon"
     if isinstance(outcome.change, SetFloor):
         return "minimum"
     return "request" if isinstance(outcome.change, ClearRequest) else "replicas"

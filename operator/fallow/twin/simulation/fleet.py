@@ -51,7 +51,8 @@ class Power(StrEnum):
 @dataclass(slots=True, eq=False)
 class Node:
     """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
-    None while it has one. `broken` GPUs can be given to nobody until their time.
+    None while it has one. `broken` GPUs can be given to nobody until their time. `emptying`: since when it takes no
+    pods, so that those on it move; `kept_since`: when that was last given up.
     """
 
     name: str
@@ -63,6 +64,8 @@ class Node:
     power: Power = Power.ON
     empty_since: float | None = 0.0
     lost: bool = False
+    emptying: float | None = None
+    kept_since: float | None = None
     images: set[int] = field(default_factory=set)
     compiled: set[int] = field(default_factory=set)
     broken: dict[int, float] = field(default_factory=dict)
@@ -304,6 +307,12 @@ class Fleet:
         table = table.at_clock(self.clocks.get(pool, 1.0))
         self.engines.become(pool, table if watts is None else table.under_cap(watts))
 
+    def cordon(self, node: Node, since: float | None, now: float) -> None:
+        """It takes no pods any more, or does again."""
+        node.emptying = since
+        if since is None:
+            self._place_waiting(now)
+
     def settle(self, now: float) -> None:
         """Everything that is due happens now: engines have moved up to now, and no joule falls between two times."""
         while self._due and self._due[0][0] <= now + 1e-9:
@@ -423,7 +432,10 @@ class Fleet:
         fitting = [
             node
             for node in self.nodes
-            if len(node.free) >= of.gpus and node.power is Power.ON and node.kind.product in of.tables
+            if len(node.free) >= of.gpus
+            and node.power is Power.ON
+            and node.emptying is None
+            and node.kind.product in of.tables
         ]
         if not fitting:
             return False
@@ -510,7 +522,7 @@ class Fleet:
 
     def _up(self, node: Node, at: float) -> None:
         """It is there, with all its GPUs free, and goes off again unless somebody waits for one."""
-        node.power, node.empty_since = Power.ON, at
+        node.power, node.empty_since, node.emptying, node.kept_since = Power.ON, at, None, None
         self._see_free(at)
         self._place_waiting(at)
         if node.empty_since is not None and self.setup.power_off is not None:

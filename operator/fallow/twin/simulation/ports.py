@@ -13,7 +13,7 @@ from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.clocks import LOWEST_CLOCK
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Ledger
-from fallow.domain.plans import Change, GpuLimits, Outcome, RunVariant
+from fallow.domain.plans import Change, Cordon, CordonNode, GpuLimits, Outcome, RunVariant
 from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import (
@@ -89,6 +89,8 @@ class FleetCluster:
         return self._view
 
     async def apply(self, change: Change) -> Outcome:
+        if isinstance(change, CordonNode):
+            return Outcome(change, wrote=self._cordon(change))
         if not isinstance(change, RunVariant):
             return Outcome(change, wrote=False)
         number = self._number[change.service.key]
@@ -103,6 +105,15 @@ class FleetCluster:
         self.asked.append((change.service.key, change.variant, before, change.replicas))
         fleet.ask(number, variant, change.replicas, float(self._simulation.now), change.leaving)
         return Outcome(change, wrote=True)
+
+    def _cordon(self, change: CordonNode) -> bool:
+        node = next((one for one in self._simulation.fleet.nodes if one.name == change.node), None)
+        if node is None:
+            return False
+        at = change.at - self._began
+        self._simulation.fleet.cordon(node, at if change.to is Cordon.EMPTY else None, float(self._simulation.now))
+        node.kept_since = at if change.to is Cordon.KEEP else None
+        return True
 
     async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:  # noqa: ARG002
         """At once, and for all replicas of a pool alike."""
@@ -154,7 +165,7 @@ class FleetCluster:
                 workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, tuning=tuning))
         self._pods = kept
         return ClusterView(
-            nodes={node.name: _node(node) for node in fleet.nodes if node.power is NodePower.ON},
+            nodes={node.name: _node(node, self._began) for node in fleet.nodes if node.power is NodePower.ON},
             pods=pods,
             workloads=tuple(workloads),
             services=declared.services,
@@ -372,10 +383,16 @@ class Books:
         return ledger
 
 
-def _node(node: Node) -> ClusterNode:
-    labels = {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone}
+def _node(node: Node, began: float) -> ClusterNode:
     return ClusterNode(
-        node.name, f"198.19.{node.number // 250}.{node.number % 250 + 1}", labels, node.kind.gpus, node.kind.product
+        node.name,
+        f"198.19.{node.number // 250}.{node.number % 250 + 1}",
+        {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone},
+        node.kind.gpus,
+        node.kind.product,
+        cordoned=node.emptying is not None,
+        emptying=None if node.emptying is None else Instant(began + node.emptying),
+        kept_since=None if node.kept_since is None else Instant(began + node.kept_since),
     )
 
 

@@ -1,0 +1,208 @@
+"""Nodes are emptied by replacing the replicas on them first elsewhere; never where anything speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fallow.domain.plans import Cordon, Plan
+from fallow.domain.policies import ConsolidationRules, Mode, NodeAllowance, PowerRules
+from fallow.domain.snapshots import Pod, Snapshot
+from fallow.domain.units import Instant, Watts
+from fallow.domain.weekly import weekly
+from fallow.domain.workloads import ServiceMemory
+from fallow.planner.decide import decide
+from fallow.planner.estimate import Concluded, estimate
+from fallow.planner.removal import idle_watts
+from tests.support.builders import (
+    L4,
+    NOW,
+    Running,
+    Scene,
+    node,
+    pod,
+    policy,
+    readings,
+    scaler,
+    service,
+    watched,
+)
+
+ONE = ConsolidationRules(at_once=NodeAllowance(number=1))
+MOVES = policy(consolidation=ONE)
+EVER = Instant(NOW - 86_400)
+
+
+def cluster(*nodes: str, more: Mapping[str, Any] | None = None, **scene: Any) -> Snapshot:
+    """A service with a ready replica on each of these nodes, that carry half of their load; nodes have four GPUs."""
+    told: dict[str, Any] = {"policy": MOVES, "service": service(), "memory": ServiceMemory(serving="bf16", changed_at=EVER)} | scene
+    names = sorted({*nodes, *(more or {})})
+    count = len(nodes)
+    snapshot = Scene(
+        variants={"bf16": Running(count, running=9.0 * count)},
+        nodes=tuple(replace(node(name, gpus=4), **(more or {}).get(name, {})) for name in names),
+        **told,
+    ).snapshot()
+    pods = [replace(one, node=place) for one, place in zip(snapshot.cluster.pods.values(), nodes, strict=True)]
+    return replace(snapshot, cluster=replace(snapshot.cluster, pods={one.ref: one for one in pods}))
+
+
+def having(snapshot: Snapshot, *pods: Pod) -> Snapshot:
+    both = {**snapshot.cluster.pods, **{one.ref: one for one in pods}}
+    return replace(snapshot, cluster=replace(snapshot.cluster, pods=both))
+
+
+def foreign(**more: Any) -> Pod:
+    return replace(pod("x", **more), service=None, variant=None)
+
+
+def planned(snapshot: Snapshot) -> Plan:
+    return decide(snapshot, estimate(snapshot, Concluded()))
+
+
+def cordoned(snapshot: Snapshot) -> list[tuple[str, Cordon]]:
+    return [(one.node, one.to) for one in planned(snapshot).nodes]
+
+
+TRIED = {"kept_since": Instant(NOW - 3600)}
+TWO = ("a", "a", "a", "b")
+
+
+def test_the_emptiest_node_is_emptied_and_it_is_told_what_for() -> None:
+    (change,) = planned(cluster(*TWO[:2], "b")).nodes
+    assert (change.node, change.to, change.policy) == ("b", Cordon.EMPTY, "green")
+    assert change.message == (
+        "1 of its 4 GPUs are in use, and others have room for them: 1 of llm/chat move; "
+        "it draws 887 W without them and moving takes 36 kJ"
+    )
+
+
+def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
+    assert idle_watts(cluster("a"), node("a", gpus=4)).value == pytest.approx(4 * (71.8 + 150))
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        cluster("a", "a", "b", policy=policy()),
+        cluster("a", "a", "b", policy=policy(consolidation=ConsolidationRules())),
+        cluster("a", "a", "b", policy=policy(Mode.RECOMMEND, consolidation=ONE)),
+        cluster("a", "a", "b", policy=policy(consolidation=replace(ONE, windows=(weekly("Mon 00:00-00:01 UTC"),)))),
+        cluster("a", "a", "b", policy=replace(MOVES, power=PowerRules(Watts(9000)))),
+        cluster("a", "a", "b", service=service(minimum=2)),
+        cluster("a", "a", "b", service=service(maximum=3)),
+        cluster("a", "a", "b", service=replace(service(), paused=True)),
+        cluster("a", "a", "b", memory=ServiceMemory(serving="bf16", changed_at=Instant(NOW - 60))),
+        cluster("a", "a", "b", history=watched(27.0, 3, seconds=120, desired=3)),
+        cluster("a", "a", "b", scalers={"bf16": (scaler(),)}),
+        cluster("a", "a", "b", readings=readings({"bf16": Running(3, running=27)}, at=Instant(NOW - 300))),
+        cluster(*TWO),
+        cluster("a", "a", "b", more={"c": {}}),
+        cluster("a", "a", "b", more={"a": {"cordoned": True}}),
+        cluster("a", "a", "b", more={"a": {"gpu_product": L4}}),
+        cluster("a", "a", "b", more={"a": TRIED}),
+        having(cluster("a", "a", "b"), foreign(node="b")),
+        having(cluster("a", "a", "b"), foreign(node="", scheduled=False, ready=False)),
+        having(cluster("a", "a", "b"), pod("bf16-9", node="b", deleting=True)),
+        having(cluster("a", "a", "b"), pod("bf16-9", node="b", ready=False, created=Instant(NOW - 60), started=None)),
+    ],
+    ids=[
+        "without consolidation",
+        "where no node may be emptied so",
+        "in mode Recommend",
+        "outside of the windows",
+        "under a power cap",
+        "where two nodes would become one",
+        "at maxReplicas",
+        "of a service that is paused",
+        "just after a change",
+        "before a whole window was watched",
+        "where an HPA sets the replicas",
+        "with stale readings",
+        "with no room for one more than those that move",
+        "while another one is empty",
+        "where the others are cordoned",
+        "where the others have other GPUs",
+        "an hour after another was given up",
+        "with somebody else's pod on it",
+        "while somebody waits for a GPU",
+        "while a pod on it goes",
+        "while a pod on it starts",
+    ],
+)
+def test_no_node_is_emptied(snapshot: Snapshot) -> None:
+    assert cordoned(snapshot) == []
+
+
+def test_a_node_is_not_emptied_for_the_last_minutes_of_a_window() -> None:
+    """What it saves until the window ends must pay for the move: ten minutes pass until it is removed."""
+    ends = {"11 minutes": [], "30 minutes": [("b", Cordon.EMPTY)]}
+    # NOW is a Friday, 08:00 UTC
+    closing = {"11 minutes": "Fri 07:00-08:10 UTC", "30 minutes": "Fri 07:00-08:30 UTC"}
+    for name, window in closing.items():
+        rules = replace(ONE, windows=(weekly(window),))
+        assert cordoned(cluster("a", "a", "b", policy=policy(consolidation=rules))) == ends[name]
+
+
+def test_a_share_of_nodes_is_rounded_up() -> None:
+    assert [NodeAllowance(share=0.1).of(count) for count in (1, 10, 11, 20)] == [1, 1, 2, 2]
+    assert [NodeAllowance(number=2).of(count) for count in (1, 10)] == [2, 2]
+    assert not NodeAllowance().is_any
+
+
+SINCE = Instant(NOW - 300)
+GOING = {"cordoned": True, "emptying": SINCE}
+MOVING = ServiceMemory(serving="bf16", changed_at=EVER, moving=1)
+
+
+def test_another_node_waits_until_there_may_be_one_more_and_its_services_are_done() -> None:
+    nodes = ("a", "a", "b", "c")
+    assert cordoned(cluster(*nodes, more={"b": GOING})) == []
+    two = policy(consolidation=ConsolidationRules(at_once=NodeAllowance(number=2)))
+    assert cordoned(cluster(*nodes, more={"b": GOING}, policy=two, memory=MOVING)) == []
+    assert cordoned(cluster("a", "a", "c", more={"b": GOING}, policy=two)) == [("c", Cordon.EMPTY)]
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "to"),
+    [
+        (cluster("a", "b", more={"b": GOING}), None),
+        (cluster("a", "b", more={"b": {"emptying": SINCE}}), Cordon.KEEP),
+        (cluster("a", "b", more={"b": GOING}, policy=policy()), Cordon.FREE),
+        (cluster("a", "b", more={"b": GOING | {"emptying": Instant(NOW - 1900)}}), Cordon.KEEP),
+        (cluster("a", "b", more={"b": GOING}, service=replace(service(), paused=True)), Cordon.KEEP),
+        (having(cluster("a", "b", more={"b": GOING}), foreign(node="b")), Cordon.KEEP),
+        (cluster("a", "a", more={"b": GOING}), None),
+        (cluster("a", "a", more={"b": GOING | {"emptying": Instant(NOW - 3700)}}), Cordon.FREE),
+        (
+            having(
+                cluster("a", "a", more={"b": GOING}),
+                foreign(node="", scheduled=False, ready=False),
+            ),
+            Cordon.FREE,
+        ),
+    ],
+    ids=[
+        "while its replicas move",
+        "somebody let it take pods again",
+        "no policy moves replicas any more",
+        "its replicas do not move",
+        "its service is paused",
+        "somebody else's pod came",
+        "it waits to be removed",
+        "nobody removed it",
+        "somebody waits for its GPUs",
+    ],
+)
+def test_a_node_takes_pods_again(snapshot: Snapshot, to: Cordon | None) -> None:
+    assert cordoned(snapshot) == ([] if to is None else [("b", to)])
+
+
+def test_a_replica_that_finds_no_room_elsewhere_ends_it() -> None:
+    new = pod("bf16-9", node="", scheduled=False, ready=False, started=None)
+    for age, to in ((60, []), (180, [("b", Cordon.KEEP)])):
+        snapshot = cluster("a", "b", more={"b": GOING}, memory=MOVING)
+        assert cordoned(having(snapshot, replace(new, created=Instant(NOW - age)))) == to
