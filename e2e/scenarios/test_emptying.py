@@ -17,8 +17,8 @@ pytestmark = pytest.mark.cluster
 
 NAMESPACE = "emptied"
 MARK = "fallow.dev/emptying"
-# about as many in flight as arrive in a second, and eight a replica
-LOAD = steady(20)
+# About as many in flight as arrive in a second; eight a replica make three of them.
+LOAD = steady(17)
 STAYS = {"enabled": True}
 MOVES = {"enabled": True, "maxUnavailableNodes": 1}
 
@@ -28,11 +28,15 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
     settings = {"cycle_interval": 1, "status_interval": 2}
     with Stack(cluster, operator_settings=settings) as stack, Scene(stack, nodes=2, gpus=8) as scene:
         scene.namespace(NAMESPACE, consolidation=STAYS)
-        scaling = {"minReplicas": 1, "maxReplicas": 4, "targetConcurrency": 8}
-        scene.put(service(NAMESPACE, "chat", scaling=scaling))
+        chat(scene, most=3)
         stack.traffic(NAMESPACE, "chat", LOAD)
         scene.until_running(NAMESPACE, "chat", 3)
         yield scene
+
+
+def chat(scene: Scene, *, most: int) -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": most, "targetConcurrency": 8}
+    scene.put(service(NAMESPACE, "chat", scaling=scaling))
 
 
 def on_nodes(scene: Scene) -> Counter[str]:
@@ -56,6 +60,7 @@ def told_of_policy(scene: Scene) -> list[str]:
 
 def test_without_the_right_to_cordon_nothing_moves_and_its_owner_is_told_what_to_do(scene: Scene) -> None:
     assert sorted(on_nodes(scene).values()) == [1, 2]
+    chat(scene, most=4)
     scene.put(policy(NAMESPACE, "Enforce", consolidation=MOVES))
     scene.until(
         lambda: any("consolidation.cordon=true" in text for text in told_of_policy(scene)),

@@ -83,7 +83,9 @@ def test_the_lease_may_be_made_renewed_and_nothing_else(plain: Objects) -> None:
 
 def test_nodes_may_be_cordoned_where_that_is_asked_for_alone(plain: Objects) -> None:
     def on_nodes(objects: Objects) -> set[str]:
-        return {verb for rule in rules(objects, "ClusterRole") if "nodes" in rule["resources"] for verb in rule["verbs"]}
+        return {
+            verb for rule in rules(objects, "ClusterRole") if "nodes" in rule["resources"] for verb in rule["verbs"]
+        }
 
     assert on_nodes(plain) == {"list", "watch"}
     assert on_nodes(render("consolidation.cordon=true")) == {"list", "watch", "patch"}

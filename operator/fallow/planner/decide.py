@@ -28,7 +28,7 @@ from fallow.planner.inventory import Free, emptying, free_gpus
 from fallow.planner.levers import gpus, hardware, pieces, power, precision, replicas, rest, throttle
 from fallow.planner.moving import moved
 from fallow.planner.proposing import answered, kept, pending
-from fallow.planner.remembering import waking
+from fallow.planner.remembering import reduced, waking
 from fallow.planner.shortage import shares
 from fallow.planner.silence import silences
 from fallow.planner.switching import is_as_good, under_way
@@ -422,8 +422,7 @@ def _after(context: Context, verdict: Verdict, asked: Pending | None) -> Service
     if dict(changed) != dict(context.current) or tuned:
         memory = replace(memory, changed_at=context.now)
     if verdict.action in REDUCTIONS and not verdict.always:
-        times = memory.reductions if memory.reduced_on == context.today else 0
-        memory = replace(memory, reductions=times + 1, reduced_on=context.today)
+        memory = reduced(memory, context.policy, context.now)
     if proposal.resting is not None:
         memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None, approval="")
     if proposal.serving is not None:

@@ -12,6 +12,7 @@ from fallow.domain.plans import Decision, ServicePlan
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.planner.guards import doubt
+from fallow.planner.remembering import reduced
 
 NAME = "Nodes"
 
@@ -38,6 +39,8 @@ def moved(snapshot: Snapshot, plan: ServicePlan, estimate: ServiceEstimate, node
     if beside == before:
         return replace(plan, standing=told) if plan.standing.reason is Reason.STEADY else plan
     memory = replace(plan.memory, changed_at=snapshot.at)
+    if not before and plan.policy is not None:
+        memory = reduced(memory, plan.policy, snapshot.at)
     return replace(plan, memory=memory, decision=plan.decision or told, standing=told)
 
 

@@ -1,9 +1,11 @@
 """How a service's memory moves from cycle to cycle: quiet time, requests through /scale, wakes."""
 
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
+from fallow.domain.calendars import day_of
 from fallow.domain.estimates import ServiceEstimate
-from fallow.domain.policies import IdleRules
+from fallow.domain.policies import IdleRules, Policy
 from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.workloads import IdleState, Service, ServiceMemory
 
@@ -69,6 +71,12 @@ def observed(
         request_at=request_at,
         wake_handled=handled,
     )
+
+
+def reduced(memory: ServiceMemory, policy: Policy, now: Instant) -> ServiceMemory:
+    """One change more that guards.maxReductionsPerDay counts."""
+    today = day_of(now, ZoneInfo(policy.time_zone))
+    return replace(memory, reductions=(memory.reductions if memory.reduced_on == today else 0) + 1, reduced_on=today)
 
 
 def waking(memory: ServiceMemory, booked: Joules | None, now: Instant) -> ServiceMemory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from fallow.domain.plans import Cordon, Plan
 from fallow.domain.policies import ConsolidationRules, Mode, NodeAllowance, PowerRules
+from fallow.domain.readings import Readings
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Watts
 from fallow.domain.weekly import weekly
@@ -18,6 +20,8 @@ from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.removal import idle_watts
 from tests.support.builders import (
+    BF16,
+    CYCLE,
     L4,
     NOW,
     Running,
@@ -25,6 +29,7 @@ from tests.support.builders import (
     node,
     pod,
     policy,
+    profile,
     readings,
     scaler,
     service,
@@ -38,7 +43,11 @@ EVER = Instant(NOW - 86_400)
 
 def cluster(*nodes: str, more: Mapping[str, Any] | None = None, **scene: Any) -> Snapshot:
     """A service with a ready replica on each of these nodes, that carry half of their load; nodes have four GPUs."""
-    told: dict[str, Any] = {"policy": MOVES, "service": service(), "memory": ServiceMemory(serving="bf16", changed_at=EVER)} | scene
+    told: dict[str, Any] = {
+        "policy": MOVES,
+        "service": service(),
+        "memory": ServiceMemory(serving="bf16", changed_at=EVER),
+    } | scene
     names = sorted({*nodes, *(more or {})})
     count = len(nodes)
     snapshot = Scene(
@@ -206,3 +215,18 @@ def test_a_replica_that_finds_no_room_elsewhere_ends_it() -> None:
     for age, to in ((60, []), (180, [("b", Cordon.KEEP)])):
         snapshot = cluster("a", "b", more={"b": GOING}, memory=MOVING)
         assert cordoned(having(snapshot, replace(new, created=Instant(NOW - age)))) == to
+
+
+def test_a_cache_that_is_hit_makes_a_move_dearer() -> None:
+    """600 s of what its prompts take: 2,000 cached tokens a second at 20,000 a second and 600 W."""
+    known = profile(BF16, (1, 100, 200), (64, 3000, 600), prefill_rate=20_000.0)
+    told = {"bf16": Running(3, running=27)}
+    hits = {at: _cached(readings(told, at=at), tokens) for at, tokens in ((NOW, 30_000.0), (Instant(NOW - CYCLE), 0.0))}
+    cold = cluster("a", "a", "b", profiles=(known,))
+    warm = cluster("a", "a", "b", profiles=(known,), readings=hits[NOW], previous=hits[Instant(NOW - CYCLE)])
+    takes = [re.search(r"takes (\d+) kJ", planned(one).nodes[0].message) for one in (cold, warm)]
+    assert [int(found[1]) for found in takes if found] == [36, 36 + 36]
+
+
+def _cached(seen: Readings, tokens: float) -> Readings:
+    return replace(seen, engines={ref: replace(one, cached_prompt_tokens=tokens) for ref, one in seen.engines.items()})

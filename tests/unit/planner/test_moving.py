@@ -144,6 +144,7 @@ def test_it_says_how_many_come_and_where_from() -> None:
     assert (plan.replicas, plan.memory.moving) == ({"bf16": 4}, 1)
     assert plan.standing.message == "1 replicas come in the place of those on b, to empty it"
     assert plan.standing.reason is Reason.EMPTIES_NODE
+    assert plan.memory.reductions == 1
 
 
 def test_nothing_moves_while_signals_are_missing_and_it_goes_on_after_that() -> None:
