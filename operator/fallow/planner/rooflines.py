@@ -1,0 +1,46 @@
+"""How the work of each variant of a service is bound, over the estimation window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fallow.domain.figures import Missing
+from fallow.domain.readings import Operations
+from fallow.domain.reasons import Reason
+from fallow.domain.rooflines import Roofline
+from fallow.domain.snapshots import Pod, Snapshot
+from fallow.domain.workloads import Service, Variant
+from fallow.footprint.attribution import own_gpus
+from fallow.footprint.roofline import done_between, roofline
+from fallow.planner.demand import serving_pods
+
+
+def rooflines(snapshot: Snapshot, service: Service) -> Mapping[str, Roofline | Missing]:
+    """By variant that has ready replicas."""
+    pods = serving_pods(snapshot, service)
+    found = {variant: [pod for pod in pods if pod.variant == variant.name] for variant in service.variants}
+    return {variant.name: _of(snapshot, variant, own) for variant, own in found.items() if own}
+
+
+def _of(snapshot: Snapshot, variant: Variant, pods: list[Pod]) -> Roofline | Missing:
+    """Of all replicas together, as many operations a GPU as each did; the first reason where none could be told."""
+    if snapshot.earlier is None:
+        return Missing(Reason.NO_HISTORY, "first readings since start")
+    readings, before = snapshot.readings.engines, snapshot.earlier.engines
+    answers = [done_between(before.get(pod.ref), now) for pod in pods if (now := readings.get(pod.ref)) is not None]
+    done = [one for one in answers if not isinstance(one, Missing)]
+    if not done:
+        faults = (one for one in answers if isinstance(one, Missing))
+        return next(faults, Missing(Reason.NO_SERIES, "no vLLM series of its replicas"))
+    products = sorted({_product(snapshot, pod) for pod in pods})
+    if len(products) > 1:
+        return Missing(Reason.NO_HISTORY, f"its replicas are on GPUs of several types: {', '.join(products)}")
+    whole = Operations(sum(one.flops for one in done), sum(one.bytes for one in done))
+    return roofline(whole, variant.precision, products[0])
+
+
+def _product(snapshot: Snapshot, pod: Pod) -> str:
+    node = snapshot.cluster.nodes.get(pod.node)
+    if node is not None and node.gpu_product:
+        return node.gpu_product
+    return next((gpu.model_name for gpu in own_gpus(snapshot, pod)), "")
