@@ -127,7 +127,7 @@ def _work(work: Work) -> str:
         return domain.Figure(FlopsPerByte(shown.low), FlopsPerByte(shown.best), FlopsPerByte(shown.high))
 
     bound = Roofline(figure(work.flops_per_byte), figure(work.ridge_flops_per_byte))
-    return f"{work.variant} is {bound.words}, as vLLM estimates"
+    return f"{work.variant} is {bound.words}; estimated by vLLM"
 
 
 def _costs(status: InferenceServiceStatus) -> str:

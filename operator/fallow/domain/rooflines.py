@@ -45,4 +45,5 @@ class Roofline:
 
 
 def _bounded(figure: Figure[FlopsPerByte]) -> str:
-    return f"{figure.best.value:.3g} ({figure.low.value:.3g} to {figure.high.value:.3g})"
+    low, best, high = (f"{float(f'{one.value:.3g}'):g}" for one in (figure.low, figure.best, figure.high))
+    return f"{best} ({low} to {high})"

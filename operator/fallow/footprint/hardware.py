@@ -48,7 +48,7 @@ _H100_MADE = "embodied: NVIDIA HGX H100 PCF / 8, geometric mean, BoaviztAPI fact
 _A100_MADE = "embodied: 0.55 x best, BoaviztAPI, Boavizta factors by memory"
 
 # the most specific words first: the first row whose words are all in the name is taken
-_TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
+TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
     (
         frozenset({"H100", "PCIE"}),
         Hardware(
@@ -242,7 +242,7 @@ UNKNOWN = Hardware(
 def hardware_of(name: str) -> Hardware:
     """The row of a product label or DCGM model name; `UNKNOWN` where no row fits."""
     words = frozenset(re.split(r"[^A-Z0-9]+", name.upper()))
-    return next((hardware for needed, hardware in _TABLE if needed <= words), UNKNOWN)
+    return next((hardware for needed, hardware in TABLE if needed <= words), UNKNOWN)
 
 
 def idle_ceiling(name: str) -> Watts:

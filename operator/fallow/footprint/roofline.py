@@ -16,7 +16,8 @@ from fallow.domain.units import FlopsPerByte
 from fallow.footprint.hardware import hardware_of
 
 # vLLM counts what each operation reads and writes as if none were fused: twice the bytes of weights and cache in steps
-# of 2,048 tokens of an 8B model. Attention counts the whole context, where half of it is masked: a quarter too many.
+# of 2,048 prompt tokens of an 8B model. A prompt's attention counts whole, though half of it is masked: a quarter too
+# much at 16k tokens.
 COUNTED = Bounds(0.8, 2.0)
 # It takes the weights of all compressed-tensors, GPTQ and Quark models as 4 bits, those of 8 bits too.
 COUNTED_QUANTISED = Bounds(0.5, 2.0)
@@ -76,19 +77,21 @@ def roofline(done: Operations, precision: str, product: str) -> Roofline | Missi
 
 
 def done_between(before: EngineReading | None, now: EngineReading) -> Operations | Missing:
-    """What an engine computed between two readings, for each of its GPUs."""
-    if before is None or now.generated_tokens < before.generated_tokens:
-        return Missing(Reason.NO_HISTORY, "the engine is new, or began anew")
-    first, last = before.operations, now.operations
+    """What an engine computed between two readings, for each of its GPUs; since it started where there is none before,
+    or where it began anew since.
+    """
+    last = now.operations
+    first = Operations(0, 0) if before is None else before.operations
     if isinstance(last, Missing):
         return last
     if isinstance(first, Missing):
         return first
+    if last.flops < first.flops or last.bytes < first.bytes:
+        before, first = None, Operations(0, 0)
     done = Operations(last.flops - first.flops, last.bytes - first.bytes)
-    if done.flops < 0 or done.bytes < 0:
-        return Missing(Reason.NO_HISTORY, "the engine is new, or began anew")
-    if done.flops == 0 or done.bytes == 0:
-        worked = now.generated_tokens > before.generated_tokens or now.prompt_tokens > before.prompt_tokens
-        text = f"vLLM's estimated FLOPs stand still while it works: {COUNTING}" if worked else "nothing was computed"
-        return Missing(Reason.NO_SERIES if worked else Reason.NO_WORK, text)
-    return done
+    if done.flops > 0 and done.bytes > 0:
+        return done
+    tokens = now.generated_tokens - (0.0 if before is None else before.generated_tokens)
+    if tokens == 0:
+        return Missing(Reason.NO_WORK, "nothing was computed")
+    return Missing(Reason.NO_SERIES, f"vLLM's estimated FLOPs stand still while it works: {COUNTING}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fallow.domain.figures import Missing
 from fallow.domain.readings import Operations
@@ -24,10 +24,7 @@ def rooflines(snapshot: Snapshot, service: Service) -> Mapping[str, Roofline | M
 
 def _of(snapshot: Snapshot, variant: Variant, pods: list[Pod]) -> Roofline | Missing:
     """Of all replicas together, as many operations a GPU as each did; the first reason where none could be told."""
-    if snapshot.earlier is None:
-        return Missing(Reason.NO_HISTORY, "first readings since start")
-    readings, before = snapshot.readings.engines, snapshot.earlier.engines
-    answers = [done_between(before.get(pod.ref), now) for pod in pods if (now := readings.get(pod.ref)) is not None]
+    answers = list(_done(snapshot, pods))
     done = [one for one in answers if not isinstance(one, Missing)]
     if not done:
         faults = (one for one in answers if isinstance(one, Missing))
@@ -37,6 +34,19 @@ def _of(snapshot: Snapshot, variant: Variant, pods: list[Pod]) -> Roofline | Mis
         return Missing(Reason.NO_HISTORY, f"its replicas are on GPUs of several types: {', '.join(products)}")
     whole = Operations(sum(one.flops for one in done), sum(one.bytes for one in done))
     return roofline(whole, variant.precision, products[0])
+
+
+def _done(snapshot: Snapshot, pods: list[Pod]) -> Iterator[Operations | Missing]:
+    """By each replica since the window began, or since it did. A pod that was there then and was not read is left out:
+    days of its work would outweigh minutes of all others. The first readings of the process have no window.
+    """
+    earlier = snapshot.earlier
+    for pod in pods:
+        now = snapshot.readings.engines.get(pod.ref)
+        before = None if earlier is None else earlier.engines.get(pod.ref)
+        began = pod.started if pod.started is not None else pod.created
+        if now is not None and (before is not None or earlier is None or began > earlier.at):
+            yield done_between(before, now)
 
 
 def _product(snapshot: Snapshot, pod: Pod) -> str:

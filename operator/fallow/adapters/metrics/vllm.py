@@ -184,11 +184,13 @@ class _PodOfEngines:
 
     def operations(self) -> Operations | Missing:
         """Engines of a pod have as many GPUs each, so the mean over engines is the mean over GPUs."""
-        flops, read, written = (self.total(spec) for spec in (FLOPS, READ_BYTES, WRITTEN_BYTES))
-        if isinstance(flops, Missing) or isinstance(read, Missing) or isinstance(written, Missing):
-            fault = next(part for part in (flops, read, written) if isinstance(part, Missing))
-            return NOT_COUNTED if self.optional(fault) is None and fault.reason is Reason.NO_SERIES else fault
-        return Operations(flops / len(self._engines), (read + written) / len(self._engines))
+        parts = [self.total(spec) for spec in (FLOPS, READ_BYTES, WRITTEN_BYTES)]
+        for part in parts:
+            if isinstance(part, Missing):
+                self.optional(part)
+                return NOT_COUNTED if part.reason is Reason.NO_SERIES else part
+        flops, read, written = (part / len(self._engines) for part in parts if not isinstance(part, Missing))
+        return Operations(flops, read + written)
 
     def asleep(self) -> bool:
         states = [_pick(engine, SLEEP).get("awake") for engine in self._engines]

@@ -148,7 +148,7 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier, asks: Reason) -
             vetoes[variant.name] = Veto("advantage", Reason.NO_MEASURED_ADVANTAGE, message)
         elif rules.require_measured_advantage and (doubt := _doubted(context, variant, asks)) is not None:
             message = f"{variant.name} stays out: {doubt}"
-            vetoes[variant.name] = Veto("roofline", Reason.COMPUTE_BOUND, message)
+            vetoes[variant.name] = Veto("arithmetic", Reason.COMPUTE_BOUND, message)
         else:
             return variant, tuple(vetoes.values())
     if not vetoes:
@@ -216,7 +216,7 @@ def _doubted(context: Context, variant: Variant, asks: Reason) -> str | None:
     moves = profile is not None and profile.gpu_product != context.product
     if moves or not only_shrinks(variant.precision, context.serving.precision, context.product):
         return None
-    whence = f"{known.origin} at other loads" if known.origin else "only declared"
+    whence = f"{known.origin}, but not at this load" if known.origin else "only declared"
     why = f"{variant.precision} makes weights smaller, not arithmetic faster"
     return f"its advantage is {whence}, {why}, and {context.serving.name} is {bound.words}"
 
