@@ -18,8 +18,8 @@ from fallow.planner.demand import serving_pods
 def rooflines(snapshot: Snapshot, service: Service) -> Mapping[str, Roofline | Missing]:
     """By variant that has ready replicas."""
     pods = serving_pods(snapshot, service)
-    found = {variant: [pod for pod in pods if pod.variant == variant.name] for variant in service.variants}
-    return {variant.name: _of(snapshot, variant, own) for variant, own in found.items() if own}
+    found = [(variant, [pod for pod in pods if pod.variant == variant.name]) for variant in service.variants]
+    return {variant.name: _of(snapshot, variant, own) for variant, own in found if own}
 
 
 def _of(snapshot: Snapshot, variant: Variant, pods: list[Pod]) -> Roofline | Missing:
