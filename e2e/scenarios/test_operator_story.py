@@ -457,6 +457,16 @@ def would_run(scene: Scene, name: str) -> bool:
     return any("would run" in event.get("message", "") for event in scene.events(ADVISED, name))
 
 
+def test_it_is_told_by_what_the_work_of_engines_is_bound(scene: Scene) -> None:
+    scene.until(lambda: "\nwork " in shell(scene, "explain", OBSERVED, "crowded"), "the line on its work")
+    work = scene.status(OBSERVED, "crowded")["work"]
+    labels = {"namespace": OBSERVED, "service": "crowded", "variant": work["variant"], "bound": "best"}
+    ridge = scene.metric("fallow_service_ridge_flops_per_byte", **labels)
+    assert ridge is not None
+    assert work["ridgeFlopsPerByte"]["best"] == pytest.approx(ridge, rel=0.01)
+    assert scene.metric("fallow_service_flops_per_byte", **labels)
+
+
 def test_observe_reports_and_neither_changes_nor_proposes(scene: Scene) -> None:
     def energy() -> float:
         total = scene.status(OBSERVED, "crowded").get("footprint", {}).get("total", {})

@@ -89,6 +89,21 @@ def test_it_says_what_runs_why_and_what_it_costs() -> None:
     ]
 
 
+WORK: dict[str, Any] = {
+    "variant": "bf16",
+    "regime": "MemoryBound",
+    "flopsPerByte": {"low": 27.2, "best": 34.1, "high": 68.1},
+    "ridgeFlopsPerByte": {"low": 148, "best": 295, "high": 354},
+}
+
+
+def test_a_line_says_by_what_the_work_is_bound() -> None:
+    assert (
+        "work          bf16 is memory-bound: 34.1 (27.2 to 68.1) FLOP a byte, "
+        "the ridge of its GPU is at 295 (148 to 354); estimated by vLLM"
+    ) in explained(service({**STATUS, "work": WORK})).splitlines()
+
+
 PROPOSAL: dict[str, Any] = {
     "id": "3f9a01c2",
     "what": "ScaleDown to bf16 2",
@@ -150,9 +165,10 @@ def test_what_is_not_there_is_said(status: dict[str, Any], spec: dict[str, Any],
     conditions=st.integers(0, 16),
     missing=st.integers(0, 16),
     proposal=st.booleans(),
+    limited=st.booleans(),
 )
 def test_it_is_never_twenty_lines_long(
-    *, vetoes: int, silences: int, decisions: int, conditions: int, missing: int, proposal: bool
+    *, vetoes: int, silences: int, decisions: int, conditions: int, missing: int, proposal: bool, limited: bool
 ) -> None:
     standing = {**STATUS["standing"], "vetoes": STATUS["standing"]["vetoes"] * vetoes, "silences": ["x"] * silences}
     status = {
@@ -161,10 +177,15 @@ def test_it_is_never_twenty_lines_long(
         "standing": standing,
         "decision": [decision(number) for number in range(decisions)],
         "proposal": PROPOSAL if proposal else None,
+        "powerLimitWatts": 500 if limited else None,
+        "clockShare": 0.8 if limited else None,
+        "work": WORK if limited else None,
         "conditions": [condition(f"Kind{number}", "False") for number in range(conditions)],
         "idle": {**STATUS["idle"], "evidence": {"missing": ["no series"] * missing}},
     }
-    assert len(explained(service(status)).splitlines()) < 20
+    lines = explained(service(status)).splitlines()
+    assert len(lines) < 20
+    assert sum(line.startswith("never") for line in lines) >= min(silences, 3 - 3 * limited)
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fallow.api.conditions import REASON, Conditions, Time
+from fallow.api.conditions import REASON, Conditions, Figure, Time
 from fallow.api.footprint import Footprints, Remarks
 from fallow.api.formats import Keyed, Line, Text, Word
 from fallow.api.model import StatusModel
@@ -159,6 +159,20 @@ class Proposal(StatusModel):
     currency: Word = Field(default="", description="Of the money.")
 
 
+class Work(StatusModel):
+    """By what the engines' work is bound, as vLLM estimates it over the last minutes."""
+
+    variant: Word = Field(description="The variant whose engines are meant.")
+    regime: Literal["MemoryBound", "ComputeBound", "Between"] = Field(
+        description="MemoryBound: it waits for bytes, so that smaller weights save. ComputeBound: it waits for "
+        "arithmetic, so that weights alone save nothing. Between: the bounds of both figures do not tell."
+    )
+    flops_per_byte: Figure = Field(description="Arithmetic intensity: operations for each byte that memory moves.")
+    ridge_flops_per_byte: Figure = Field(
+        description="The intensity from which on its GPU has more to compute than to move, in the variant's precision."
+    )
+
+
 class ServiceSummary(StatusModel):
     """Figures as short texts, for the columns of kubectl get."""
 
@@ -223,6 +237,10 @@ class InferenceServiceStatus(StatusModel):
     )
     standing: Standing | None = Field(
         default=None, description="Why it runs what it runs. fallow explain NAMESPACE/NAME tells it with the rest."
+    )
+    work: Work | None = Field(
+        default=None,
+        description="By what the work of the variant that serves is bound. Absent: none, or its engines do not tell.",
     )
     proposal: Proposal | None = Field(
         default=None, description="What waits for a person's word under a policy that recommends. Absent: nothing."

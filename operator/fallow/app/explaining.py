@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fallow.api.conditions import Condition
-from fallow.api.inference_service_status import Decision, InferenceServiceStatus, Proposal
+from fallow.api.conditions import Condition, Figure
+from fallow.api.inference_service_status import Decision, InferenceServiceStatus, Proposal, Work
 from fallow.app.declared import status_of
+from fallow.domain import figures as domain
+from fallow.domain.rooflines import Roofline
+from fallow.domain.units import FlopsPerByte
 
 JSON = Mapping[str, Any]
-# lines of one sort, so that all of them are fewer than twenty
+# lines of one sort, so that all of them are fewer than twenty; silences as far as there is room besides
 VETOES, SILENCES, DECISIONS, CONDITIONS, MISSING = 2, 3, 2, 2, 2
+MOST = 19
 WIDTH = 14
 
 
@@ -22,13 +26,16 @@ def explained(service: JSON) -> str:
     if not service.get("status"):
         return f"{name} has no status yet: the operator has not looked at it; is it running, and may it see {name}?\n"
     status = status_of(name, service)
-    lines = [(name, _runs(status)), *_parts(status, spec, metadata.get("generation"))]
+    why, rest = list(_why(status, metadata.get("generation"))), list(_rest(status, spec))
+    room = min(SILENCES, MOST - 1 - len(why) - len(rest))
+    never = [("never", silence) for silence in (status.standing.silences[:room] if status.standing is not None else ())]
+    lines = [(name, _runs(status)), *why, *never, *rest]
     width = max(WIDTH, len(name) + 2)
-    first, *rest = (f"{label:<{width if label == name else WIDTH}}{text}" for label, text in lines)
-    return "\n".join([first, *rest]) + "\n"
+    first, *others = (f"{label:<{width if label == name else WIDTH}}{text}" for label, text in lines)
+    return "\n".join([first, *others]) + "\n"
 
 
-def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -> Iterator[tuple[str, str]]:
+def _why(status: InferenceServiceStatus, generation: int | None) -> Iterator[tuple[str, str]]:
     if generation is not None and status.observed_generation not in {None, generation}:
         yield "outdated", f"the spec changed since: generation {generation}, decided on {status.observed_generation}"
     standing = status.standing
@@ -39,12 +46,15 @@ def _parts(status: InferenceServiceStatus, spec: JSON, generation: int | None) -
             yield "held back", f"{veto.guard}: {veto.message}"
     yield from _proposed(status)
     yield from _limited(status)
-    for silence in standing.silences[:SILENCES] if standing is not None else ():
-        yield "never", silence
+
+
+def _rest(status: InferenceServiceStatus, spec: JSON) -> Iterator[tuple[str, str]]:
     yield "objectives", _objectives(spec, _condition(status, "ObjectivesMet"))
     evidence = status.idle.evidence
     seen = [part for part in (evidence.requests, evidence.gpu_activity, evidence.watts) if part]
     yield "load", f"{status.idle.state}: {'; '.join(seen) or 'nothing was seen'}"
+    if status.work is not None:
+        yield "work", _work(status.work)
     for missing in evidence.missing[:MISSING]:
         yield "not seen", missing
     if status.summary is not None:
@@ -110,6 +120,14 @@ def _objectives(spec: JSON, met: Condition | None) -> str:
         words.append(f"{float(declared['attainment']):.4g} of the requests")
     judged = "not judged yet" if met is None else f"{met.message} ({met.reason})"
     return f"{', '.join(words)}: {judged}"
+
+
+def _work(work: Work) -> str:
+    def figure(shown: Figure) -> domain.Figure[FlopsPerByte]:
+        return domain.Figure(FlopsPerByte(shown.low), FlopsPerByte(shown.best), FlopsPerByte(shown.high))
+
+    bound = Roofline(figure(work.flops_per_byte), figure(work.ridge_flops_per_byte))
+    return f"{work.variant} is {bound.words}; estimated by vLLM"
 
 
 def _costs(status: InferenceServiceStatus) -> str:

@@ -10,6 +10,7 @@ from fallow.domain.figures import Missing
 from fallow.domain.learned import Phases, VariantEnergy
 from fallow.domain.ledger import Ledger, Span
 from fallow.domain.profiles import Difference, LearnedProfile, ProfileKey
+from fallow.domain.rooflines import Roofline
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Joules, Seconds, Watts
 from fallow.domain.workloads import IdleState, ServiceKey
@@ -33,7 +34,8 @@ class ServiceEstimate:
 
     `booked` is the energy on its books since they were opened; None before the ledger was read.
     `at_least` is the load of the pods that could be read, while `demand` is Missing for those that could not.
-    `energies` are what was learned of its variants, `profiles` of all services together.
+    `energies` are what was learned of its variants, `profiles` of all services together. `rooflines` say by what the
+    work of each of its variants is bound.
     """
 
     key: ServiceKey
@@ -50,6 +52,7 @@ class ServiceEstimate:
     at_least: DemandPoint | None = None
     energies: Mapping[str, VariantEnergy] = field(default_factory=dict)
     profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
+    rooflines: Mapping[str, Roofline | Missing] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,12 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from fallow.domain.figures import Missing
+from fallow.domain.reasons import Reason
 from fallow.domain.units import Hertz, Instant, Joules, Watts
+
+# The flag is vLLM's; without it the counters are absent or stand at zero.
+COUNTING = "start the engine with --enable-mfu-metrics"
+NOT_COUNTED = Missing(Reason.NO_SERIES, f"vLLM does not estimate its FLOPs: {COUNTING}")
 
 
 class PodRef(NamedTuple):
@@ -43,11 +48,23 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Operations:
+    """Since an engine started, for each of its GPUs: floating-point operations, and bytes that memory gave and took.
+
+    vLLM reckons them from the model's shape and each step's tokens; nothing measures them.
+    """
+
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineReading:
     """One vLLM pod, its engines (data-parallel ranks) summed.
 
     Gauges: `running` and `waiting` requests, `kv_usage` 0..1 (the fullest engine). Counters since the engine started:
-    tokens, finished requests and engine iterations; None where this version does not expose one.
+    tokens, finished requests and engine iterations; None where this version does not expose one. `operations` are a
+    GPU's in the mean of its engines.
     `at` is the time of the oldest gauge sample used.
     """
 
@@ -64,6 +81,7 @@ class EngineReading:
     model_name: str = ""
     ttft: Histogram | None = None
     itl: Histogram | None = None
+    operations: Operations | Missing = NOT_COUNTED
 
 
 class ActivitySource(StrEnum):

@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NO_FREE_GPUS = "NoFreeGpus"
     QUALITY_FLOOR = "QualityFloor"
     NO_MEASURED_ADVANTAGE = "NoMeasuredAdvantage"
+    COMPUTE_BOUND = "ComputeBound"
     NOT_IDLE_LONG_ENOUGH = "NotIdleLongEnough"
     WAKE_TOO_LONG = "WakeTooLong"
     OBJECTIVE_VETO = "ObjectiveVeto"

@@ -70,6 +70,12 @@ class Hertz(Quantity):
         return self.value / 1e6
 
 
+class FlopsPerByte(Quantity):
+    """Arithmetic intensity, floating-point operations for each byte that memory moves."""
+
+    __slots__ = ()
+
+
 class Joules(Quantity):
     """Energy, J."""
 

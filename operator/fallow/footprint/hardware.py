@@ -18,7 +18,10 @@ IDLE_TOLERANCE = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`bare`: no process. `context`: a loaded engine without work. `assumed` names the fields that nobody measured."""
+    """`bare`: no process. `context`: a loaded engine without work. `assumed` names the fields that nobody measured.
+
+    `flops`: dense, in 16 bits, and `bandwidth`, B/s, by the data sheet; `units` that compute in fewer bits.
+    """
 
     name: str
     design: Watts
@@ -27,18 +30,25 @@ class Hardware:
     embodied: Figure[Grams]
     source: str
     assumed: tuple[str, ...] = ()
+    flops: float | None = None
+    bandwidth: float | None = None
+    units: frozenset[str] = frozenset()
 
 
 def _kilograms(low: float, best: float, high: float) -> Figure[Grams]:
     return Figure(Grams(low * 1e3), Grams(best * 1e3), Grams(high * 1e3))
 
 
+_TURING = frozenset({"INT8"})
+_HOPPER = _TURING | {"FP8"}
+_BLACKWELL = _HOPPER | {"FP4"}
+
 _PARKING = "idle: arXiv 2605.23918 (gpu-parking-tax)"
 _H100_MADE = "embodied: NVIDIA HGX H100 PCF / 8, geometric mean, BoaviztAPI factors"
 _A100_MADE = "embodied: 0.55 x best, BoaviztAPI, Boavizta factors by memory"
 
 # the most specific words first: the first row whose words are all in the name is taken
-_TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
+TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
     (
         frozenset({"H100", "PCIE"}),
         Hardware(
@@ -49,6 +59,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(164, 312, 592),
             f"idle: arXiv 2604.09048; {_H100_MADE}",
             ("context",),
+            flops=756e12,
+            bandwidth=2040e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -61,6 +74,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(164, 312, 592),
             f"idle: arXiv 2604.09048; {_H100_MADE}",
             ("context",),
+            flops=835e12,
+            bandwidth=3940e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -72,6 +88,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             Watts(121.6),
             _kilograms(164, 307, 575),
             f"{_PARKING}; {_H100_MADE}",
+            flops=989e12,
+            bandwidth=3352e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -84,6 +103,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(164, 418, 1067),
             "idle: as H100 SXM, the same die; embodied: H100 PCF, Boavizta factors by memory",
             ("bare", "context"),
+            flops=989e12,
+            bandwidth=4800e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -95,6 +117,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             Watts(79.9),
             _kilograms(150, 287, 549),
             f"{_PARKING}; {_A100_MADE}",
+            flops=312e12,
+            bandwidth=1935e9,
+            units=_TURING,
         ),
     ),
     (
@@ -107,6 +132,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(150, 273, 318),
             "idle: as A100 SXM 80 GB; embodied: BoaviztAPI, high Chien 2023",
             ("bare", "context"),
+            flops=312e12,
+            bandwidth=1555e9,
+            units=_TURING,
         ),
     ),
     (
@@ -118,6 +146,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             Watts(87),
             _kilograms(150, 286, 547),
             f"idle: single devices, powertrace-sim and inference-energy; {_A100_MADE}",
+            flops=312e12,
+            bandwidth=2039e9,
+            units=_TURING,
         ),
     ),
     (
@@ -129,6 +160,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             Watts(102.4),
             _kilograms(100, 167, 279),
             f"{_PARKING}; embodied: Boavizta factors",
+            flops=362e12,
+            bandwidth=864e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -141,6 +175,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(60, 83, 114),
             "idle: arXiv 2604.09048; embodied: EcoDiag generic GPU, BoaviztAPI",
             ("context",),
+            flops=121e12,
+            bandwidth=300e9,
+            units=_HOPPER,
         ),
     ),
     (
@@ -153,6 +190,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(60, 88, 129),
             "idle: arXiv 2604.09048; embodied: EcoDiag generic GPU, P100 of BoaviztAPI as ceiling",
             ("context",),
+            flops=65e12,
+            bandwidth=320e9,
+            units=_TURING,
         ),
     ),
     (
@@ -165,6 +205,8 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(100, 114, 129),
             "embodied: P100 of BoaviztAPI as ceiling",
             ("bare", "context"),
+            flops=125e12,
+            bandwidth=898e9,
         ),
     ),
     (
@@ -177,6 +219,9 @@ _TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             _kilograms(285, 659, 1524),
             "idle: H100's share of the design power; embodied: NVIDIA claims per EFLOP, Boavizta factors by memory",
             ("bare", "context"),
+            flops=2250e12,
+            bandwidth=8000e9,
+            units=_BLACKWELL,
         ),
     ),
 )
@@ -197,7 +242,7 @@ UNKNOWN = Hardware(
 def hardware_of(name: str) -> Hardware:
     """The row of a product label or DCGM model name; `UNKNOWN` where no row fits."""
     words = frozenset(re.split(r"[^A-Z0-9]+", name.upper()))
-    return next((hardware for needed, hardware in _TABLE if needed <= words), UNKNOWN)
+    return next((hardware for needed, hardware in TABLE if needed <= words), UNKNOWN)
 
 
 def idle_ceiling(name: str) -> Watts:

@@ -19,6 +19,7 @@ from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import (
+    NEAR,
     Effort,
     declared_above_idle,
     declared_of_prompts,
@@ -40,7 +41,8 @@ ALIKE = 1.5
 FEW_PROMPTS = 0.25
 # A variant that does not serve teaches nothing: what it taught before counts for so long, and then it is tried anew.
 BELIEVED = Seconds(30 * 86_400)
-
+# What was learned there comes without what its prompts were.
+ELSEWHERE = "as measured in another cluster"
 
 # Tokens; rates are of an hour, and what is held is counted in seconds.
 MILLION = 1e6 / 3600
@@ -53,7 +55,8 @@ class Prices:
     """What a token takes of the reference and of another variant, J unless another `unit` is named. Their difference
     errs by `doubt` at most, in 19 of 20 cases.
 
-    `origin` says where they come from; empty for the points of ModelProfiles.
+    `origin` says where they come from; empty for the points of ModelProfiles. `at_hand`: both were measured on work of
+    this cluster at about the requests at hand.
     """
 
     reference: float
@@ -61,6 +64,7 @@ class Prices:
     doubt: float
     origin: str = ""
     unit: str = "J/token"
+    at_hand: bool = False
 
     @property
     def is_less(self) -> bool:
@@ -94,6 +98,11 @@ class Side:
         prompt = 0.0 if self.profile is None else declared_of_prompts(self.profile)
         return effort_at(efforts, self.level, self._declared, prompt)
 
+    def is_among(self, efforts: Sequence[Effort]) -> bool:
+        """Whether it was measured at about its level: between two of them, or near the outermost."""
+        levels = [one.concurrency for one in efforts]
+        return min(levels) / NEAR <= self.level <= max(levels) * NEAR
+
     def _declared(self, concurrency: float) -> float | None:
         return None if self.profile is None else declared_above_idle(self.profile, concurrency)
 
@@ -105,6 +114,7 @@ class Measured:
     efforts: tuple[Effort, Effort]
     idle: tuple[Watts, Watts]
     origin: str
+    at_hand: bool
 
 
 def measured(context: Context, sides: tuple[Side, Side]) -> Measured | None:
@@ -112,7 +122,10 @@ def measured(context: Context, sides: tuple[Side, Side]) -> Measured | None:
     for origin, known in _yardsticks(context, sides):
         one, other = (side.effort(efforts) for side, (efforts, _) in zip(sides, known, strict=True))
         if one is not None and other is not None and _are_alike(one, other):
-            return Measured((one, other), (known[0][1], known[1][1]), origin)
+            at_hand = origin != ELSEWHERE and all(
+                side.is_among(efforts) for side, (efforts, _) in zip(sides, known, strict=True)
+            )
+            return Measured((one, other), (known[0][1], known[1][1]), origin, at_hand)
     return None
 
 
@@ -138,7 +151,7 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
         return Missing(Reason.NO_HISTORY, f"{context.serving.name} is measured anew since its energy drifted away")
     known = measured(context, sides)
     if known is not None:
-        return _priced(context, variant, known.efforts, known.origin)
+        return _priced(context, variant, known)
     declared = [side.profile.joules_per_token(side.level) if side.profile else None for side in sides]
     if declared[0] is None or declared[1] is None:
         words = f"{pair[0].name} and {variant.name}"
@@ -187,16 +200,17 @@ def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, 
         yield words, [(_believed(context.now, one.points, one.idle), one.idle.best) for one in merged]
     carried = [side.profile for side in sides if side.profile is not None and side.profile.carried]
     if len(carried) == len(sides):
-        yield "as measured in another cluster", [(efforts_carried(one), loaded_idle(one)) for one in carried]
+        yield ELSEWHERE, [(efforts_carried(one), loaded_idle(one)) for one in carried]
 
 
-def _priced(context: Context, variant: Variant, pair: tuple[Effort, Effort], origin: str) -> Prices:
+def _priced(context: Context, variant: Variant, known: Measured) -> Prices:
     """Both with what it takes a token now that a replica stands: that part is the same whichever serves."""
-    reference, other = pair
+    reference, other = known.efforts
     standing = (other if context.serving == variant else reference).standing
     doubt = hypot(reference.reach, other.reach)
     whole = reference.joules + standing
-    return Prices(whole, other.joules + standing, max(doubt, CLEAR_ADVANTAGE * whole), origin)
+    sure_to = max(doubt, CLEAR_ADVANTAGE * whole)
+    return Prices(whole, other.joules + standing, sure_to, known.origin, at_hand=known.at_hand)
 
 
 def _believed(now: Instant, points: Sequence[LoadPoint], idle: Figure[Watts] | None) -> tuple[Effort, ...]:

@@ -21,6 +21,9 @@ class Engine:
     finished: float = 5
     aborted: float = 0
     iterations: float = 50
+    flops: float = 6e12
+    read: float = 2e11
+    wrote: float = 1e11
     awake: float = 1
     ttft: tuple[float, ...] = (1, 2, 3)
     itl: tuple[float, ...] = (4, 5, 6)
@@ -60,6 +63,9 @@ def _engine_lines(engine: Engine) -> Iterable[str]:
             ],
         ),
         ("vllm:iteration_tokens_total", "histogram", [("_count", own, engine.iterations)]),
+        ("vllm:estimated_flops_per_gpu_total", "counter", [("", own, engine.flops)]),
+        ("vllm:estimated_read_bytes_per_gpu_total", "counter", [("", own, engine.read)]),
+        ("vllm:estimated_write_bytes_per_gpu_total", "counter", [("", own, engine.wrote)]),
         ("vllm:time_to_first_token_seconds", "histogram", _buckets(own, engine.ttft)),
         ("vllm:request_time_per_output_token_seconds", "histogram", _buckets(own, engine.itl)),
         ("vllm:num_preemptions_total", "counter", [("", own, 7)]),

@@ -13,7 +13,7 @@ from aiohttp import web
 from fallow.adapters.metrics.direct import DirectSource, ScrapeLimits
 from fallow.adapters.metrics.prometheus import PrometheusSource
 from fallow.domain.figures import Missing
-from fallow.domain.readings import PodRef, Readings
+from fallow.domain.readings import Operations, PodRef, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Seconds
 from fallow.ports import EngineTarget, MetricSource, ReadScope
@@ -213,6 +213,9 @@ class FakeRig:
             requests=sum(e.finished + e.aborted for e in engines),
             asleep=all(e.awake == 0 for e in engines),
             model_name=engines[0].model,
+            operations=Operations(
+                sum(e.flops for e in engines) / len(engines), sum(e.read + e.wrote for e in engines) / len(engines)
+            ),
         )
 
     def meet(self, trouble: Trouble | None) -> None:

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.adapters.metrics import dcgm, vllm
 from fallow.adapters.metrics.samples import MetricSpec
-from fallow.domain.readings import EngineReading
+from fallow.domain.figures import Missing
+from fallow.domain.readings import EngineReading, Operations
+from fallow.footprint.roofline import done_between
 from tests.adapters.metrics.pages import Gpu, gpu_page
 from tests.adapters.metrics.rigs import POD, DirectRig, PrometheusRig, World
 
@@ -72,6 +74,20 @@ async def test_engines_without_work_are_told_apart(
 
     assert (reading.running, reading.waiting, reading.kv_usage) == (0, 0, 0)
     assert (reading.requests, reading.asleep) == (requests, asleep)
+
+
+@needs_captures
+async def test_without_the_flag_the_estimates_of_flops_stand_at_zero_while_tokens_come(
+    rig: PrometheusRig | DirectRig,
+) -> None:
+    """These engines ran without --enable-mfu-metrics: a zero there is no measure of anything."""
+    idle, busy = await captured(rig, "idle"), await captured(rig, "busy")
+
+    assert busy.generated_tokens > idle.generated_tokens
+    assert idle.operations == busy.operations == Operations(0, 0)
+    done = done_between(idle, busy)
+    assert isinstance(done, Missing)
+    assert "start the engine with --enable-mfu-metrics" in done.detail
 
 
 @needs_captures

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from fallow.domain.figures import Missing
-from fallow.domain.readings import ActivitySource, EnergyCounter, PodRef, Power
+from fallow.domain.readings import ActivitySource, EnergyCounter, Operations, PodRef, Power
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Joules, Watts
 from fallow.ports import ReadScope
@@ -63,6 +63,14 @@ async def test_data_parallel_engines_of_a_pod_are_summed_and_the_fullest_cache_c
     reading = (await rig.read(World(engines={POD: pod}))).engines[POD]
 
     assert (reading.running, reading.generated_tokens, reading.kv_usage) == (8, 30, 0.9)
+
+
+async def test_what_an_engine_reckons_to_have_computed_is_that_of_one_gpu(rig: Rig) -> None:
+    pod = (Engine(flops=6e12, read=2e11, wrote=1e11, rank="0"), Engine(flops=2e12, read=1e11, wrote=0, rank="1"))
+
+    reading = (await rig.read(World(engines={POD: pod}))).engines[POD]
+
+    assert reading.operations == Operations(flops=4e12, bytes=2e11)
 
 
 async def test_a_pod_that_cannot_be_scraped_is_absent_with_a_fault_and_its_neighbour_is_read(rig: Rig) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fallow.adapters.metrics.direct import ScrapeLimits
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, GpuReading, Histogram, PodRef, Readings
+from fallow.domain.readings import NOT_COUNTED, Activity, ActivitySource, GpuReading, Histogram, PodRef, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Seconds
 from tests.adapters.metrics.pages import Engine, Gpu
@@ -96,6 +96,23 @@ async def test_an_optional_value_that_is_no_number_is_none_and_named(
     assert getattr(reading, name) is None
     assert reading.running == 3
     assert readings.pod_faults[POD].reason is Reason.NOT_A_NUMBER
+
+
+async def test_estimated_flops_that_are_no_number_are_missing_and_named(rig: PrometheusRig | DirectRig) -> None:
+    readings = await rig.read(World(engines={POD: (engine("flops", NAN, running=3),)}))
+
+    fault = Missing(Reason.NOT_A_NUMBER, "vllm:estimated_flops_per_gpu_total is nan")
+    assert readings.engines[POD].operations == readings.pod_faults[POD] == fault
+
+
+@pytest.mark.parametrize("kind", ["flops", "read_bytes", "write_bytes"])
+async def test_an_engine_that_does_not_estimate_is_read_all_the_same(rig: PrometheusRig | DirectRig, kind: str) -> None:
+    old = Engine(running=3, omit=frozenset({f"vllm:estimated_{kind}_per_gpu_total"}))
+
+    readings = await rig.read(World(engines={POD: (old,)}))
+
+    assert readings.engines[POD].operations == NOT_COUNTED
+    assert not readings.pod_faults
 
 
 async def test_a_waiting_value_that_is_no_number_is_left_out_and_named(rig: PrometheusRig | DirectRig) -> None:

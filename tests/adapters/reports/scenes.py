@@ -18,8 +18,9 @@ from fallow.domain.plans import Condition, Decision, Outcome, Pending, Plan, Ser
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
+from fallow.domain.rooflines import Roofline
 from fallow.domain.snapshots import ClusterView, Snapshot
-from fallow.domain.units import Grams, Instant, Joules, Litres, Seconds, Watts
+from fallow.domain.units import FlopsPerByte, Grams, Instant, Joules, Litres, Seconds, Watts
 from fallow.domain.workloads import IdleState, ServiceMemory
 from fallow.domain.zones import Intensity
 from tests.adapters.cluster import raw
@@ -44,6 +45,10 @@ REST = Decision(
     policy="green",
     saves=Watts(122),
     proposal=True,
+)
+MEMORY_BOUND = Roofline(
+    Figure(FlopsPerByte(27.25), FlopsPerByte(34.06), FlopsPerByte(68.12)),
+    Figure(FlopsPerByte(147.5), FlopsPerByte(295.05), FlopsPerByte(354.06)),
 )
 READY = Condition("Ready", status=True, reason=Reason.AS_ASKED, message="1 replicas are ready")
 FRESH = Condition("MetricsFresh", status=True, reason=Reason.FRESH, message="all signals are fresh")
@@ -114,6 +119,7 @@ def report(
     budgets: tuple[BudgetUse, ...] = (),
     scalers: Mapping[str, Autoscaler] | None = None,
     above: Mapping[str, int] | None = None,
+    rooflines: Mapping[str, Roofline | Missing] | None = None,
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -145,6 +151,7 @@ def report(
         itl_p95=Seconds(0.03),
         intensity=priced,
         zone="north",
+        rooflines=rooflines or {},
     )
     services = view.services
     return CycleReport(

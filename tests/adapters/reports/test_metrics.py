@@ -15,7 +15,7 @@ from fallow.domain.plans import ClearRequest, Cordon, CordonNode, Outcome, RunVa
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Money
 from fallow.domain.workloads import ServiceKey
-from tests.adapters.reports.scenes import GROW, ledger, report
+from tests.adapters.reports.scenes import GROW, MEMORY_BOUND, ledger, report
 from tests.support.builders import NOW, ref, scaler, service
 
 CHAT = {"namespace": "llm", "service": "chat"}
@@ -126,6 +126,15 @@ async def test_without_the_ledger_there_are_no_totals() -> None:
     await page.tell(books=None)
 
     assert "fallow_gpu_energy_joules" not in page.names
+
+
+async def test_a_variant_shows_what_it_computes_for_each_byte_and_the_ridge_of_its_gpu() -> None:
+    page = Page()
+    await page.tell(rooflines={"bf16": MEMORY_BOUND, "int4": Missing(Reason.NO_WORK)})
+
+    assert page.value("fallow_service_flops_per_byte", **BF16, bound="high") == 68.12
+    assert page.value("fallow_service_ridge_flops_per_byte", **BF16, bound="low") == 147.5
+    assert page.value("fallow_service_flops_per_byte", **CHAT, variant="int4", bound="best") is None
 
 
 async def test_a_service_shows_draw_cost_replicas_state_and_conditions() -> None:

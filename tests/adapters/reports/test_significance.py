@@ -37,6 +37,7 @@ def condition(name: str, **change: str) -> dict[str, Any]:
         ),
         pytest.param(condition("Ready", message="2 ready"), Grade.FIGURES, id="message"),
         pytest.param({"idle": {"state": "Active", "evidence": {"watts": "90 W"}}}, Grade.FIGURES, id="evidence"),
+        pytest.param({"work": {"regime": "MemoryBound", "flopsPerByte": {"best": 34}}}, Grade.FIGURES, id="work"),
         pytest.param({"idle": {"state": "Standby", "evidence": {"watts": "90 W"}}}, Grade.SETTLING, id="idle-state"),
         pytest.param(condition("ObjectivesMet", status="Unknown"), Grade.SETTLING, id="objectives"),
         pytest.param(condition("Ready", status="False"), Grade.URGENT, id="condition"),

@@ -15,11 +15,24 @@ from fallow.domain.errors import Unreachable
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, Pending
 from fallow.domain.policies import Mode
+from fallow.domain.readings import NOT_COUNTED
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Grams, Instant, Money, Seconds
 from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
 from tests.adapters.cluster import raw
-from tests.adapters.reports.scenes import ACTIVE, FRESH, GROW, READY, REST, Sink, ledger, mirror, report, stale
+from tests.adapters.reports.scenes import (
+    ACTIVE,
+    FRESH,
+    GROW,
+    MEMORY_BOUND,
+    READY,
+    REST,
+    Sink,
+    ledger,
+    mirror,
+    report,
+    stale,
+)
 from tests.support.builders import NOW, scaler
 
 REFRESH = 300.0
@@ -355,6 +368,21 @@ async def test_the_status_says_what_runs() -> None:
         "joulesPerToken": "0.123",
         "carbonToday": "1 g",
     }
+
+
+async def test_the_status_says_by_what_the_work_is_bound_and_nothing_where_that_is_not_known() -> None:
+    desk = Desk()
+    await desk.tell(rooflines={"bf16": MEMORY_BOUND, "int4": Missing(Reason.NO_WORK)})
+    assert desk.status()["work"] == {
+        "variant": "bf16",
+        "regime": "MemoryBound",
+        "flopsPerByte": {"low": 27.2, "best": 34.1, "high": 68.1},
+        "ridgeFlopsPerByte": {"low": 148.0, "best": 295.0, "high": 354.0},
+    }
+
+    silent = Desk()
+    await silent.tell(rooflines={"bf16": NOT_COUNTED})
+    assert "work" not in silent.status()
 
 
 async def test_what_an_autoscaler_runs_above_its_minimum_is_asked_for_too() -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from fallow.adapters.metrics.samples import MetricSpec, Sample, checked
 from fallow.domain.figures import Missing
-from fallow.domain.readings import EngineReading, Histogram, PodRef, Queue
+from fallow.domain.readings import NOT_COUNTED, EngineReading, Histogram, Operations, PodRef, Queue
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant
 
@@ -35,6 +35,10 @@ CACHED_TOKENS = MetricSpec(
     older=("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
 )
 ITERATIONS = MetricSpec("vllm:iteration_tokens_total", "histogram", _ENGINE, suffix="_count")
+# Of each GPU of an engine (pull requests 30738 and 30950). 0.32 shows them at zero where it runs without the flag.
+FLOPS = MetricSpec("vllm:estimated_flops_per_gpu_total", "counter", _ENGINE)
+READ_BYTES = MetricSpec("vllm:estimated_read_bytes_per_gpu_total", "counter", _ENGINE)
+WRITTEN_BYTES = MetricSpec("vllm:estimated_write_bytes_per_gpu_total", "counter", _ENGINE)
 TTFT = MetricSpec("vllm:time_to_first_token_seconds", "histogram", _ENGINE | {"le"}, suffix="_bucket")
 # A request's mean. Single gaps, which older versions count alone, are long wherever another's prompt comes between.
 ITL = MetricSpec(
@@ -56,6 +60,9 @@ READ_METRICS = (
     FINISHED,
     CACHED_TOKENS,
     ITERATIONS,
+    FLOPS,
+    READ_BYTES,
+    WRITTEN_BYTES,
     *LATENCIES,
 )
 STATE_NAMES = tuple(name for spec in READ_METRICS if spec not in LATENCIES for name in spec.names)
@@ -124,6 +131,7 @@ def read_engine(samples: Iterable[Sample]) -> tuple[EngineReading | None, Missin
         model_name=min(model for _, model in engines),
         ttft=pod.histogram(TTFT),
         itl=pod.histogram(ITL),
+        operations=pod.operations(),
     )
     return reading, pod.doubts[0] if pod.doubts else None
 
@@ -173,6 +181,16 @@ class _PodOfEngines:
         if value.reason is not Reason.NO_SERIES:
             self.doubts.append(value)
         return None
+
+    def operations(self) -> Operations | Missing:
+        """Engines of a pod have as many GPUs each, so the mean over engines is the mean over GPUs."""
+        parts = [self.total(spec) for spec in (FLOPS, READ_BYTES, WRITTEN_BYTES)]
+        for part in parts:
+            if isinstance(part, Missing):
+                self.optional(part)
+                return NOT_COUNTED if part.reason is Reason.NO_SERIES else part
+        flops, read, written = (part / len(self._engines) for part in parts if not isinstance(part, Missing))
+        return Operations(flops, read + written)
 
     def asleep(self) -> bool:
         states = [_pick(engine, SLEEP).get("awake") for engine in self._engines]

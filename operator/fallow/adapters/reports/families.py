@@ -50,6 +50,7 @@ def _services(report: CycleReport) -> Iterator[Metric]:
         if not isinstance(estimate.joules_per_token, Missing):
             cost.add_metric(labels, estimate.joules_per_token)
     yield from (power, cost)
+    yield from _work(report)
     state = GaugeMetricFamily(
         "fallow_service_idle_state", "1 for the state that the service is in.", labels=(*SERVICE, "state")
     )
@@ -80,6 +81,26 @@ def _services(report: CycleReport) -> Iterator[Metric]:
         if plan.clock is not None:
             clock.add_metric((key.namespace, key.name), plan.clock)
     yield from (limit, clock)
+
+
+def _work(report: CycleReport) -> Iterator[Metric]:
+    labels = (*VARIANT, "bound")
+    intensity = GaugeMetricFamily(
+        "fallow_service_flops_per_byte",
+        "Arithmetic intensity of the engines' work as vLLM estimates it, FLOP for each byte that memory moves.",
+        labels=labels,
+    )
+    ridge = GaugeMetricFamily(
+        "fallow_service_ridge_flops_per_byte",
+        "Arithmetic intensity from which on the engines' GPU has more to compute than to move.",
+        labels=labels,
+    )
+    for key, estimate in sorted(report.estimates.services.items()):
+        for variant, bound in sorted(estimate.rooflines.items()):
+            if not isinstance(bound, Missing):
+                _bounded(intensity, (key.namespace, key.name, variant), bound.intensity)
+                _bounded(ridge, (key.namespace, key.name, variant), bound.ridge)
+    yield from (intensity, ridge)
 
 
 def _replicas(report: CycleReport) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from fallow.adapters.reports.footprints import footprints, today
 from fallow.adapters.reports.learned import with_learned
 from fallow.adapters.reports.sources import sources
 from fallow.adapters.reports.texts import grams, line, significant, watts
+from fallow.api.conditions import Figure as Shown
 from fallow.api.conditions import moment
 from fallow.api.inference_service_status import (
     ActiveVariant,
@@ -21,19 +22,21 @@ from fallow.api.inference_service_status import (
     ServiceSummary,
     Standing,
     Veto,
+    Work,
 )
 from fallow.api.inference_service_status import (
     Decision as ShownDecision,
 )
 from fallow.api.memory import remembered
 from fallow.domain.estimates import ServiceEstimate
-from fallow.domain.figures import Missing
+from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account, Ledger
 from fallow.domain.plans import Condition, Decision, Pending, ServicePlan
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
+from fallow.domain.rooflines import Roofline
 from fallow.domain.snapshots import Invalid, Pod
-from fallow.domain.units import Instant
+from fallow.domain.units import FlopsPerByte, Instant
 from fallow.domain.workloads import Service
 
 JSON = Mapping[str, Any]
@@ -65,6 +68,7 @@ def service_status(
         power_limit_watts=None if plan.power_limit is None else plan.power_limit.value,
         clock_share=None if plan.clock is None else round(plan.clock, 3),
         standing=_standing(plan),
+        work=_work(plan, estimate),
         proposal=None if plan.pending is None else _proposal(plan, plan.pending),
         decision=_decisions(before, news),
         footprint=known.footprint
@@ -157,6 +161,23 @@ def _standing(plan: ServicePlan) -> Standing:
         ],
         silences=[line(silence) for silence in plan.silences],
     )
+
+
+def _work(plan: ServicePlan, estimate: ServiceEstimate) -> Work | None:
+    bound = estimate.rooflines.get(plan.serving)
+    if not isinstance(bound, Roofline):
+        return None
+    return Work(
+        variant=plan.serving,
+        regime=bound.regime.value,
+        flops_per_byte=_figure(bound.intensity),
+        ridge_flops_per_byte=_figure(bound.ridge),
+    )
+
+
+def _figure(figure: Figure[FlopsPerByte]) -> Shown:
+    low, best, high = (float(f"{one.value:.3g}") for one in (figure.low, figure.best, figure.high))
+    return Shown(low=low, best=best, high=high)
 
 
 def _same_proposal(one: ShownDecision, other: ShownDecision) -> bool:

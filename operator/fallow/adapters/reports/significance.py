@@ -49,7 +49,7 @@ SERVICE = Grading(
     settling=frozenset(
         {"idle.state", "idle.since", "idle.quietSince", "conditions.ObjectivesMet", "standing.reason", "proposal"}
     ),
-    figures=frozenset({"footprint", "summary", "idle.evidence", "standing"} | PROPOSAL_FIGURES),
+    figures=frozenset({"footprint", "summary", "idle.evidence", "standing", "work"} | PROPOSAL_FIGURES),
     shown=frozenset({"summary", "footprint.total.energyWh"}),
 )
 POLICY = Grading(

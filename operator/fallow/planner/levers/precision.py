@@ -11,9 +11,11 @@ from fallow.domain.goals import Remedy
 from fallow.domain.plans import Veto
 from fallow.domain.policies import PrecisionRules, Tier
 from fallow.domain.reasons import Reason
+from fallow.domain.rooflines import Regime, Roofline
 from fallow.domain.units import GramsPerKWh, Watts
 from fallow.domain.workloads import Variant
 from fallow.domain.zones import Intensity
+from fallow.footprint.roofline import only_shrinks
 from fallow.planner.binding import lessened, may_lessen
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
@@ -144,6 +146,9 @@ def _choose(context: Context, rules: PrecisionRules, tier: Tier, asks: Reason) -
         elif rules.require_measured_advantage and not _is_greener(context, variant, asks):
             message = f"{variant.name} stays out: {_advantage(context, variant, asks)}"
             vetoes[variant.name] = Veto("advantage", Reason.NO_MEASURED_ADVANTAGE, message)
+        elif rules.require_measured_advantage and (doubt := _doubted(context, variant, asks)) is not None:
+            message = f"{variant.name} stays out: {doubt}"
+            vetoes[variant.name] = Veto("arithmetic", Reason.COMPUTE_BOUND, message)
         else:
             return variant, tuple(vetoes.values())
     if not vetoes:
@@ -196,6 +201,24 @@ def _is_greener(context: Context, variant: Variant, asks: Reason) -> bool:
     if variant == context.serving:
         return isinstance(known, Missing) or known.is_less
     return not isinstance(known, Missing) and known.is_clear
+
+
+def _doubted(context: Context, variant: Variant, asks: Reason) -> str | None:
+    """Why an advantage that was not measured on this work is not believed: the work is bound by arithmetic, of which
+    the variant has as much. Declared points leave prompts out, and it is these that bind it so.
+    """
+    known, bound = _weighed(context, variant, asks), context.estimate.rooflines.get(context.serving.name)
+    if variant == context.serving or isinstance(known, Missing) or known.at_hand:
+        return None
+    if not isinstance(bound, Roofline) or bound.regime is not Regime.COMPUTE or context.product is None:
+        return None
+    profile = profile_for(variant, context.profiles, context.product)
+    moves = profile is not None and profile.gpu_product != context.product
+    if moves or not only_shrinks(variant.precision, context.serving.precision, context.product):
+        return None
+    whence = f"{known.origin}, but not at this load" if known.origin else "only declared"
+    why = f"{variant.precision} makes weights smaller, not arithmetic faster"
+    return f"its advantage is {whence}, {why}, and {context.serving.name} is {bound.words}"
 
 
 def _advantage(context: Context, variant: Variant, asks: Reason) -> str:
