@@ -53,7 +53,8 @@ class Pod:
 
     `gpus` are all the GPUs or parts of them that it asked for; of these `instances` by their MIG profile, and `copies`
     of GPUs that are used in turns, where they have a name of their own.
-    `placed`: when its node took it on, which containers that start anew do not change.
+    `placed`: when its node took it on, which containers that start anew do not change. `pinned`: its owner tells
+    autoscalers of nodes not to move it.
     """
 
     ref: PodRef
@@ -75,6 +76,7 @@ class Pod:
     copies: int = 0
     placed: Instant | None = None
     shield: Shield = Shield.NONE
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

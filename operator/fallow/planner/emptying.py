@@ -17,6 +17,7 @@ from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Node, Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, energy
 from fallow.domain.workloads import ServiceKey
+from fallow.footprint.zones import zone_of
 from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context
 from fallow.planner.inventory import whole_nodes
@@ -191,6 +192,8 @@ class _Search:
             return "is under no policy that moves replicas now"
         if self.snapshot.cluster.services[plan.key].paused or plan.fault is not None:
             return "is of a service that is left as it is"
+        if pod.pinned:
+            return "is not to be moved, by an annotation of its owner"
         if pod.variant != plan.serving or plan.memory.switching_to is not None:
             return "is of a service whose variants are being switched"
         if plan.scalers:
@@ -198,19 +201,31 @@ class _Search:
         return "is under a power cap, which does not pay for two in its place" if policy.caps_power else ""
 
     def _fits(self, node: Node) -> bool:
-        """On nodes of its GPU type that are in use, the largest replicas first and each where least is left over; with
-        room for one more of the largest, so that the next that is needed does not wait for a node.
+        """On nodes in use of its GPU type and its zone, the largest replicas first and each where least is left over;
+        with room for one more of the largest, so that the next that is needed does not wait for a node.
         """
-        whole = whole_nodes(self.snapshot.cluster)
-        others = [one for one in whole if one.gpu_product == node.gpu_product and one.name != node.name]
-        free = [one.gpus - self.held[one.name] for one in others]
-        sizes = sorted((pod.gpus for pod in self.on(node)), reverse=True)
-        for size in (*sizes, sizes[0]):
-            hole = min((index for index, gpus in enumerate(free) if gpus >= size), key=free.__getitem__, default=None)
+        zone = zone_of(node, self.snapshot.zones)
+        free = {
+            one.name: one.gpus - self.held[one.name]
+            for one in whole_nodes(self.snapshot.cluster)
+            if one.gpu_product == node.gpu_product
+            and one.name != node.name
+            and zone_of(one, self.snapshot.zones) is zone
+        }
+        pods = sorted(self.on(node), key=lambda pod: -pod.gpus)
+        for pod in (*pods, pods[0]):
+            holes = (name for name, gpus in free.items() if gpus >= pod.gpus and self._may_run(pod, name))
+            hole = min(holes, key=lambda name: (free[name], name), default=None)
             if hole is None:
                 return False
-            free[hole] -= size
+            free[hole] -= pod.gpus
         return True
+
+    def _may_run(self, pod: Pod, node: str) -> bool:
+        """By the node selector of its service's template; of an adopted Deployment that is seen when it is tried."""
+        service = None if pod.service is None else self.snapshot.cluster.services[pod.service]
+        selector = {} if service is None else service.template.get("spec", {}).get("nodeSelector", {})
+        return selector.items() <= self.snapshot.cluster.nodes[node].labels.items()
 
     def _lets(self, node: Node, context: Context) -> bool:
         """Whether everything about one of its services allows its replicas to move now."""

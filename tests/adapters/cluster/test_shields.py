@@ -163,3 +163,24 @@ def test_of_a_pods_annotations_only_these_are_kept_in_memory() -> None:
     held: Any = bench.mirror.get(PODS, "llm", "chat-bf16-x")
 
     assert held["metadata"]["annotations"] == {KARPENTER: "true"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "pinned"),
+    [
+        ({}, False),
+        ({KARPENTER: "true"}, True),
+        ({KARPENTER: "2h"}, True),
+        ({KARPENTER: "false"}, False),
+        ({AUTOSCALER: "false"}, True),
+        ({AUTOSCALER: "true"}, False),
+    ],
+    ids=["nothing", "not", "not for a while", "may be", "not, by the other", "may be, by the other"],
+)
+async def test_whose_owner_says_not_to_move_it_is_told_from_those_that_fallow_shields(
+    annotations: dict[str, str], *, pinned: bool
+) -> None:
+    bench = Bench(annotations)
+    assert bench.mirror.view().pods[POD].pinned is pinned
+    await bench.up()
+    assert bench.mirror.view().pods[POD].pinned is pinned

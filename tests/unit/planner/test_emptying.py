@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from fallow.domain.plans import Cordon, Plan
-from fallow.domain.policies import ConsolidationRules, Mode, NodeAllowance, PowerRules
+from fallow.domain.policies import (
+    ConsolidationRules,
+    Mode,
+    NodeAllowance,
+    Operator,
+    PowerRules,
+    Requirement,
+    Selector,
+)
 from fallow.domain.readings import Readings
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Watts
@@ -34,6 +42,7 @@ from tests.support.builders import (
     scaler,
     service,
     watched,
+    zone,
 )
 
 ONE = ConsolidationRules(at_once=NodeAllowance(number=1))
@@ -64,6 +73,15 @@ def having(snapshot: Snapshot, *pods: Pod) -> Snapshot:
     return replace(snapshot, cluster=replace(snapshot.cluster, pods=both))
 
 
+def elsewhere(snapshot: Snapshot, name: str) -> Snapshot:
+    """With that node in a zone of its own."""
+    labelled = replace(snapshot.cluster.nodes[name], labels={"zone": "south"})
+    own = Selector((Requirement("zone", Operator.IN, ("south",)),))
+    south = replace(zone(), zone=replace(zone().zone, name="south", is_default=False, nodes=own))
+    cluster = replace(snapshot.cluster, nodes={**snapshot.cluster.nodes, name: labelled})
+    return replace(snapshot, cluster=cluster, zones={**snapshot.zones, "south": south})
+
+
 def foreign(**more: Any) -> Pod:
     return replace(pod("x", **more), service=None, variant=None)
 
@@ -87,6 +105,12 @@ def test_the_emptiest_node_is_emptied_and_it_is_told_what_for() -> None:
         "1 of its 4 GPUs are in use, and others have room for them: 1 of llm/chat move; "
         "it draws 887 W without them and moving takes 36 kJ"
     )
+
+
+def test_a_node_with_a_pod_that_its_owner_pins_is_passed_over() -> None:
+    snapshot = cluster("a", "a", "b")
+    alone = next(one for one in snapshot.cluster.pods.values() if one.node == "b")
+    assert cordoned(having(snapshot, replace(alone, pinned=True))) == [("a", Cordon.EMPTY)]
 
 
 def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
@@ -115,6 +139,8 @@ def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
         cluster("a", "a", "b", more={"a": TRIED}),
         having(cluster("a", "a", "b"), foreign(node="b")),
         having(cluster("a", "a", "b"), foreign(node="", scheduled=False, ready=False)),
+        cluster("a", "a", "b", service=replace(service(), template={"spec": {"nodeSelector": {"rack": "b"}}})),
+        elsewhere(cluster("a", "a", "b"), "b"),
         having(cluster("a", "a", "b"), pod("bf16-9", node="b", deleting=True)),
         having(cluster("a", "a", "b"), pod("bf16-9", node="b", ready=False, created=Instant(NOW - 60), started=None)),
     ],
@@ -138,6 +164,8 @@ def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
         "an hour after another was given up",
         "with somebody else's pod on it",
         "while somebody waits for a GPU",
+        "where its replicas may not run on the others",
+        "where the others are in another zone",
         "while a pod on it goes",
         "while a pod on it starts",
     ],

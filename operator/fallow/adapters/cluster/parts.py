@@ -9,11 +9,13 @@ from typing import Any
 
 from fallow.adapters.cluster.gpus import asked_by, offered
 from fallow.adapters.cluster.labels import (
+    DO_NOT_DISRUPT,
     EMPTYING,
     GPU_PRODUCT,
     IDLE_CLOCKS,
     KEPT,
     OVER,
+    SAFE_TO_EVICT,
     SERVICE,
     SHIELD,
     SPEC_HASH,
@@ -78,6 +80,7 @@ def read_pod(body: JSON) -> Pod | None:
         else Instant(deletion - float(metadata.get("deletionGracePeriodSeconds") or 0)),
         placed=instant(status.get("startTime")),
         shield=_shield(metadata.get("annotations") or {}),
+        pinned=_pinned(metadata.get("annotations") or {}),
     )
 
 
@@ -176,6 +179,13 @@ def _started(status: JSON) -> Instant | None:
     running = [(part.get("state") or {}).get("running") or {} for part in status.get("containerStatuses") or ()]
     times = [started for part in running if (started := instant(part.get("startedAt"))) is not None]
     return max(times, default=None)
+
+
+def _pinned(annotations: Mapping[str, str]) -> bool:
+    """Whether somebody else than Fallow says so."""
+    ours = annotations.get(SHIELD, "").split()
+    kept = annotations.get(DO_NOT_DISRUPT, "false") != "false" and DO_NOT_DISRUPT not in ours
+    return kept or (annotations.get(SAFE_TO_EVICT) == "false" and SAFE_TO_EVICT not in ours)
 
 
 def _shield(annotations: Mapping[str, str]) -> Shield:
