@@ -45,7 +45,7 @@ Contexts = Callable[[ServiceKey], Context]
 
 def emptied(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan], contexts: Contexts) -> tuple[CordonNode, ...]:
     """Those that are to be emptied no longer; where there are none, the next one that is to be."""
-    movers = tuple(policy for policy in snapshot.cluster.policies if _rules(policy, snapshot) is not None)
+    movers = {policy.name: rules for policy in snapshot.cluster.policies if (rules := _rules(policy, snapshot))}
     under_way = [node for node in snapshot.cluster.nodes.values() if node.emptying is not None]
     if not movers and not under_way:
         return ()
@@ -56,22 +56,23 @@ def emptied(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan], context
     return tuple(islice((one for node in search.candidates() if (one := search.begun(node, len(under_way)))), 1))
 
 
-def _rules(policy: Policy | None, snapshot: Snapshot) -> ConsolidationRules | None:
+def _rules(policy: Policy, snapshot: Snapshot) -> ConsolidationRules | None:
     """Of a policy that moves replicas now."""
-    rules = None if policy is None or policy.mode is not Mode.ENFORCE else policy.consolidation
+    rules = policy.consolidation if policy.mode is Mode.ENFORCE else None
     return rules if rules is not None and rules.at_once.is_any and rules.is_on(snapshot.at) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """`pods` with GPUs by node, those to be deleted left out; GPUs that are `held`, by these as well. `waits`: who has
-    no GPUs yet and is not only to come in the place of another; `unplaced`: who is, and has had time enough.
+    """`movers` are the policies that move replicas now, with their rules. `pods` with GPUs by node, those to be deleted
+    left out; GPUs that are `held`, by these as well. `waits`: who has no GPUs yet and is not only to come in the place
+    of another; `unplaced`: who is, and has had time enough.
     """
 
     snapshot: Snapshot
     plans: Mapping[ServiceKey, ServicePlan]
     contexts: Contexts
-    movers: Sequence[Policy]
+    movers: Mapping[str, ConsolidationRules]
     pods: Mapping[str, Sequence[Pod]]
     held: Mapping[str, int]
     waits: PodRef | None
@@ -83,7 +84,7 @@ class _Search:
         snapshot: Snapshot,
         plans: Mapping[ServiceKey, ServicePlan],
         contexts: Contexts,
-        movers: Sequence[Policy],
+        movers: Mapping[str, ConsolidationRules],
     ) -> _Search:
         pods, held = defaultdict[str, list[Pod]](list), Counter[str]()
         waits, unplaced = None, dict[ServiceKey, PodRef]()
@@ -143,9 +144,8 @@ class _Search:
     def begun(self, node: Node, under_way: int) -> CordonNode | None:
         """Where it may be emptied now, there is room for its replicas, and that is worth more than it takes."""
         services = self._services(node)
-        policies = [policy for key in services if (policy := self.plans[key].policy) is not None]
         total = sum(1 for one in self.snapshot.cluster.nodes.values() if one.gpus and one.gpu_product)
-        rules = [rules for policy in policies if (rules := _rules(policy, self.snapshot)) is not None]
+        rules = [self.movers[policy.name] for key in services if (policy := self.plans[key].policy) is not None]
         if under_way >= min(one.at_once.of(total) for one in rules) or not self._fits(node):
             return None
         contexts = {key: self.contexts(key) for key in services}
@@ -167,9 +167,9 @@ class _Search:
         return self._to(node, Cordon.EMPTY, message)
 
     def _to(self, node: Node, cordon: Cordon, message: str) -> CordonNode:
-        known = (self.plans[key].policy for key in self._services(node) if key in self.plans)
-        policy = next((one for one in (*known, *self.movers) if one is not None), None)
-        return CordonNode(node.name, cordon, self.snapshot.at, policy.name if policy else "", message)
+        known = [plan.policy for key in self._services(node) if (plan := self.plans.get(key)) is not None]
+        policy, *_ = [*(one.name for one in known if one is not None), *self.movers, ""]
+        return CordonNode(node.name, cordon, self.snapshot.at, policy, message)
 
     def _services(self, node: Node) -> Sequence[ServiceKey]:
         return sorted({pod.service for pod in self.on(node) if pod.service is not None})
@@ -188,7 +188,7 @@ class _Search:
 
     def _stays(self, plan: ServicePlan, pod: Pod) -> str:
         policy = plan.policy
-        if policy is None or _rules(policy, self.snapshot) is None:
+        if policy is None or policy.name not in self.movers:
             return "is under no policy that moves replicas now"
         if self.snapshot.cluster.services[plan.key].paused or plan.fault is not None:
             return "is of a service that is left as it is"
