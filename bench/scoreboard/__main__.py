@@ -42,7 +42,7 @@ def main() -> None:
 
     outcomes = all_run(one, names, shown, How(0, every=given.cycle, without=("steps",)))
     found = [row for outcome in outcomes for row in rows_of(outcome, rows, bounds)]
-    free = assembled(demand, all_levers=True)
+    free = assembled(demand, one.seen, all_levers=True)
     freed = bounds_by_service(free, all_levers=True)
     (best,) = all_run(free, [FALLOW], lambda _, share: shown(f"{FALLOW}, {ALL}", share), How(0, given.cycle, PARTS))
     found += rows_of(replace(best, controller=f"{FALLOW}, {ALL}"), rows, freed)

@@ -31,7 +31,7 @@ from fallow.twin.simulation.grid import GridSeries
 from fallow.twin.simulation.ports import Declared, GridCarbon
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
 from fallow.twin.simulation.setup import NodeKind, PowerOff, ServiceSetup, Setup, Start, VariantSetup
-from fallow.twin.simulation.sizing import carried, known_of, survey
+from fallow.twin.simulation.sizing import Survey, carried, known_of, survey
 from fallow.twin.traces import read_trace
 
 PRODUCT, MODEL_NAME = "NVIDIA-H100-80GB-HBM3", "NVIDIA H100 80GB HBM3"
@@ -89,11 +89,13 @@ def grid() -> GridSeries:
     return GridSeries(hours * 3600.0, 380.0 + 150.0 * np.cos(2 * np.pi * (hours - 19.0) / 24.0), pue=1.2)
 
 
-def assembled(demand: Demand, *, all_levers: bool = False) -> Assembled:
-    """With `all_levers` there is another precision, and Fallow may let it serve and lower clocks."""
+def assembled(demand: Demand, seen: Survey | None = None, *, all_levers: bool = False) -> Assembled:
+    """Of a demand that is read unless it was `seen`. With `all_levers` there is another precision, and Fallow may let
+    it serve and lower clocks.
+    """
     variants = (REFERENCE, EIGHTS) if all_levers else (REFERENCE,)
     queries = [_asked(variant) for variant in variants]
-    seen = survey(demand)
+    seen = survey(demand) if seen is None else seen
     services = []
     for index, key in enumerate(demand.services):
         tables = [predicted_table(seen.as_asked(index, query)) for query in queries]
