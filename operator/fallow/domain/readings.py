@@ -47,7 +47,8 @@ class EngineReading:
     """One vLLM pod, its engines (data-parallel ranks) summed.
 
     Gauges: `running` and `waiting` requests, `kv_usage` 0..1 (the fullest engine). Counters since the engine started:
-    tokens, finished requests and engine iterations; None where this version does not expose one.
+    tokens, finished requests, those of them that `failed` (ended by an error, or left by their client) and engine
+    iterations; None where this version does not expose one.
     `at` is the time of the oldest gauge sample used.
     """
 
@@ -64,6 +65,7 @@ class EngineReading:
     model_name: str = ""
     ttft: Histogram | None = None
     itl: Histogram | None = None
+    failed: float | None = None
 
 
 class ActivitySource(StrEnum):

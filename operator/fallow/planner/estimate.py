@@ -29,6 +29,7 @@ from fallow.planner.latency import quantiles
 from fallow.planner.quiet import idle_evidence
 from fallow.planner.replica_watts import replica_watts
 from fallow.planner.selection import nodes_of, policy_for
+from fallow.planner.tallies import tallies
 
 NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
 NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
@@ -174,6 +175,7 @@ def _service(
         at_least=demand_at_least(snapshot, service, max_age) if isinstance(demand, Missing) else None,
         energies=books.energies.get(service.key, {}),
         profiles=books.taught.profiles,
+        tallies=tallies(snapshot, service, policy),
     )
 
 
