@@ -9,17 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.domain.figures import Figure, Missing
+from fallow.domain.learned import LoadPoint, VariantEnergy
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, Policy, PowerRules, ShiftRules
+from fallow.domain.policies import Mode, Policy, PowerRules, PrecisionRules, ShiftRules
 from fallow.domain.readings import Histogram, Readings
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Instant, Seconds, Watts
+from fallow.domain.units import Instant, Joules, Seconds, Watts
 from fallow.domain.workloads import GivenUp, Objectives, Service, ServiceMemory
+from fallow.planner.decide import decide
+from fallow.planner.estimate import Concluded, estimate
 from tests.support.builders import (
     BF16,
+    CHAT,
     FP8,
+    H100,
     NOW,
     PRECISION,
+    TIERS,
     Running,
     Scene,
     policy,
@@ -199,6 +206,43 @@ def test_one_that_is_no_worse_goes_on(case: str) -> None:
     assert plan.replicas == {"bf16": 9, "fp8": 5}, plan.standing.message
 
 
+def priced(joules: float, reach: float, windows: float = 10.0) -> VariantEnergy:
+    """Of minutes at the requests that a replica has here."""
+    figure = Figure(Joules(joules - reach), Joules(joules), Joules(joules + reach))
+    vague = Missing(Reason.NO_HISTORY, "not asked for")
+    known = LoadPoint(9.5, figure, vague, 1000.0, 1000 * joules, windows, prompts=4.0, last_seen=Instant(NOW - 60))
+    return VariantEnergy(H100, vague, (known,), idle=Figure(Watts(118), Watts(120), Watts(122)))
+
+
+@pytest.mark.parametrize(
+    ("fp8", "goes"),
+    [
+        (priced(0.6, 0.02), True),
+        (priced(0.51, 0.02), False),
+        (priced(0.6, 0.2), False),
+        (priced(0.6, 0.02, windows=4), False),
+        (priced(0.4, 0.02), False),
+    ],
+    ids=["clearly", "a little", "within its bounds", "too few minutes", "less"],
+)
+def test_one_that_is_measured_to_take_clearly_more_is_given_up(fp8: VariantEnergy, *, goes: bool) -> None:
+    rules = policy(precision=PrecisionRules(TIERS), shift=STEPS)
+    energies = {"bf16": priced(0.5, 0.02), "fp8": fp8}
+    for one, is_given_up in ((scene(9, 1, policy=rules), goes), (scene(9, 1), False)):
+        # where no advantage is asked for, none is looked for
+        snapshot = one.snapshot()
+        plan = decide(snapshot, estimate(snapshot, Concluded(energies={CHAT: energies}))).services[CHAT]
+        assert (plan.memory.given_up is not None) is is_given_up, plan.standing.message
+        if is_given_up:
+            assert "0.600 J/token, 0.500 as bf16, as measured here to 0.02" in plan.standing.message
+
+
+def test_what_is_watched_is_told_whatever_else_holds_replicas_back() -> None:
+    plan = planned(scene(9, 1, load=20))
+    assert plan.standing.reason is Reason.WATCHED
+    assert plan.vetoes
+
+
 LEFT = replace(UNDER_WAY, given_up=GivenUp("fp8", Instant(NOW - 60), 1, "9 of 80 failed"))
 
 
@@ -280,7 +324,7 @@ def test_a_power_cap_without_room_for_both_is_not_held_up() -> None:
 
 def test_of_an_engine_that_carries_less_there_are_as_many_as_carry_an_even_share() -> None:
     small = service(replace(BF16, max_concurrency=10), replace(FP8, max_concurrency=5), maximum=40, concurrency=None)
-    # 60 requests over 5 old replicas and 7 new ones are 5 each
+    # of 5 each, a fifth kept free, 9 replicas carry 35 requests that are spread evenly
     plan = planned(
         scene(5, 0, SERVES, service=replace(small, scaling=replace(small.scaling, max_replicas=40)), load=35)
     )
