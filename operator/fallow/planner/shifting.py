@@ -110,6 +110,10 @@ class Shift:
         since = max([self.context.memory.changed_at or 0.0, *(pod.ready_since or 0.0 for pod in pods)])
         return self.context.now - since
 
+    def is_short(self, known: Judged) -> bool:
+        """Whether too little has come of it yet to say anything for or against it: first requests find caches cold."""
+        return known.requests < FEW and self.watched_for < LONGEST * self.rules.watch
+
     @property
     def deadline(self) -> float:
         """Engines that fail while they are watched have as long to come back as they had to start."""
@@ -134,7 +138,7 @@ def shifted(shift: Shift, called_off: tuple[Reason, str] | None) -> Proposal:
     if veto is not None:
         return Proposal(shift.lever, veto.reason, f"{has}; {veto.message}", vetoes=(veto,))
     known = judged(context, shift.variant)
-    if known.worse:
+    if known.worse and not shift.is_short(known):
         return _given_up(shift, Reason.MEASURED_WORSE, known.worse)
     if shift.ready >= shift.asked:
         return _stepped(shift, known)
@@ -152,9 +156,8 @@ def _stepped(shift: Shift, known: Judged) -> Proposal:
         goes = context.replicas - shift.stays
         message = f"{target} is ready with {shift.ready} replicas; {goes} of {old} go"
         return shift.says(Reason.SWITCHING, message, {old: shift.stays})
-    watched, length = shift.watched_for, shift.rules.watch
-    short = known.requests < FEW
-    if watched < length * (LONGEST if short else 1.0):
+    watched, length, short = shift.watched_for, shift.rules.watch, shift.is_short(known)
+    if watched < length or short:
         until = f"for {length:.0f} s{f' and {FEW:.0f} requests' if short else ''}"
         message = f"{target} is watched with {shift.asked} of {shift.wanted} replicas {until}: {known.seen}"
         return shift.says(Reason.WATCHED, message)

@@ -30,6 +30,7 @@ from tests.support.builders import (
     Running,
     Scene,
     policy,
+    profile,
     readings,
     service,
     watched,
@@ -160,6 +161,31 @@ def test_with_few_requests_a_step_is_watched_for_longer_and_not_for_ever() -> No
     few = Did(requests=29)
     assert planned(scene(9, 1, watched_enough(), new=few)).standing.reason is Reason.WATCHED
     assert planned(scene(9, 1, watched_enough(seconds=4 * WATCH + 1), new=few)).replicas == {"bf16": 9, "fp8": 5}
+
+
+def test_of_too_few_requests_nothing_is_held_against_it_until_the_watch_is_over() -> None:
+    few = Did(requests=29, failed=29)
+    assert planned(scene(9, 1, new=few)).standing.reason is Reason.WATCHED
+    assert planned(scene(9, 1, watched_enough(seconds=4 * WATCH + 1), new=few)).memory.given_up is not None
+
+
+def test_a_person_is_told_what_the_whole_switch_saves_and_not_its_first_step() -> None:
+    rules, one = replace(RULES, mode=Mode.RECOMMEND), zone(400)
+    priced_zone = replace(one.zone, price_per_kwh=0.3, currency="EUR", price_per_gpu_hour={H100: 2.0})
+    known = (profile(BF16, (1, 100, 200), (10, 800, 400)), profile(FP8, (1, 100, 200), (10, 1000, 400)))
+    busy = {"bf16": Running(10, running=95, tokens=15_000)}
+    before = readings({"bf16": Running(10, running=95)}, at=Instant(NOW - 15))
+    by_steps, at_once = (
+        planned(
+            scene(10, 0, SERVES, policy=each, zone=replace(one, zone=priced_zone), profiles=known, variants=busy,
+                  readings=None, previous=before, earlier=None)
+        ).pending
+        for each in (rules, replace(rules, shift=None))
+    )  # fmt: skip
+    assert by_steps is not None
+    assert at_once is not None
+    assert by_steps.money is not None
+    assert by_steps.money == at_once.money
 
 
 def test_what_was_seen_is_told_while_a_step_is_watched() -> None:
