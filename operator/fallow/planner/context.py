@@ -144,6 +144,11 @@ class Context:
             return 0
         return min(self.stand_in(to, self.ready(to)), max(before - self.replicas, 0))
 
+    @property
+    def carrying(self) -> int:
+        """Replicas of the variant that serves, with those that others stand in for."""
+        return self.replicas + self.replaced
+
     def stand_in(self, variant: str, count: int) -> int:
         """Replicas of the variant that serves in whose place so many of another carry as much; for each one at most: a
         larger one proves itself first.
