@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.learned import LoadPoint, VariantEnergy
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, Policy, PowerRules, PrecisionRules, ShiftRules
+from fallow.domain.policies import Mode, Policy, PrecisionRules, ShiftRules
 from fallow.domain.readings import Histogram, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.units import Instant, Joules, Seconds, Watts
@@ -341,11 +341,6 @@ def test_a_deployment_that_is_deleted_on_the_way_is_made_up_for() -> None:
 def test_a_variant_taken_out_of_the_spec_on_the_way_is_made_up_for() -> None:
     plan = planned(scene(5, 5, service=replace(BOTH, variants=(BF16,))))
     assert plan.replicas == {"bf16": 10, "fp8": 5}
-
-
-def test_a_power_cap_without_room_for_both_is_not_held_up() -> None:
-    capped = replace(RULES, power=PowerRules(Watts(1)))
-    assert planned(scene(10, 0, SERVES, policy=capped)).memory.before is None
 
 
 def test_of_an_engine_that_carries_less_there_are_as_many_as_carry_an_even_share() -> None:
