@@ -8,7 +8,7 @@ from fallow.api import amounts, mapping, reading
 from fallow.api.kinds import KINDS
 from fallow.api.model import ApiModel
 from fallow.domain.goals import BurnStep, Remedy
-from fallow.domain.policies import HardwareRules, Mode, Objective
+from fallow.domain.policies import HardwareRules, Mode, Objective, ShiftRules
 from fallow.domain.units import Grams, GramsPerKWh, Instant, LitresPerKWh, Seconds, Watts
 from fallow.domain.zones import IntensityKind
 from tests.api.samples import sample, sample_names
@@ -156,6 +156,15 @@ def test_below_every_threshold_all_precisions_are_allowed() -> None:
     assert policy.precision is not None
     assert policy.precision.tiers[-1].above == GramsPerKWh(0)
     assert {"BF16", "FP8", "INT4"} <= policy.precision.tiers[-1].allow
+
+
+def test_a_shift_has_its_steps_as_shares_and_a_watch_of_five_minutes_unless_told_otherwise() -> None:
+    raw = sample("energypolicy-complete")
+    assert mapping.policy(reading.energy_policy(raw)).shift == ShiftRules((0.1, 0.5), Seconds(300))
+    raw["spec"]["shift"] = {"steps": ["1%", "25%", "99%"]}
+    assert mapping.policy(reading.energy_policy(raw)).shift == ShiftRules((0.01, 0.25, 0.99), Seconds(300))
+    del raw["spec"]["shift"]
+    assert mapping.policy(reading.energy_policy(raw)).shift is None
 
 
 def test_hardware_is_matched_only_where_it_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from fallow.api.footprint import Footprint, Footprints
 from fallow.api.inference_service_status import Decision, Evidence, InferenceServiceStatus, Transition
 from fallow.api.memory import recalled, remembered
 from fallow.domain.units import Instant, Seconds
-from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
+from fallow.domain.workloads import GivenUp, IdleState, Proposed, ServiceMemory
 
 FULL = ServiceMemory(
     serving="bf16",
@@ -30,13 +30,15 @@ FULL = ServiceMemory(
 SERVING = ServiceMemory(serving="bf16", idle_state=IdleState.ACTIVE, idle_state_since=Instant(1_772_323_200))
 STOPPED = ServiceMemory(serving="bf16", request_seen=0, request_at=None)
 WAKEN = ServiceMemory(serving="bf16", wake_took=Seconds(9.0))
+SHIFTING = ServiceMemory(serving="bf16", switching_to="fp8", changed_at=Instant(1_772_323_260), before=10)
+RETURNED = ServiceMemory(serving="bf16", given_up=GivenUp("fp8", Instant(1_772_323_260), 2, "9 of 80 failed"))
 ASKED = ServiceMemory(proposal=Proposed("3f9a01c2", "Rest to bf16 0", Instant(1_772_323_200)))
 
 
 @pytest.mark.parametrize(
     "memory",
-    [FULL, SERVING, STOPPED, WAKEN, ASKED, ServiceMemory()],
-    ids=["full", "serving", "stopped", "waken", "asked", "empty"],
+    [FULL, SERVING, STOPPED, WAKEN, ASKED, SHIFTING, RETURNED, ServiceMemory()],
+    ids=["full", "serving", "stopped", "waken", "asked", "shifting", "returned", "empty"],
 )
 def test_memory_comes_back_from_the_status(memory: ServiceMemory) -> None:
     written = remembered(InferenceServiceStatus(), memory).as_json()

@@ -142,6 +142,16 @@ def test_a_rejected_proposal_says_what_takes_that_back() -> None:
     assert "rejected      ScaleDown to bf16 2 (3f9a01c2); fallow approve takes that back" in text
 
 
+def test_while_a_step_is_watched_it_says_what_was_seen_of_the_new_variant() -> None:
+    seen = "fp8 is watched with 1 of 10 replicas for 300 s: 80 requests; 0 of 80 failed, 0 of 810 as bf16"
+    standing = {"reason": "Watched", "lever": "Precision", "message": seen}
+    lines = explained(
+        service({**STATUS, "transition": {"from": "bf16", "to": "fp8", "replicas": 10}, "standing": standing})
+    ).splitlines()
+    assert lines[0] == "llm/chat      2 of 3 replicas ready, bf16 serves, fp8 comes by steps; policy green (Enforce)"
+    assert lines[1] == f"why           Watched (Precision): {seen}"
+
+
 @pytest.mark.parametrize(
     ("status", "spec", "words"),
     [

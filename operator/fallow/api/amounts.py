@@ -31,6 +31,7 @@ POWER = NumberOrText(
 NODE_SHARE = NumberOrText(
     Format(r"^(100|[1-9]?[0-9])%$", "must be a number of nodes such as 2, or a share from 0% to 100% such as 10%")
 )
+PERCENT = Format(r"^[1-9][0-9]?%$", "must be a share from 1% to 99%, such as 10%")
 CARBON_MASS = Format(
     r"^[0-9]+(\.[0-9]+)?(g|kg|t)$",
     "must be a mass of CO2e above zero with its unit, such as 500g, 900kg or 1.2t",
@@ -54,6 +55,7 @@ MEMORY = Format(
 Quantity = Annotated[int | str, QUANTITY]
 Power = Annotated[int | str, POWER]
 NodeShare = Annotated[int | str, NODE_SHARE]
+Percent = Annotated[str, Field(min_length=1, max_length=8), PERCENT]
 CarbonMass = Annotated[str, Field(min_length=1, max_length=32), CARBON_MASS]
 EnergyAmount = Annotated[str, Field(min_length=1, max_length=32), ENERGY]
 Factor = Annotated[str, Field(min_length=1, max_length=16), FACTOR]
@@ -82,6 +84,10 @@ def joules(amount: str) -> Joules:
 
 def factor(text: str) -> float:
     return float(text.removesuffix("x"))
+
+
+def share(text: str) -> float:
+    return int(text.removesuffix("%")) / 100
 
 
 def _scaled(text: str, units: dict[str, float]) -> float:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Power
+from fallow.api.amounts import CarbonMass, EnergyAmount, Factor, NodeShare, Percent, Power, share
 from fallow.api.baseline import Baseline
 from fallow.api.conditions import Conditions, Time
 from fallow.api.durations import Duration, PositiveDuration
@@ -142,6 +142,31 @@ class HardwarePolicy(ApiModel):
         description="Precisions beside the reference's in which a variant may serve by match, where its quality is "
         "declared as no less than the reference's, such as FP8. A tier of spec.precision that allows the reference's "
         "must allow them too.",
+    )
+
+
+class ShiftPolicy(ApiModel):
+    """How a service is brought from one variant to another: step by step, as long as the new one is no worse."""
+
+    rules = (
+        Rule(
+            # isSorted() of what is made of a list may cost more than the API server allows
+            "self.steps.all(s, self.steps.all(t, self.steps.indexOf(s) <= self.steps.indexOf(t) || "
+            "size(s) > size(t) || (size(s) == size(t) && s > t)))",
+            lambda s: [*s.steps] == sorted(s.steps, key=share),
+            "shift.steps must rise, such as 10%, 50%; write the smallest share first",
+            ".steps",
+        ),
+    )
+
+    steps: Annotated[list[Percent], Field(min_length=1, max_length=8), Distinct()] = Field(
+        description="Shares of its replicas that the new variant has one after the other before it has all of them, "
+        "such as 10%, 50%; at least one replica. As many of the old ones go once they are ready."
+    )
+    watch: PositiveDuration = Field(
+        default="5m",
+        description="How long each step is watched before the next, such as 5m. Where few requests come it is watched "
+        "longer, four times as long at most.",
     )
 
 
@@ -356,6 +381,13 @@ class EnergyPolicySpec(ApiModel):
     )
     hardware: HardwarePolicy | None = Field(
         default=None, description="Which variant serves of those as good as the reference. Absent: the reference."
+    )
+    shift: ShiftPolicy | None = Field(
+        default=None,
+        description="How a variant comes to serve, by precision, hardware or a budget: in steps that are watched, and "
+        "back where more of its requests fail or miss the objectives, or where it is measured to take clearly more "
+        "joules per token. The reference comes back at once, and so does what is due under a power cap that has no "
+        "room for both. Absent: at once, when all replicas are ready.",
     )
     power: PowerPolicy | None = Field(default=None, description="Power caps. Absent: none.")
     clocks: ClockPolicy | None = Field(default=None, description="How fast GPUs run. Absent: as the driver has them.")

@@ -84,11 +84,26 @@ class Transition(StatusModel):
 
     from_: Word = Field(alias="from", description="The variant that still serves.")
     to: Word = Field(description="The variant that is being made ready.")
-    since: Time | None = Field(default=None, description="When the switch began.")
+    since: Time | None = Field(default=None, description="When it began, or its last step.")
+    replicas: int | None = Field(
+        default=None,
+        ge=0,
+        description="Replicas that served when a switch in steps began, with those that the load has asked for since. "
+        "Absent: it goes without steps.",
+    )
     approval: Word | None = Field(
         default=None,
         description="Name of the approved proposal by which it began; fallow reject with it ends it. Absent: none.",
     )
+
+
+class GivenUp(StatusModel):
+    """A switch in steps that was given up, since the new variant was measured to be worse or did not get ready."""
+
+    variant: Word = Field(description="The variant that was to serve.")
+    at: Time = Field(description="When it was given up.")
+    times: int = Field(default=1, ge=1, description="How often in a row; each time doubles how long it waits.")
+    why: Line = Field(default="", description="In what it was worse, with numbers.")
 
 
 class Decision(StatusModel):
@@ -225,6 +240,11 @@ class InferenceServiceStatus(StatusModel):
         ge=1,
         description="Replicas asked for in the place of as many on nodes that are being emptied, which go once these "
         "are ready. Absent: none.",
+    )
+    given_up: GivenUp | None = Field(
+        default=None,
+        description="The last switch in steps that was given up; the variant is not tried again for an hour, each time "
+        "in a row for twice as long, up to a day. Absent: none, or it has been carried through since.",
     )
     power_limit_watts: float | None = Field(
         default=None,

@@ -38,6 +38,7 @@ from fallow.domain.policies import (
     PowerRules,
     PrecisionRules,
     ScalingRules,
+    ShiftRules,
     Tier,
 )
 from fallow.domain.profiles import Profile, ProfilePoint, ProfileSource
@@ -118,6 +119,7 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
         ),
         precision=_precision(spec.precision),
         hardware=_hardware(spec.hardware),
+        shift=_shift(spec.shift),
         power=_power(spec.power),
         clocks=ClockRules(spec.clocks.lowest) if spec.clocks and spec.clocks.follow else None,
         consolidation=_consolidation(spec.consolidation),
@@ -314,6 +316,12 @@ def _hardware(declared: energy_policy.HardwarePolicy | None) -> HardwareRules | 
     if declared is None or not declared.match:
         return None
     return HardwareRules(declared.hysteresis, frozenset(declared.precisions))
+
+
+def _shift(declared: energy_policy.ShiftPolicy | None) -> ShiftRules | None:
+    if declared is None:
+        return None
+    return ShiftRules(tuple(amounts.share(step) for step in declared.steps), seconds(declared.watch))
 
 
 def _source(declared: Source, factor_type: str) -> IntensitySource:

@@ -5,6 +5,7 @@ from datetime import datetime
 from fallow.api.conditions import instant, moment
 from fallow.api.inference_service_status import (
     Evidence,
+    GivenUp,
     Idle,
     InferenceServiceStatus,
     Proposal,
@@ -13,8 +14,12 @@ from fallow.api.inference_service_status import (
     Transition,
     WakeStatus,
 )
+from fallow.domain import workloads
 from fallow.domain.units import Instant, Joules, Seconds
 from fallow.domain.workloads import IdleState, Proposed, ServiceMemory
+
+# characters of a line of a status
+LINE = 256
 
 
 def recalled(status: InferenceServiceStatus) -> ServiceMemory:
@@ -24,6 +29,8 @@ def recalled(status: InferenceServiceStatus) -> ServiceMemory:
         serving=status.variant or None,
         switching_to=status.transition.to if status.transition else None,
         approval=(status.transition.approval or "") if status.transition else "",
+        before=status.transition.replicas if status.transition else None,
+        given_up=_given_up(status.given_up),
         resting=status.idle.resting,
         idle_state=IdleState(status.idle.state),
         idle_state_since=_instant(status.idle.since),
@@ -50,6 +57,7 @@ def remembered(
         update={
             "variant": memory.serving or "",
             "transition": _transition(memory),
+            "given_up": None if memory.given_up is None else _told(memory.given_up),
             "idle": Idle(
                 state=memory.idle_state.value,
                 since=_moment(memory.idle_state_since),
@@ -74,8 +82,17 @@ def _transition(memory: ServiceMemory) -> Transition | None:
         from_=memory.serving or "",
         to=memory.switching_to,
         since=_moment(memory.changed_at),
+        replicas=memory.before,
         approval=memory.approval or None,
     )
+
+
+def _told(one: workloads.GivenUp) -> GivenUp:
+    return GivenUp(variant=one.variant, at=moment(one.at), times=one.times, why=one.why[:LINE])
+
+
+def _given_up(one: GivenUp | None) -> workloads.GivenUp | None:
+    return None if one is None else workloads.GivenUp(one.variant, instant(one.at), one.times, one.why)
 
 
 def _request(memory: ServiceMemory) -> ScaleRequest | None:

@@ -70,7 +70,8 @@ def _runs(status: InferenceServiceStatus) -> str:
     serving = f", {status.variant} serves" if status.variant else ""
     transition = status.transition
     approved = f" (approved: {transition.approval})" if transition is not None and transition.approval else ""
-    moving = f", {transition.to} is being made ready{approved}" if transition is not None else ""
+    how = "is being made ready" if transition is None or transition.replicas is None else "comes by steps"
+    moving = f", {transition.to} {how}{approved}" if transition is not None else ""
     policy = f"policy {status.policy} ({status.mode})" if status.policy else "no policy: Fallow only watches"
     wanted = f"{status.ready_replicas} of {status.desired_replicas} replicas ready"
     return f"{'rests, ' if status.idle.resting else ''}{wanted}{serving}{moving}; {policy}"

@@ -29,13 +29,25 @@ class IdleEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Requests that ready replicas of a variant ended; of these those that `failed`, None where that is not counted.
+    `late` by objective (TTFT, ITL): those above it, and of how many.
+    """
+
+    requests: float
+    failed: float | None
+    late: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceEstimate:
     """One service now. `watts` is the draw of the GPUs it holds, `joules_per_token` over the recent window.
 
     `booked` is the energy on its books since they were opened; None before the ledger was read.
     `at_least` is the load of the pods that could be read, while `demand` is Missing for those that could not.
     `energies` are what was learned of its variants, `profiles` of all services together. `rooflines` say by what the
-    work of each of its variants is bound.
+    work of each of its variants is bound. `tallies` are of the two variants of a switch by steps: of the new one since
+    its replicas began, of the old one over the recent window.
     """
 
     key: ServiceKey
@@ -53,6 +65,7 @@ class ServiceEstimate:
     energies: Mapping[str, VariantEnergy] = field(default_factory=dict)
     profiles: Mapping[ProfileKey, LearnedProfile] = field(default_factory=dict)
     rooflines: Mapping[str, Roofline | Missing] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

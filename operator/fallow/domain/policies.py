@@ -118,6 +118,14 @@ class HardwareRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ShiftRules:
+    """A new variant has these shares of its replicas one after the other before it has all; each is watched so long."""
+
+    steps: tuple[float, ...]
+    watch: Seconds = Seconds(300)
+
+
+@dataclass(frozen=True, slots=True)
 class PowerRules:
     """`cap`: most that the GPUs of all matched services draw together. `lowest`: no GPU is limited to less than this
     share of the most that it can be set to. `on_bind`: what may be done beside while the cap binds.
@@ -200,6 +208,7 @@ class Policy:
     scaling: ScalingRules = field(default_factory=ScalingRules)
     precision: PrecisionRules | None = None
     hardware: HardwareRules | None = None
+    shift: ShiftRules | None = None
     power: PowerRules | None = None
     clocks: ClockRules | None = None
     consolidation: ConsolidationRules | None = None

@@ -63,8 +63,8 @@ class EngineReading:
     """One vLLM pod, its engines (data-parallel ranks) summed.
 
     Gauges: `running` and `waiting` requests, `kv_usage` 0..1 (the fullest engine). Counters since the engine started:
-    tokens, finished requests and engine iterations; None where this version does not expose one. `operations` are a
-    GPU's in the mean of its engines.
+    tokens, finished requests, those of them that `failed` (ended by an error, or left by their client) and engine
+    iterations; None where this version does not expose one. `operations` are a GPU's in the mean of its engines.
     `at` is the time of the oldest gauge sample used.
     """
 
@@ -82,6 +82,7 @@ class EngineReading:
     ttft: Histogram | None = None
     itl: Histogram | None = None
     operations: Operations | Missing = NOT_COUNTED
+    failed: float | None = None
 
 
 class ActivitySource(StrEnum):

@@ -93,6 +93,8 @@ class Reason(StrEnum):
     WAKE_TOO_LONG = "WakeTooLong"
     OBJECTIVE_VETO = "ObjectiveVeto"
     SWITCHING = "Switching"
+    WATCHED = "Watched"
+    MEASURED_WORSE = "MeasuredWorse"
     POWER_CAP = "PowerCap"
     GPUS_SHORT = "GpusShort"
     ROLLING_ELSEWHERE = "RollingElsewhere"

@@ -17,6 +17,10 @@ Q = TypeVar("Q", bound=Quantity)
 UNBOOSTED = "CUDA_DISABLE_PERF_BOOST"
 
 
+# How long a variant that was given up is not tried again: twice as long each time in a row. A choice.
+HELD, LONGEST_HELD = Seconds(3600), Seconds(86_400)
+
+
 class ServiceKey(NamedTuple):
     namespace: str
     name: str
@@ -174,13 +178,32 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A variant that was measured to be worse while it was shifted to, or did not get ready: so many `times` in a row,
+    last `at` that time.
+    """
+
+    variant: str
+    at: Instant
+    times: int
+    why: str
+
+    @property
+    def until(self) -> Instant:
+        """When it is tried again."""
+        return Instant(self.at + min(HELD * 2 ** (self.times - 1), LONGEST_HELD))
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceMemory:
     """What must outlive a restart, read from and written to the object's status.
 
     `quiet_since`: start of the present quiet; None while active. `changed_at`: last change of capacity by Fallow.
     `request_at`: when the present `requested` was first seen; `wake_handled`: the wake annotation already obeyed.
     `serving`: the variant that serves; `switching_to`: the one being made before it is broken; `approval`: the name of
-    the proposal by which a person let that begin; `goal`: replicas that it is to have.
+    the proposal by which a person let that begin; `goal`: replicas that it is to have. In a switch by steps `before`
+    are the replicas that served when it began, with those that the load asked for since. `given_up`: the last of these
+    that was.
     `resting`: Fallow rests this service at zero replicas. `wake_started`: when the running wake began.
     `wake_booked`: the service's booked total then, known to the process that woke it; `wake_used`: what the wake took.
     `proposal`: the last one, as long as nothing was done since and no other was made. `reductions` by Fallow's own
@@ -210,5 +233,7 @@ class ServiceMemory:
     reduced_on: str = ""
     short_at: Instant | None = None
     goal: int | None = None
+    before: int | None = None
+    given_up: GivenUp | None = None
     cap_since: Instant | None = None
     moving: int = 0

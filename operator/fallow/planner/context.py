@@ -17,7 +17,7 @@ from fallow.domain.readings import ClockRange
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Node, Pod, Workload
 from fallow.domain.units import Instant, Seconds, Watts
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory, Variant
+from fallow.domain.workloads import GivenUp, Service, ServiceKey, ServiceMemory, Variant
 from fallow.planner.budgets import NOTHING, Asked
 from fallow.planner.capacity import Capacity
 from fallow.planner.caps import Cap
@@ -137,6 +137,26 @@ class Context:
         return self.current.get(self.serving.name, 0)
 
     @property
+    def replaced(self) -> int:
+        """Replicas that went in a switch by steps, as far as ready ones of the new variant stand in for them."""
+        before, to = self.memory.before, self.memory.switching_to
+        if before is None or to is None or to not in self.capacity:
+            return 0
+        return min(self.stand_in(to, self.ready(to)), max(before - self.replicas, 0))
+
+    @property
+    def carrying(self) -> int:
+        """Replicas of the variant that serves, with those that others stand in for."""
+        return self.replicas + self.replaced
+
+    def stand_in(self, variant: str, count: int) -> int:
+        """Replicas of the variant that serves in whose place so many of another carry as much; for each one at most: a
+        larger one proves itself first.
+        """
+        each = self.capacity[variant].concurrency / self.capacity[self.serving.name].concurrency
+        return int(count * min(each, 1.0) + 1e-9)
+
+    @property
     def beside(self) -> int:
         """Ready replicas of the variant that is being switched to: they serve already."""
         return self.ready(self.memory.switching_to) if self.memory.switching_to else 0
@@ -193,7 +213,7 @@ class Context:
 class Proposal:
     """What a lever wants and why. `replicas` None: it wants nothing, and `message` says why not. `spared`: what it
     saves by place, if not all of it is where the service is. A variant that is to serve instead is to have `goal`
-    replicas.
+    replicas; by steps where `before` says how many served until then. `given_up`: the one that is not to serve now.
     """
 
     lever: str
@@ -204,6 +224,8 @@ class Proposal:
     serving: str | None = None
     switching_to: str | None = None
     goal: int | None = None
+    before: int | None = None
+    given_up: GivenUp | None = None
     resting: bool | None = None
     throttled: bool | None = None
     step_tokens: Mapping[str, int] | None = None

@@ -317,7 +317,7 @@ def _handover(context: Context) -> Verdict | None:
         return None
     names, serving = ", ".join(sorted(gone)), context.serving.name
     leaving = sum(context.asked(name) for name in gone)
-    wanted = min(max(context.replicas, context.floor, leaving), max(context.ceiling, 1))
+    wanted = min(max(context.replicas, context.floor, leaving, context.memory.before or 0), max(context.ceiling, 1))
     if context.replicas < wanted:
         message = f"{names} is no longer in spec.variants; {serving} takes over with {wanted} replicas"
         begun = Proposal(OWNER, Reason.SWITCHING, message, {**context.current, serving: wanted})
@@ -405,6 +405,8 @@ def _standing(
     answers = [answer for answer in (switch, scaling, resting, *tuning) if answer is not None]
     vetoes = tuple(veto for answer in answers for veto in answer.vetoes)
     telling = next((answer for answer in answers if answer.vetoes), None)
+    if switch is not None and switch.reason is Reason.WATCHED:
+        telling = switch
     if telling is None and resting is not None:
         telling = resting
     if telling is None and switch is not None and switch.reason is not Reason.STEADY:
@@ -424,12 +426,10 @@ def _after(context: Context, verdict: Verdict, asked: Pending | None) -> Service
     if verdict.action in REDUCTIONS and not verdict.always:
         memory = reduced(memory, context.policy, context.now)
     if proposal.resting is not None:
-        memory = replace(memory, resting=proposal.resting, quiet_since=None, switching_to=None, approval="")
-    if proposal.serving is not None:
-        memory = replace(memory, serving=proposal.serving)
-    if proposal.switching_to is not None:
-        approval = "" if asked is None else asked.proposed.id
-        memory = replace(memory, switching_to=proposal.switching_to or None, approval=approval, goal=proposal.goal)
+        memory = replace(
+            memory, resting=proposal.resting, quiet_since=None, switching_to=None, approval="", before=None
+        )
+    memory = _switched(context, verdict, "" if asked is None else asked.proposed.id, memory)
     if verdict.action == "Wake":
         memory = replace(
             waking(memory, context.estimate.booked, context.now),
@@ -438,3 +438,30 @@ def _after(context: Context, verdict: Verdict, asked: Pending | None) -> Service
             request_at=context.now if context.service.requested else None,
         )
     return memory
+
+
+def _switched(context: Context, verdict: Verdict, approval: str, memory: ServiceMemory) -> ServiceMemory:
+    """Which variant serves, and which is switched to. What the load asks for during a switch by steps counts like what
+    served when it began.
+    """
+    proposal = verdict.proposal
+    if verdict.action == "ScaleUp" and memory.before is not None and proposal.replicas is not None:
+        carries = proposal.replicas.get(context.serving.name, 0) + context.replaced
+        memory = replace(memory, before=max(memory.before, carries))
+    if verdict.action == "SwitchDone":
+        memory = replace(memory, before=None)
+    if proposal.serving is not None:
+        last = memory.given_up
+        tried = last is not None and last.variant == proposal.serving
+        memory = replace(memory, serving=proposal.serving, given_up=None if tried else last)
+    if proposal.given_up is not None:
+        memory = replace(memory, given_up=proposal.given_up)
+    if proposal.switching_to is None:
+        return memory
+    return replace(
+        memory,
+        switching_to=proposal.switching_to or None,
+        approval=approval,
+        goal=proposal.goal,
+        before=proposal.before,
+    )

@@ -30,6 +30,7 @@ from fallow.planner.quiet import idle_evidence
 from fallow.planner.replica_watts import replica_watts
 from fallow.planner.rooflines import rooflines
 from fallow.planner.selection import nodes_of, policy_for
+from fallow.planner.tallies import tallies
 
 NOT_TOLD = Missing(Reason.NOT_TOLD, "nobody is told of it")
 NOT_DRAWN = Draws(services={}, unallocated={}, cluster=NOT_TOLD)
@@ -176,6 +177,7 @@ def _service(
         energies=books.energies.get(service.key, {}),
         profiles=books.taught.profiles,
         rooflines=rooflines(snapshot, service),
+        tallies=tallies(snapshot, service, policy),
     )
 
 

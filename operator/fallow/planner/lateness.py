@@ -38,22 +38,22 @@ def late(before: EngineReading, now: EngineReading, objectives: Objectives) -> f
     ):
         if limit is None or new is None or not new.bounds:
             continue
-        found = (found or 0.0) + _above(old if old is not None and old.bounds == new.bounds else None, new, limit)
+        found = (found or 0.0) + above(old if old is not None and old.bounds == new.bounds else None, new, limit)
     return found
 
 
-def _above(old: Histogram | None, new: Histogram, limit: Seconds) -> float:
+def above(old: Histogram | None, new: Histogram, limit: Seconds) -> float:
     """Counts above a limit, straight within its bucket as in `histogram_quantile`, less those of before."""
     place = bisect_left(new.bounds, limit)
     lower = new.bounds[place - 1] if place else 0.0
     width, into, counts = new.bounds[place] - lower, limit - lower, new.counts
     below = counts[place - 1] if place else 0.0
-    above = counts[-1] - (below + (counts[place] - below) * into / width)
+    found = counts[-1] - (below + (counts[place] - below) * into / width)
     if old is None:
-        return above
+        return found
     counts = old.counts
     below = counts[place - 1] if place else 0.0
-    return above - (counts[-1] - (below + (counts[place] - below) * into / width))
+    return found - (counts[-1] - (below + (counts[place] - below) * into / width))
 
 
 def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float, *, decides: bool = True) -> Lateness:

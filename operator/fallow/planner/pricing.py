@@ -44,6 +44,8 @@ BELIEVED = Seconds(30 * 86_400)
 # What was learned there comes without what its prompts were.
 ELSEWHERE = "as measured in another cluster"
 
+# Where prices come from if this service's own minutes say so.
+HERE = "as measured here"
 # Tokens; rates are of an hour, and what is held is counted in seconds.
 MILLION = 1e6 / 3600
 # Efforts by rising concurrency, and the draw of a replica that is loaded and has no work.
@@ -117,9 +119,11 @@ class Measured:
     at_hand: bool
 
 
-def measured(context: Context, sides: tuple[Side, Side]) -> Measured | None:
-    """By the first yardstick that knows both sides; None where none does, and the declared points must tell."""
-    for origin, known in _yardsticks(context, sides):
+def measured(context: Context, sides: tuple[Side, Side], enough: float = ENOUGH) -> Measured | None:
+    """By the first yardstick that knows both sides, by points of `enough` minutes; None where none does, and the
+    declared points must tell.
+    """
+    for origin, known in _yardsticks(context, sides, enough):
         one, other = (side.effort(efforts) for side, (efforts, _) in zip(sides, known, strict=True))
         if one is not None and other is not None and _are_alike(one, other):
             at_hand = origin != ELSEWHERE and all(
@@ -134,7 +138,9 @@ def is_measured(context: Context, side: Side) -> bool:
     return any(side.effort(known[0][0]) is not None for _, known in _yardsticks(context, (side,)))
 
 
-def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> Prices | Missing:
+def prices(
+    context: Context, variant: Variant, levels: tuple[float, float], *, enough: float = ENOUGH
+) -> Prices | Missing:
     """Of the reference and of a variant at the requests in work per replica that each would have.
 
     The first that knows both: this service's own minutes, those of all services of the cluster, those of another
@@ -149,7 +155,7 @@ def prices(context: Context, variant: Variant, levels: tuple[float, float]) -> P
     sides = (one, other)
     if is_measured_anew(context, pair):
         return Missing(Reason.NO_HISTORY, f"{context.serving.name} is measured anew since its energy drifted away")
-    known = measured(context, sides)
+    known = measured(context, sides, enough)
     if known is not None:
         return _priced(context, variant, known)
     declared = [side.profile.joules_per_token(side.level) if side.profile else None for side in sides]
@@ -184,20 +190,20 @@ def watched(context: Context) -> Sequence[DemandPoint]:
     return points if points or isinstance(demand, Missing) else [demand]
 
 
-def _yardsticks(context: Context, sides: Sequence[Side]) -> Iterator[tuple[str, list[Known]]]:
+def _yardsticks(context: Context, sides: Sequence[Side], enough: float = ENOUGH) -> Iterator[tuple[str, list[Known]]]:
     seen = [(context.estimate.energies.get(side.variant.name), side.product) for side in sides]
     here = [
-        (_believed(context.now, one.points, one.idle), one.idle.best)
+        (_believed(context.now, one.points, one.idle, enough), one.idle.best)
         for one, product in seen
         if one is not None and one.idle is not None and one.product == product
     ]
     if len(here) == len(sides):
-        yield "as measured here", here
+        yield HERE, here
     keys = [_key(side.variant, side.product) for side in sides if side.product is not None]
     merged = [one for key in keys if (one := context.estimate.profiles.get(key)) is not None]
     if len(merged) == len(sides):
         words = "as measured in this cluster"
-        yield words, [(_believed(context.now, one.points, one.idle), one.idle.best) for one in merged]
+        yield words, [(_believed(context.now, one.points, one.idle, enough), one.idle.best) for one in merged]
     carried = [side.profile for side in sides if side.profile is not None and side.profile.carried]
     if len(carried) == len(sides):
         yield ELSEWHERE, [(efforts_carried(one), loaded_idle(one)) for one in carried]
@@ -213,10 +219,12 @@ def _priced(context: Context, variant: Variant, known: Measured) -> Prices:
     return Prices(whole, other.joules + standing, sure_to, known.origin, at_hand=known.at_hand)
 
 
-def _believed(now: Instant, points: Sequence[LoadPoint], idle: Figure[Watts] | None) -> tuple[Effort, ...]:
+def _believed(
+    now: Instant, points: Sequence[LoadPoint], idle: Figure[Watts] | None, enough: float = ENOUGH
+) -> tuple[Effort, ...]:
     if idle is None:
         return ()
-    return efforts_of((one for one in points if one.windows >= ENOUGH and now - one.last_seen <= BELIEVED), idle)
+    return efforts_of((one for one in points if one.windows >= enough and now - one.last_seen <= BELIEVED), idle)
 
 
 def is_measured_anew(context: Context, pair: Sequence[Variant]) -> bool:

@@ -71,7 +71,8 @@ def _spared(
         return ()
     if proposal.spared:
         return proposal.spared
-    left = replicas if not proposal.switching_to else {proposal.switching_to: replicas[proposal.switching_to]}
+    to = proposal.switching_to
+    left = {to: proposal.goal or replicas[to]} if to else replicas
     gpus = _gpus(context, context.current) - _gpus(context, left)
     return (Spared(context.weighing.here, decision.saves.value, gpus),)
 

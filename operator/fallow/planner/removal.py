@@ -14,14 +14,14 @@ WARM_AFTER = Seconds(600)
 
 
 def idle_watts(snapshot: Snapshot, node: Node) -> Watts:
-    """N1: of a node whose GPUs nobody holds: these without a context, and the rest of the machine as it is booked."""
+    """Y1: of a node whose GPUs nobody holds: these without a context, and the rest of the machine as it is booked."""
     zone = zone_of(node, snapshot.zones)
     host = (zone.zone if zone else ANYWHERE).host_per_gpu.best
     return (hardware_of(node.gpu_product).bare + host) * node.gpus
 
 
 def takes_to_move(snapshot: Snapshot, pod: Pod, context: Context) -> Joules:
-    """N2: to load a replica elsewhere, to let both run until the old one has drained, and to compute again what its
+    """Y2: to load a replica elsewhere, to let both run until the old one has drained, and to compute again what its
     prefix cache held; the last as far as a profile tells what prompts take.
     """
     profile = profile_for(context.serving, context.profiles, context.product)

@@ -15,6 +15,7 @@ from fallow.domain.workloads import Variant
 from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context, Proposal
 from fallow.planner.fleets import replicas_for
+from fallow.planner.shifting import Shift, held, shifted, steps_to
 from fallow.planner.weighing import Spared
 
 
@@ -40,12 +41,17 @@ def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Ch
     """Bring the chosen variant beside the one that serves, or say which guard is in the way."""
     goal = _replicas_for(context, chosen)
     count = min(_may_come(context, chosen, goal), goal)
-    stops = change.stops
+    rules = steps_to(context, chosen, goal)
+    if rules is not None:
+        count = Shift(context, lever, chosen, rules, goal).next
+    stops = (*change.stops, *guards.raised(held(context, chosen)))
     if (not count and not _may_give(context)) or _is_over(context):
         stops = (*stops, _no_power(context, chosen))
     if stops:
         return Proposal(lever, stops[0].reason, f"{chosen.name} would serve: {why}; {stops[0].message}", vetoes=stops)
     message, replicas = f"{context.serving.name} to {chosen.name}: {why}", {**context.current, chosen.name: count}
+    if rules is not None and count < goal:
+        message = f"{message}; {count} of {goal} replicas first, watched for {rules.watch:.0f} s"
     if not count:
         message = f"{message}; the power cap does not pay for both, so a replica goes first"
         replicas[context.serving.name] -= 1
@@ -58,6 +64,7 @@ def begin(context: Context, lever: str, chosen: Variant, why: str, *, change: Ch
         switching_to=chosen.name,
         spared=change.spared,
         goal=goal,
+        before=None if rules is None else context.replicas,
     )
 
 
@@ -81,24 +88,36 @@ def _kept(context: Context, lever: str, target: str) -> Proposal:
 
 
 def _continue(context: Context, lever: str, target: str) -> Proposal:
-    """Cut over once the new variant carries as many replicas as asked for; give up after the deadline.
-
-    What is ready is taken away neither on missing signals nor when it is more than the old variant has.
-    """
-    variant, old = context.service.variant(target), context.serving.name
-    asked, ready = context.current.get(target, 0), context.ready(target)
+    """By steps (planner/shifting.py) where it began so, else as soon as all of the new variant is ready."""
+    variant, old, asked = context.service.variant(target), context.serving.name, context.current.get(target, 0)
     if context.policy.caps_power and context.cap is None:
         return Proposal(lever, Reason.SWITCHING, f"{target} waits for what the power cap leaves")
     if variant is None or (asked == 0 and not _has_made_way(context)):
         message = f"{target} is gone; {old} keeps serving"
-        return Proposal(lever, Reason.NOT_READY, message, dict(context.current), serving=old, switching_to="")
+        known = {**context.current, old: max(context.replicas, min(context.memory.before or 0, context.ceiling))}
+        return Proposal(lever, Reason.NOT_READY, message, known, serving=old, switching_to="")
+    called_off = _called_off(context, variant)
+    wanted = asked if called_off is not None else _wanted(context, variant)
+    rules = steps_to(context, variant, wanted)
+    if rules is not None:
+        return shifted(Shift(context, lever, variant, rules, wanted), called_off)
+    return _at_once(context, lever, variant, wanted, called_off)
+
+
+def _at_once(
+    context: Context, lever: str, variant: Variant, wanted: int, called_off: tuple[Reason, str] | None
+) -> Proposal:
+    """Cut over once the new variant carries as many replicas as asked for; give up after the deadline.
+
+    What is ready is taken away neither on missing signals nor when it is more than the old variant has.
+    """
+    old, target, veto = context.serving.name, variant.name, guards.freshness(context)
+    asked, ready = context.current.get(target, 0), context.ready(target)
     stays = {**context.current, target: ready if _is_partly_done(context) else 0}
-    called_off, veto = _called_off(context, variant), guards.freshness(context)
     better = ready > context.ready(old)
     if called_off is not None and not better and veto is None:
         reason, why = called_off
         return Proposal(lever, reason, f"{why}; {old} keeps serving", stays, serving=old, switching_to="")
-    wanted = asked if called_off is not None else _wanted(context, variant)
     exchanged = _over_cap(context, lever, variant) or _exchanged(context, lever, variant, wanted)
     if exchanged is not None:
         return exchanged
@@ -194,7 +213,7 @@ def _has_made_way(context: Context) -> bool:
 
 def _is_partly_done(context: Context) -> bool:
     """Whether some of the old have gone already: those in their place are then let go as the load permits."""
-    return context.cap is not None and (context.memory.goal or 0) > context.replicas
+    return context.cap is not None and max(context.memory.goal or 0, context.memory.before or 0) > context.replicas
 
 
 def _is_late(context: Context) -> bool:
@@ -219,6 +238,9 @@ def _called_off(context: Context, target: Variant) -> tuple[Reason, str] | None:
     matches hardware; the reference may always come back. What a person approved, that person may take back.
     """
     policy, service, approval = context.policy, context.service, context.memory.approval
+    worse = held(context, target)
+    if worse is not None:
+        return worse.reason, f"{target.name} goes: {worse.message}"
     recommends = policy.mode is Mode.RECOMMEND
     if recommends and approval and service.rejected == approval != service.approved:
         return Reason.REJECTED, f"the switch to {target.name} is rejected ({approval})"
@@ -237,15 +259,15 @@ def needed(context: Context, variant: Variant) -> int:
     """
     if is_as_good(context, variant) and (found := replicas_for(context, variant)) is not None:
         return found
-    have = context.capacity[context.serving.name].concurrency * context.replicas
-    return max(context.replicas, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
+    served = max(context.replicas, context.memory.before or 0)
+    have = context.capacity[context.serving.name].concurrency * served
+    return max(served, 1, ceil(have / context.capacity[variant.name].concurrency - 1e-9))
 
 
 def _wanted(context: Context, variant: Variant) -> int:
     """Replicas that the variant which is switched to is to have, of those that a cap pays for."""
     asked = context.current.get(variant.name, 0)
-    goal = min(context.memory.goal or 0, max(context.ceiling, 1))
-    wanted = max(goal, _replicas_for(context, variant))
+    wanted = min(max(context.memory.goal or 0, needed(context, variant)), max(context.ceiling, 1))
     return max(asked, wanted if context.cap is None else min(wanted, context.cap.paid))
 
 

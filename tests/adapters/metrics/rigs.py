@@ -211,6 +211,7 @@ class FakeRig:
             prompt_tokens=sum(e.prompt for e in engines),
             generated_tokens=sum(e.generated for e in engines),
             requests=sum(e.finished + e.aborted for e in engines),
+            failed=sum(e.aborted for e in engines),
             asleep=all(e.awake == 0 for e in engines),
             model_name=engines[0].model,
             operations=Operations(

@@ -22,6 +22,7 @@ from fallow.domain.policies import (
     PrecisionRules,
     Requirement,
     Selector,
+    ShiftRules,
     Tier,
 )
 from fallow.domain.profiles import Profile
@@ -29,7 +30,7 @@ from fallow.domain.readings import PowerLimit, Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import GramsPerKWh, Instant, Watts
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.workloads import GivenUp, Service, ServiceKey, ServiceMemory
 from fallow.planner import caps
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
@@ -199,6 +200,36 @@ def test_a_tier_too_exchanges_one_by_one_where_there_is_no_power_for_both() -> N
     dirty = replace(capped(THREE, lets=False), precision=PrecisionRules((Tier(GramsPerKWh(0), frozenset({"FP8"})),)))
     plan = plan_of(replace(scene(dirty, {"bf16": Running(3, running=28)}), zone=zone(400)))
     assert (plan.replicas, plan.memory.switching_to) == ({"bf16": 2, "fp8": 0}, "fp8")
+
+
+STEPS = ShiftRules((0.1, 0.5))
+DIRTY = PrecisionRules((Tier(GramsPerKWh(0), frozenset({"FP8"})),))
+ON_THE_WAY = replace(SHORT, switching_to="fp8", before=3, changed_at=Instant(NOW - 60))
+
+
+@pytest.mark.parametrize(
+    ("watts", "comes", "before"), [(3_000.0, {"bf16": 3, "fp8": 1}, 3), (THREE, {"bf16": 2, "fp8": 0}, None)]
+)
+def test_steps_are_taken_under_a_cap_with_power_for_both_and_else_it_goes_on_as_the_cap_lets_it(
+    watts: float, comes: dict[str, int], before: int | None
+) -> None:
+    rules = replace(capped(watts, lets=False), precision=DIRTY, shift=STEPS)
+    plan = plan_of(replace(scene(rules, {"bf16": Running(3, running=28)}), zone=zone(400)))
+    assert (plan.replicas, plan.memory.switching_to, plan.memory.before) == (comes, "fp8", before)
+
+
+def test_a_cap_that_falls_on_the_way_does_not_wait_for_the_watch() -> None:
+    rules = replace(capped(THREE), shift=STEPS)
+    plan = plan_of(scene(rules, {"bf16": Running(2, running=40), "fp8": Running(1, running=20)}, ON_THE_WAY))
+    assert (plan.replicas, plan.memory.switching_to) == ({"bf16": 1, "fp8": 1}, "fp8")
+
+
+def test_what_was_given_up_does_not_come_for_a_cap_either() -> None:
+    rules = replace(capped(THREE), shift=STEPS)
+    known = replace(ON_THE_WAY, given_up=GivenUp("fp8", Instant(NOW - 60), 1, "9 of 80 failed"))
+    plan = plan_of(scene(rules, {"bf16": Running(2, running=40), "fp8": Running(1, running=20)}, known))
+    assert (plan.serving, plan.memory.switching_to, plan.standing.reason) == ("bf16", None, Reason.MEASURED_WORSE)
+    assert plan.replicas == {"bf16": 2, "fp8": 1}
 
 
 @pytest.mark.parametrize("goal", [2, 3, 5])

@@ -11,12 +11,12 @@ from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.figures import Missing
 from fallow.domain.goals import Remedy
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import Mode, Policy, PowerRules
+from fallow.domain.policies import Mode, Policy, PowerRules, ShiftRules
 from fallow.domain.readings import Readings
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow
-from fallow.domain.units import Instant, Watts
-from fallow.domain.workloads import IdleState, ServiceMemory
+from fallow.domain.units import Instant, Seconds, Watts
+from fallow.domain.workloads import GivenUp, IdleState, ServiceMemory
 from tests.support.builders import (
     BF16,
     CYCLE,
@@ -52,7 +52,8 @@ PROFILES = tuple(
     profile(variant, (8, 800, 400, 0.01), (64, 3000, 600, 0.02), prefill_rate=20_000.0) for variant in (BF16, FP8)
 )
 CAPPED = replace(policy(precision=PRECISION), power=PowerRules(Watts(1_500), on_bind=(Remedy.PRECISION,)))
-MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), CAPPED, None])
+STEPPED = policy(precision=PRECISION, shift=ShiftRules((0.1, 0.5), Seconds(300)))
+MODES = st.sampled_from([*(policy(mode, precision=PRECISION) for mode in Mode), CAPPED, STEPPED, None])
 COUNTS, SHARES = st.integers(0, 8), st.none() | st.floats(0, 1)
 MAYBE_COUNTS, MAYBE_LOADS = st.none() | COUNTS, st.none() | LOADS
 GAPS = st.lists(st.sampled_from([CYCLE, CYCLE, CYCLE, 120.0]), max_size=60)
@@ -70,6 +71,8 @@ MEMORIES = st.builds(
     wake_started=MOMENTS,
     goal=st.none() | st.integers(1, 8),
     cap_since=MOMENTS,
+    before=st.none() | st.integers(1, 8),
+    given_up=st.none() | st.builds(GivenUp, st.just("fp8"), MOMENTS.filter(bool), st.integers(1, 4), st.just("late")),
 )
 
 
@@ -188,6 +191,20 @@ SHRINKING = {
     ),
     "call off": Scene(
         service=BOTH, variants={"bf16": Running(2, running=19), "fp8": Running(2, ready=1)}, memory=SWITCHING
+    ),
+    "a step": Scene(
+        service=BOTH,
+        variants={"bf16": Running(4, running=28), "fp8": Running(1, running=7)},
+        memory=replace(SWITCHING, before=4),
+        policy=STEPPED,
+        zone=zone(400),
+    ),
+    "the way back of a step": Scene(
+        service=BOTH,
+        variants={"bf16": Running(4, running=36), "fp8": Running(2, running=18)},
+        memory=replace(SWITCHING, before=4, given_up=GivenUp("fp8", Instant(NOW - 60), 1, "late")),
+        policy=STEPPED,
+        zone=zone(400),
     ),
     "stray variant": Scene(
         service=BOTH,

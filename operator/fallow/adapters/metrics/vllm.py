@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -27,6 +27,8 @@ SLEEP = MetricSpec("vllm:engine_sleep_state", "gauge", _ENGINE | {"sleep_state"}
 PROMPT_TOKENS = MetricSpec("vllm:prompt_tokens_total", "counter", _ENGINE)
 GENERATED_TOKENS = MetricSpec("vllm:generation_tokens_total", "counter", _ENGINE)
 FINISHED = MetricSpec("vllm:request_success_total", "counter", _ENGINE | {"finished_reason"})
+# vLLM's finish reasons of a request that got no whole answer: its client left, or the engine failed
+FAILED = frozenset({"abort", "error"})
 CACHED_TOKENS = MetricSpec(
     "vllm:prompt_tokens_cached_total",
     "counter",
@@ -132,6 +134,7 @@ def read_engine(samples: Iterable[Sample]) -> tuple[EngineReading | None, Missin
         ttft=pod.histogram(TTFT),
         itl=pod.histogram(ITL),
         operations=pod.operations(),
+        failed=pod.optional(pod.total(FINISHED, FAILED)),
     )
     return reading, pod.doubts[0] if pod.doubts else None
 
@@ -166,8 +169,9 @@ class _PodOfEngines:
         self._engines = engines
         self.doubts: list[Missing] = []
 
-    def total(self, spec: MetricSpec) -> float | Missing:
-        values = self._values(spec)
+    def total(self, spec: MetricSpec, kinds: Collection[str] = ()) -> float | Missing:
+        """Of all kinds, or of these; a kind that was never counted is zero where others are."""
+        values = self._values(spec, kinds)
         return values if isinstance(values, Missing) else sum(values)
 
     def highest(self, spec: MetricSpec) -> float | Missing:
@@ -231,14 +235,18 @@ class _PodOfEngines:
             return None
         return Histogram(_same(bounds), [by_bound[bound] for bound in bounds])
 
-    def _values(self, spec: MetricSpec) -> list[float] | Missing:
+    def _values(self, spec: MetricSpec, kinds: Collection[str] = ()) -> list[float] | Missing:
         """Each engine's value; a sum over only some engines would be too small, so one missing makes it Missing."""
         values: list[float] = []
         for engine in self._engines:
             series = _pick(engine, spec)
             if not series:
                 return Missing(Reason.NO_SERIES, f"{spec.sample} is absent")
-            for sample in series.values():
+            if kinds and "" in series:
+                return Missing(Reason.NO_SERIES, f"{spec.sample} does not tell of what kind")
+            for kind, sample in series.items():
+                if kinds and kind not in kinds:
+                    continue
                 value = checked(sample)
                 if isinstance(value, Missing):
                     return value

@@ -109,7 +109,8 @@ class Steering:
 
 
 def _booked_every(declared: Declared) -> Seconds:
-    if any(policy.hardware is not None and policy.hardware.precisions for policy in declared.policies):
+    policies = declared.policies
+    if any((one.hardware is not None and one.hardware.precisions) or one.shift is not None for one in policies):
         return BOOKED_TO_LEARN
     acts = any(budget.on_burn for policy in declared.policies for budget in policy.budgets)
     return BOOKED_FOR_BUDGETS if acts else BOOKED_EVERY

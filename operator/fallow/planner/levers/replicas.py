@@ -50,9 +50,9 @@ def propose(context: Context) -> Proposal:
     needed, reason, why = need(demand, waiting, capacity)
     sustained = _sustained(context, needed, waiting, capacity)
     crests = Crests.of(context, capacity)
-    if crests is not None and crests.now > max(sustained, context.replicas):
+    if crests is not None and crests.now > max(sustained, context.carrying):
         return _more(context, crests.now, Reason.ARRIVALS, crests.words, sustained=crests.now)
-    if needed > context.replicas:
+    if needed > context.carrying:
         return _more(context, needed, reason, why, sustained=sustained)
     stray = min(context.strays, default=None)
     lowest = max(_lowest_safe(context, capacity, crests), context.floor)
@@ -91,7 +91,7 @@ def _in_doubt(context: Context, fault: Missing, waiting: float, capacity: Capaci
     seen = context.estimate.at_least
     if seen is not None:
         needed, reason, why = need(seen, waiting, capacity)
-        if needed > context.replicas:
+        if needed > context.carrying:
             sustained = _sustained(context, needed, waiting, capacity)
             return _more(context, needed, reason, f"at least {why}", sustained=sustained)
     veto = Veto("freshness", Reason.DATA_MISSING, str(fault))
@@ -135,7 +135,7 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
 
     A need of twice what runs is no spike and is met at once, as in the panic window of Knative's autoscaler.
     """
-    if needed >= PANIC * max(context.replicas, 1):
+    if needed >= PANIC * max(context.carrying, 1):
         return needed
     window = context.policy.scaling.up_window
     recent = [point for point in context.history if context.now - point.at <= window]
@@ -143,7 +143,7 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
 
 
 def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
-    current, most = context.replicas, context.ceiling
+    current, most = context.carrying, context.ceiling
     for guard, reason_not, limit, words in _limits(context):
         most = min(limit, most)
         if most <= current:
@@ -161,7 +161,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         message = f"{needed} replicas are needed ({why}); at most {step} this minute"
         veto = Veto("step", Reason.STEP_LIMIT, message)
         return Proposal(NAME, Reason.STEP_LIMIT, message, vetoes=(veto,))
-    return Proposal(NAME, reason, why, {**context.current, context.serving.name: target})
+    return Proposal(NAME, reason, why, {**context.current, context.serving.name: target - context.replaced})
 
 
 def _limits(context: Context) -> Iterator[tuple[str, Reason, int, str]]:
@@ -175,7 +175,7 @@ def _limits(context: Context) -> Iterator[tuple[str, Reason, int, str]]:
     if cap is not None and context.memory.switching_to is not None:
         room = cap.room(context.serving.gpus)
         words = f"the power cap of {cap.policy} pays for {room} beside those of both variants"
-        yield "power", Reason.POWER_CAP, context.replicas + room, words
+        yield "power", Reason.POWER_CAP, context.carrying + room, words
     if share is not None and share.replicas is not None:
         yield "share", Reason.GPUS_SHORT, share.replicas, share.words
 
@@ -258,7 +258,7 @@ def _steady(context: Context, demand: DemandPoint, capacity: Capacity, crests: C
     share = context.around.share
     if share is not None and share.given < context.replicas:
         return Proposal(NAME, Reason.GPUS_SHORT, share.words)
-    limit = capacity.concurrency * context.replicas
+    limit = capacity.concurrency * context.carrying
     message = (
         f"{demand.in_flight:.0f} requests in flight on {demand.ready} replicas; "
         f"another is asked for above {limit:.0f} ({capacity.origin}){'' if crests is None else '; ' + crests.words}"
