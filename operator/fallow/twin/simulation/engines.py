@@ -183,13 +183,14 @@ class Engines:
         frame = self._frame(arrivals, prompt, output)
         seconds = len(frame.arrivals)
         kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
-        in_flight = np.empty((seconds, len(self.waiting)))
+        waiting, in_work = np.empty((seconds, len(self.waiting))), np.empty((seconds, 2 * self.pools))
         for second in range(seconds):
             self._admit(frame, kept, second)
             self._work(frame, kept, second)
-            in_flight[second] = self.waiting + self.by_service(self.batch + self.prefilling)
+            waiting[second] = self.waiting
+            np.add(self.batch, self.prefilling, out=in_work[second])
         self.after.work_out(kept, self.ready, prompt, frame.prompts)
-        return in_flight
+        return waiting + self.by_service(in_work)
 
     def _frame(self, arrivals: Array, prompt: Array, output: Array) -> _Frame:
         ready = self.ready[: self.pools]
