@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -74,14 +75,19 @@ def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = O
     return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
 
 
+@cache
+def steady(rate: float, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
+    """Forty minutes of a load that stays."""
+    return drive(poisson(rate, 2400), rules, objective)
+
+
 def switches(outcome: Outcome) -> list[str]:
     begun = [one for one in outcome.decisions if one.lever == "Hardware" and one.reason.startswith("Less")]
     return [next(iter(one.after)) for one in begun]
 
 
 def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
-    arrivals = poisson(0.2, 3600)
-    before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
+    before, after = steady(0.2, None), steady(0.2, HardwareRules())
     assert (switches(before), switches(after)) == ([], ["l4"])
     (large,), (small,) = before.services, after.services
     # all GPUs of both nodes, most of them empty; and what is booked of the service
@@ -107,8 +113,7 @@ def test_a_load_that_fills_the_large_gpu_leaves_it_where_it_is() -> None:
 @pytest.mark.parametrize("objective", Objective)
 def test_what_an_objective_counts_becomes_less_and_is_booked_where_it_was_used(objective: Objective) -> None:
     """A request a second takes fewer watts on the large GPU. The small ones are on a cleaner grid, and cost less."""
-    arrivals = poisson(1, 3600)
-    before, after = drive(arrivals, None), drive(arrivals, HardwareRules(), objective)
+    before, after = steady(1, None), steady(1, HardwareRules(), objective)
     assert switches(after) == ([] if objective is Objective.ENERGY else ["l4"])
     (large,), (found,) = before.services, after.services
     assert large.carbon.value == pytest.approx(large.facility.kilowatt_hours * 400)
@@ -157,16 +162,16 @@ def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
 
 
 def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:
-    assert switches(in_both(poisson(40, 7200), truth=0.7, said=0.7)) == ["fp8"]
+    assert switches(in_both(poisson(40, 3600), truth=0.7, said=0.7)) == ["fp8"]
 
 
 def test_a_precision_that_was_promised_to_take_less_is_left_again_and_not_tried_anew() -> None:
     """It comes once it is known here what BF16 takes, and goes once it is known what it takes itself."""
-    found = in_both(poisson(40, 14_400), truth=1.2, said=0.7)
+    found = in_both(poisson(40, 7200), truth=1.2, said=0.7)
     assert switches(found) == ["fp8", "h100"]
     (one,) = found.services
     assert one.replica_hours["fp8"] < 0.3 * one.replica_hours["h100"]
 
 
 def test_a_precision_that_takes_more_never_serves() -> None:
-    assert switches(in_both(poisson(40, 7200), truth=1.2, said=1.2)) == []
+    assert switches(in_both(poisson(40, 3600), truth=1.2, said=1.2)) == []

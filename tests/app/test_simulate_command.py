@@ -200,25 +200,25 @@ def test_a_prometheus_that_is_not_there_is_told() -> None:
     assert "--from-prometheus:" in result.output
 
 
-def test_a_service_that_opens_at_eight_is_ready_for_the_first_request_of_the_day(tmp_path: Path) -> None:
+def test_a_service_that_opens_at_one_is_ready_for_the_first_request_of_the_day(tmp_path: Path) -> None:
     """On the Monday that simulations begin with, in UTC."""
-    rows = "\n".join(f"{8 * 3600 + second},300,50" for second in range(0, 600, 2))
+    rows = "\n".join(f"{3600 + second},300,50" for second in range(0, 600, 2))
     (tmp_path / "trace.csv").write_text(f"arrival,prompt,output\n0,300,50\n{rows}\n")
     found = {}
-    for name, schedules in (("as it comes", []), ("opens", [{"window": "Mon 08:00-09:00 UTC", "minReplicas": 1}])):
+    for name, schedules in (("as it comes", []), ("opens", [{"window": "Mon 01:00-02:00 UTC", "minReplicas": 1}])):
         services = list(yaml.safe_load_all((SAMPLES / "services.yaml").read_text()))
         digest = next(one for one in services if one["metadata"]["name"] == "digest")
         digest["spec"]["scaling"]["schedules"] = schedules
         digest["spec"]["objectives"] = {"ttft": {"p95": "2s"}}
         (tmp_path / "services.yaml").write_text(yaml.safe_dump_all(services))
         manifests = [str(tmp_path / "services.yaml"), str(SAMPLES / "policy.yaml")]
-        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=8.2 / 24)
+        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=1.2 / 24)
         found[name] = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
 
     assert found["as it comes"]["attainment"] < 0.95
     assert found["opens"]["attainment"] > 0.99
     (woken,) = [one for one in found["opens"]["decisions_made"] if one["reason"] == "Schedule"]
-    assert 7.8 * 3600 < woken["at_seconds"] < 8 * 3600
+    assert 0.8 * 3600 < woken["at_seconds"] < 3600
 
 
 def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_path: Path) -> None:
