@@ -97,8 +97,8 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
 
 
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
-    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(9000) - 1800) / 7200 * 2 * np.pi))
-    arrivals = np.random.default_rng(1).poisson(wave, (1, 9000)).astype(np.float64)
+    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
+    arrivals = np.random.default_rng(1).poisson(wave, (1, 6000)).astype(np.float64)
     before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
     assert switches(after) == ["l4", "h100", "l4"]
     (large,), (found,) = before.services, after.services
