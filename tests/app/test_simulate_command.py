@@ -96,14 +96,14 @@ def test_nodes_are_in_the_zones_that_the_scenario_says_and_objectives_go_by_thes
     ],
 )
 def test_a_wrong_scenario_is_refused_with_what_to_write(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
-    result = simulate(scenario(tmp_path, **changes))
+    result = simulate(scenario(tmp_path, **{"days": 0.1, **changes}))
 
     assert result.exit_code == 2
     assert says in result.output
 
 
 def test_an_unknown_baseline_is_refused_with_those_that_are_known() -> None:
-    result = simulate(str(SAMPLES / "week.yaml"), "--compare", "magic")
+    result = simulate(str(SAMPLES / "week.yaml"), "--days", "0.02", "--compare", "magic")
 
     assert result.exit_code == 2
     assert "'magic' is not known" in result.output
@@ -130,7 +130,7 @@ def test_engines_sleep_by_themselves_where_the_scenario_says_so(tmp_path: Path) 
         manifests=["services.yaml"],
         sleep={"after": "2m", "level": 2},
         traffic={"llm/digest": jobs},
-        days=0.1,
+        days=0.06,
     )
     told = json.loads(simulate(path, "--compare", "static-100", "-o", "json").stdout)
 
