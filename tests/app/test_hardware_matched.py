@@ -77,8 +77,8 @@ def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = O
 
 @cache
 def steady(rate: float, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
-    """Forty minutes of a load that stays."""
-    return drive(poisson(rate, 2400), rules, objective)
+    """Half an hour of a load that stays."""
+    return drive(poisson(rate, 1800), rules, objective)
 
 
 def switches(outcome: Outcome) -> list[str]:
@@ -162,16 +162,16 @@ def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
 
 
 def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:
-    assert switches(in_both(poisson(40, 3600), truth=0.7, said=0.7)) == ["fp8"]
+    assert switches(in_both(poisson(40, 2400), truth=0.7, said=0.7)) == ["fp8"]
 
 
 def test_a_precision_that_was_promised_to_take_less_is_left_again_and_not_tried_anew() -> None:
     """It comes once it is known here what BF16 takes, and goes once it is known what it takes itself."""
-    found = in_both(poisson(40, 7200), truth=1.2, said=0.7)
+    found = in_both(poisson(40, 4800), truth=1.2, said=0.7)
     assert switches(found) == ["fp8", "h100"]
     (one,) = found.services
     assert one.replica_hours["fp8"] < 0.3 * one.replica_hours["h100"]
 
 
 def test_a_precision_that_takes_more_never_serves() -> None:
-    assert switches(in_both(poisson(40, 3600), truth=1.2, said=1.2)) == []
+    assert switches(in_both(poisson(40, 2400), truth=1.2, said=1.2)) == []

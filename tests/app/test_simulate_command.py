@@ -222,15 +222,15 @@ def test_a_service_that_opens_at_one_is_ready_for_the_first_request_of_the_day(t
 
 
 def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_path: Path) -> None:
-    """Three services at their peak for a quarter of an hour, and then at little of it for the rest of two hours."""
+    """Three services at their peak for ten minutes, and then at little of it for the rest of an hour."""
     content = yaml.safe_load((SAMPLES / "nights.yaml").read_text())
-    rows = [f"{at},1000,200" for second in range(900) for at in [second] * 45]
-    rows += [f"{second},1000,200" for second in range(900, 7200)]
+    rows = [f"{at},1000,200" for second in range(600) for at in [second] * 45]
+    rows += [f"{second},1000,200" for second in range(600, 3600)]
     (tmp_path / "trace.csv").write_text("arrival,prompt,output\n" + "\n".join(rows) + "\n")
     content["manifests"] = [str(SAMPLES / name) for name in content["manifests"]]
     content["traffic"] = {f"llm/{name}": {"trace": "trace.csv"} for name in ("chat", "code", "search")}
     content["nodes"] = [{"product": "NVIDIA-H100-80GB-HBM3", "count": 8, "gpus": 4, "zone": "home"}]
-    content["days"] = 2 / 24
+    content["days"] = 1 / 24
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(content))
     words = ("--cycle", "60", "--compare", "none", "--levers", "-o", "json")
     told = json.loads(simulate(str(tmp_path / "scenario.yaml"), *words).stdout)

@@ -57,6 +57,8 @@ class Stretch:
     @classmethod
     def empty(cls, seconds: int, columns: int, services: int) -> Stretch:
         rows = {one.name: np.empty((seconds, columns)) for one in fields(cls) if one.name != "waited"}
+        # nothing enters those that drain
+        rows["entered"].fill(0.0)
         return cls(**rows, waited=np.zeros((seconds, services)))
 
 
@@ -211,7 +213,7 @@ class Aftermath:
         """Shares of the replicas whose clocks are down in each second, and as its requests come: with nothing to do
         then or just before, and none of the requests of the FALL seconds up to then, which went to any of them.
         """
-        if not self._throttled.any():
+        if not np.count_nonzero(self._throttled):
             return NONE, NONE
         rows = np.concatenate((self._lately, entered))
         came = np.concatenate((np.zeros((1, len(each))), np.cumsum(rows, axis=0)))
@@ -237,7 +239,7 @@ class Aftermath:
         counts = one.entered[:, some]
         down = fallen[:, some]
         kept = self._kept(base, mean_wait, waits)
-        if not down.any():
+        if not np.count_nonzero(down):
             self._note(base, mean_wait, waits, counts, each)
             return kept
         late = base + self._ramp[some]
@@ -266,7 +268,7 @@ class Aftermath:
 
     def _note(self, base: Array, mean_wait: Array, waits: Array, counts: Array, each: Array) -> None:
         """First tokens as engines count them."""
-        if not counts.any():
+        if not np.count_nonzero(counts):
             return
         some = slice(self._pools)
         places = base + NO_WAIT_OR[:, None, None] * mean_wait

@@ -222,10 +222,8 @@ class Engines:
         wanted = queue[self.service] * frame.share
         free = np.maximum(frame.room - self.batch[some] - self.prefilling[some], 0.0)
         free += self.batch[some] * np.minimum(self._rate[some], 1.0)
-        entered = kept.entered[second]
-        entered[self.pools :] = 0.0
-        np.minimum(wanted, free, out=entered[some])
-        admitted = np.add.reduceat(entered[some], self._starts)
+        entered = np.minimum(wanted, free, out=kept.entered[second, some])
+        admitted = np.add.reduceat(entered, self._starts)
         self.arrived += frame.arrivals[second]
         self._past[self._second % MOST_WAIT] = self.arrived
         self._second += 1
@@ -235,7 +233,7 @@ class Engines:
         queue -= admitted
         queue[queue < NOBODY] = 0.0
         self.waiting = queue
-        self._queueing = bool(queue.any())
+        self._queueing = np.count_nonzero(queue) > 0
 
     def _work(self, frame: _Frame, kept: Stretch, second: int) -> None:
         """Prefill first: what comes in and what is left over, at most the time that a chunk leaves to decoding. Then
