@@ -254,10 +254,9 @@ class Aftermath:
         found = np.stack((one.entered * each, one.spent), axis=1)
         before = self._lasting
         for row in found:
-            row -= before
-            row /= FLOW_SECONDS
-            row += before
-            before = row
+            np.subtract(row, before, out=row)
+            np.divide(row, FLOW_SECONDS, out=row)
+            before = np.add(row, before, out=row)
         self._lasting[:] = before
         return found[:, 0], found[:, 1]
 
@@ -287,10 +286,9 @@ class Aftermath:
         parts = np.stack((one.mixing, one.mixing, -np.expm1(-one.rate)), axis=1)
         before = self._decoding
         for row, part in zip(found, parts, strict=True):
-            row -= before
-            row *= part
-            row += before
-            before = row
+            np.subtract(row, before, out=row)
+            np.multiply(row, part, out=row)
+            before = np.add(row, before, out=row)
         self._decoding[:] = before
         return found[:, 2], found[:, 1]
 

@@ -233,7 +233,7 @@ class Engines:
         queue -= admitted
         queue[queue < NOBODY] = 0.0
         self.waiting = queue
-        self._queueing = np.count_nonzero(queue) > 0
+        self._queueing = bool(np.count_nonzero(queue))
 
     def _work(self, frame: _Frame, kept: Stretch, second: int) -> None:
         """Prefill first: what comes in and what is left over, at most the time that a chunk leaves to decoding. Then
