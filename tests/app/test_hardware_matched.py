@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fallow.app.simulation.priors import profile_of
-from fallow.app.simulation.steering import steered
+from fallow.app.simulation.steering import CYCLE, steered
 from fallow.domain.policies import HardwareRules, Objective, Operator, Requirement, Selector
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives
@@ -47,7 +47,9 @@ def asked(gpu: str) -> Query:
     return query_of(Described(name=BF16.model), Work(gpu=gpu, gpus=1, precision="BF16"), shipped())
 
 
-def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
+def drive(
+    arrivals: Array, rules: HardwareRules | None, objective: Objective = Objective.ENERGY, *, every: int = CYCLE
+) -> Outcome:
     """One node of each type with eight GPUs; the small ones are in a zone of their own."""
     queries = {H100: asked("H100 80GB HBM3"), L4: asked("L4")}
     tables = {
@@ -72,13 +74,13 @@ def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = O
     profiles = [profile_of(one, one.products[0], tables[one.products[0]]) for one in (LARGE, SMALL)]
     rule = policy(idle_after=None, hardware=rules, objective=objective)
     declared = Declared([chat], [rule], [zone(name) for name in GRAMS], profiles)
-    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
+    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD, every=every)
 
 
 @cache
 def steady(rate: float, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
-    """Half an hour of a load that stays."""
-    return drive(poisson(rate, 1800), rules, objective)
+    """Half an hour of a load that stays, looked at half as often as by default: nothing is in a hurry."""
+    return drive(poisson(rate, 1800), rules, objective, every=2 * CYCLE)
 
 
 def switches(outcome: Outcome) -> list[str]:
@@ -158,7 +160,7 @@ def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
     profiles = [profile_of(LARGE, H100, table), profile_of(EIGHTS, H100, eights(said))]
     rule = policy(idle_after=None, hardware=LENIENT)
     declared = Declared([chat], [rule], [zone("home")], profiles)
-    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
+    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD, every=2 * CYCLE)
 
 
 def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:

@@ -132,7 +132,7 @@ def test_engines_sleep_by_themselves_where_the_scenario_says_so(tmp_path: Path) 
         traffic={"llm/digest": jobs},
         days=0.06,
     )
-    told = json.loads(simulate(path, "--compare", "static-100", "-o", "json").stdout)
+    told = json.loads(simulate(path, "--cycle", "60", "--compare", "static-100", "-o", "json").stdout)
 
     assert told["inputs"]["sleep"] == "llm/digest at level 2 after 120 s without a request"
     assert told["controllers"][1]["wakes"] > 0
@@ -147,7 +147,7 @@ def test_faults_befall_every_controller_and_are_told(tmp_path: Path) -> None:
         {"at": "58m", "xid": "llm/chat"},
     ]
     path = scenario(tmp_path, faults=faults, days=1.2 / 24)
-    told = json.loads(simulate(path, "--compare", "static-70", "-o", "json").stdout)
+    told = json.loads(simulate(path, "--cycle", "60", "--compare", "static-70", "-o", "json").stdout)
 
     assert told["inputs"]["faults"] == (
         "after 0.5 h node with most pods is lost for 10 min; after 0.75 h node 3 is lost for good;"
@@ -204,7 +204,7 @@ def test_a_service_that_opens_at_one_is_ready_for_the_first_request_of_the_day(t
     """On the Monday that simulations begin with, in UTC."""
     rows = "\n".join(f"{3600 + second},300,50" for second in range(0, 600, 2))
     (tmp_path / "trace.csv").write_text(f"arrival,prompt,output\n0,300,50\n{rows}\n")
-    found = {}
+    found, words = {}, ("--cycle", "30", "--compare", "none", "-o", "json")
     for name, schedules in (("as it comes", []), ("opens", [{"window": "Mon 01:00-02:00 UTC", "minReplicas": 1}])):
         services = list(yaml.safe_load_all((SAMPLES / "services.yaml").read_text()))
         digest = next(one for one in services if one["metadata"]["name"] == "digest")
@@ -213,7 +213,7 @@ def test_a_service_that_opens_at_one_is_ready_for_the_first_request_of_the_day(t
         (tmp_path / "services.yaml").write_text(yaml.safe_dump_all(services))
         manifests = [str(tmp_path / "services.yaml"), str(SAMPLES / "policy.yaml")]
         path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=1.2 / 24)
-        found[name] = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
+        found[name] = json.loads(simulate(path, *words).stdout)["controllers"][0]
 
     assert found["as it comes"]["attainment"] < 0.95
     assert found["opens"]["attainment"] > 0.99

@@ -74,7 +74,7 @@ def test_both_clocks_agree_on_the_wake_and_on_what_is_drawn_until_then(
 @pytest.mark.parametrize("rule", [LIGHT, DEEP], ids=["level 1", "level 2"])
 def test_a_replica_sleeps_after_a_quiet_and_the_next_request_wakes_it(rule: Sleep) -> None:
     wakes = TABLE.wake[rule.level - 1]
-    run = simulation(Written(spells(10, 400)), setup(sleep=rule))
+    run = simulation(Written(spells(10, 400, seconds=600)), setup(sleep=rule))
     (_, slept, waking, awake, again) = changes(run)
 
     assert slept[1] is Life.SLEEPING
@@ -138,7 +138,7 @@ def test_requests_keep_it_awake_and_other_services_asleep() -> None:
 
 
 def test_without_a_rule_nothing_sleeps() -> None:
-    run = simulation(Written(spells(10)), setup())
+    run = simulation(Written(spells(10, seconds=300)), setup())
     assert [life for _, life in changes(run)] == [Life.READY]
 
 
