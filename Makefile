@@ -15,8 +15,9 @@ STAMP := $(VENV)/.installed
 HARNESS := $(BIN)/python -m e2e.harness
 # What is generated from the models in operator/fallow/api and committed.
 GENERATED := crds charts/fallow/crds docs/reference/kinds.md
-# one process a core; a file's tests stay together, since they may share an expensive beginning
-SIDE_BY_SIDE := --numprocesses auto --dist loadfile
+# one process a core; a file's tests stay together, since they may share an expensive beginning, and files come in their
+# order: by the number of their tests those of a few long ones would come last, and one process wait for another
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 # compiled modules and tests are kept there, whatever this machine is used to: to compile all tests takes seconds
 COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/compiled"
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url

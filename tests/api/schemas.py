@@ -1,6 +1,7 @@
 """Walks over the generated schemas, shared by the tests of their shape and of their texts."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from fallow.api.crds import crd
@@ -9,6 +10,7 @@ from fallow.api.objects import Kind
 Schema = dict[str, Any]
 
 
+@cache
 def openapi(kind: Kind) -> Schema:
     schema: Schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return schema

@@ -133,7 +133,7 @@ async def test_a_fault_of_any_length_costs_no_replica_and_heals_by_itself(broken
     before = plant.replicas
     setattr(plant.metrics, broken, plant.clock.now if broken == "stopped_at" else FAULT)
     plant.running = load
-    report = await plant.pass_time(100)
+    report = await plant.pass_time(60)
     assert plant.replicas == before
     fresh = next(c for c in report.plan.services[CHAT].conditions if c.type == "MetricsFresh")
     assert fresh.status is False

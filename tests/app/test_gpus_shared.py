@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from fallow.app.simulation.steering import steered
@@ -20,6 +22,7 @@ HOUR = 3600
 BEGIN = 2
 
 
+@cache
 def drive(first: int) -> Outcome:
     """LOW wants six replicas all the time, HIGH two and for an hour six; one carries 16 requests."""
     rate = np.full((2, 3 * HOUR), 70.0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 
 from fallow.app.simulation.priors import profile_of
-from fallow.app.simulation.steering import steered
+from fallow.app.simulation.steering import CYCLE, steered
 from fallow.domain.policies import HardwareRules, Objective, Operator, Requirement, Selector
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives
@@ -46,7 +47,9 @@ def asked(gpu: str) -> Query:
     return query_of(Described(name=BF16.model), Work(gpu=gpu, gpus=1, precision="BF16"), shipped())
 
 
-def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
+def drive(
+    arrivals: Array, rules: HardwareRules | None, objective: Objective = Objective.ENERGY, *, every: int = CYCLE
+) -> Outcome:
     """One node of each type with eight GPUs; the small ones are in a zone of their own."""
     queries = {H100: asked("H100 80GB HBM3"), L4: asked("L4")}
     tables = {
@@ -71,7 +74,13 @@ def drive(arrivals: Array, rules: HardwareRules | None, objective: Objective = O
     profiles = [profile_of(one, one.products[0], tables[one.products[0]]) for one in (LARGE, SMALL)]
     rule = policy(idle_after=None, hardware=rules, objective=objective)
     declared = Declared([chat], [rule], [zone(name) for name in GRAMS], profiles)
-    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
+    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD, every=every)
+
+
+@cache
+def steady(rate: float, rules: HardwareRules | None, objective: Objective = Objective.ENERGY) -> Outcome:
+    """Half an hour of a load that stays, looked at half as often as by default: nothing is in a hurry."""
+    return drive(poisson(rate, 1800), rules, objective, every=2 * CYCLE)
 
 
 def switches(outcome: Outcome) -> list[str]:
@@ -80,8 +89,7 @@ def switches(outcome: Outcome) -> list[str]:
 
 
 def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
-    arrivals = poisson(0.2, 3600)
-    before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
+    before, after = steady(0.2, None), steady(0.2, HardwareRules())
     assert (switches(before), switches(after)) == ([], ["l4"])
     (large,), (small,) = before.services, after.services
     # all GPUs of both nodes, most of them empty; and what is booked of the service
@@ -91,8 +99,8 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
 
 
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
-    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(9000) - 1800) / 7200 * 2 * np.pi))
-    arrivals = np.random.default_rng(1).poisson(wave, (1, 9000)).astype(np.float64)
+    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
+    arrivals = np.random.default_rng(1).poisson(wave, (1, 6000)).astype(np.float64)
     before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
     assert switches(after) == ["l4", "h100", "l4"]
     (large,), (found,) = before.services, after.services
@@ -107,8 +115,7 @@ def test_a_load_that_fills_the_large_gpu_leaves_it_where_it_is() -> None:
 @pytest.mark.parametrize("objective", Objective)
 def test_what_an_objective_counts_becomes_less_and_is_booked_where_it_was_used(objective: Objective) -> None:
     """A request a second takes fewer watts on the large GPU. The small ones are on a cleaner grid, and cost less."""
-    arrivals = poisson(1, 3600)
-    before, after = drive(arrivals, None), drive(arrivals, HardwareRules(), objective)
+    before, after = steady(1, None), steady(1, HardwareRules(), objective)
     assert switches(after) == ([] if objective is Objective.ENERGY else ["l4"])
     (large,), (found,) = before.services, after.services
     assert large.carbon.value == pytest.approx(large.facility.kilowatt_hours * 400)
@@ -153,20 +160,20 @@ def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
     profiles = [profile_of(LARGE, H100, table), profile_of(EIGHTS, H100, eights(said))]
     rule = policy(idle_after=None, hardware=LENIENT)
     declared = Declared([chat], [rule], [zone("home")], profiles)
-    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD)
+    return steered(setup, Written(arrivals, prompt=PROMPT, output=OUTPUT), GRID, declared, told=TOLD, every=2 * CYCLE)
 
 
 def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:
-    assert switches(in_both(poisson(40, 7200), truth=0.7, said=0.7)) == ["fp8"]
+    assert switches(in_both(poisson(40, 2400), truth=0.7, said=0.7)) == ["fp8"]
 
 
 def test_a_precision_that_was_promised_to_take_less_is_left_again_and_not_tried_anew() -> None:
     """It comes once it is known here what BF16 takes, and goes once it is known what it takes itself."""
-    found = in_both(poisson(40, 14_400), truth=1.2, said=0.7)
+    found = in_both(poisson(40, 4800), truth=1.2, said=0.7)
     assert switches(found) == ["fp8", "h100"]
     (one,) = found.services
     assert one.replica_hours["fp8"] < 0.3 * one.replica_hours["h100"]
 
 
 def test_a_precision_that_takes_more_never_serves() -> None:
-    assert switches(in_both(poisson(40, 7200), truth=1.2, said=1.2)) == []
+    assert switches(in_both(poisson(40, 2400), truth=1.2, said=1.2)) == []

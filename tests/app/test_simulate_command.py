@@ -97,14 +97,14 @@ def test_nodes_are_in_the_zones_that_the_scenario_says_and_objectives_go_by_thes
     ],
 )
 def test_a_wrong_scenario_is_refused_with_what_to_write(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
-    result = simulate(scenario(tmp_path, **changes))
+    result = simulate(scenario(tmp_path, **{"days": 0.1, **changes}))
 
     assert result.exit_code == 2
     assert says in result.output
 
 
 def test_an_unknown_baseline_is_refused_with_those_that_are_known() -> None:
-    result = simulate(str(SAMPLES / "week.yaml"), "--compare", "magic")
+    result = simulate(str(SAMPLES / "week.yaml"), "--days", "0.02", "--compare", "magic")
 
     assert result.exit_code == 2
     assert "'magic' is not known" in result.output
@@ -131,9 +131,9 @@ def test_engines_sleep_by_themselves_where_the_scenario_says_so(tmp_path: Path) 
         manifests=["services.yaml"],
         sleep={"after": "2m", "level": 2},
         traffic={"llm/digest": jobs},
-        days=0.1,
+        days=0.06,
     )
-    told = json.loads(simulate(path, "--compare", "static-100", "-o", "json").stdout)
+    told = json.loads(simulate(path, "--cycle", "60", "--compare", "static-100", "-o", "json").stdout)
 
     assert told["inputs"]["sleep"] == "llm/digest at level 2 after 120 s without a request"
     assert told["controllers"][1]["wakes"] > 0
@@ -148,7 +148,7 @@ def test_faults_befall_every_controller_and_are_told(tmp_path: Path) -> None:
         {"at": "58m", "xid": "llm/chat"},
     ]
     path = scenario(tmp_path, faults=faults, days=1.2 / 24)
-    told = json.loads(simulate(path, "--compare", "static-70", "-o", "json").stdout)
+    told = json.loads(simulate(path, "--cycle", "60", "--compare", "static-70", "-o", "json").stdout)
 
     assert told["inputs"]["faults"] == (
         "after 0.5 h node with most pods is lost for 10 min; after 0.75 h node 3 is lost for good;"
@@ -201,32 +201,32 @@ def test_a_prometheus_that_is_not_there_is_told() -> None:
     assert "--from-prometheus:" in result.output
 
 
-def test_a_service_that_opens_at_eight_is_ready_for_the_first_request_of_the_day(tmp_path: Path) -> None:
+def test_a_service_that_opens_at_one_is_ready_for_the_first_request_of_the_day(tmp_path: Path) -> None:
     """On the Monday that simulations begin with, in UTC."""
-    rows = "\n".join(f"{8 * 3600 + second},300,50" for second in range(0, 600, 2))
+    rows = "\n".join(f"{3600 + second},300,50" for second in range(0, 600, 2))
     (tmp_path / "trace.csv").write_text(f"arrival,prompt,output\n0,300,50\n{rows}\n")
-    found = {}
-    for name, schedules in (("as it comes", []), ("opens", [{"window": "Mon 08:00-09:00 UTC", "minReplicas": 1}])):
+    found, words = {}, ("--cycle", "30", "--compare", "none", "-o", "json")
+    for name, schedules in (("as it comes", []), ("opens", [{"window": "Mon 01:00-02:00 UTC", "minReplicas": 1}])):
         services = list(yaml.safe_load_all((SAMPLES / "services.yaml").read_text()))
         digest = next(one for one in services if one["metadata"]["name"] == "digest")
         digest["spec"]["scaling"]["schedules"] = schedules
         digest["spec"]["objectives"] = {"ttft": {"p95": "2s"}}
         (tmp_path / "services.yaml").write_text(yaml.safe_dump_all(services))
         manifests = [str(tmp_path / "services.yaml"), str(SAMPLES / "policy.yaml")]
-        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=8.2 / 24)
-        found[name] = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
+        path = scenario(tmp_path, manifests=manifests, traffic={"llm/digest": {"trace": "trace.csv"}}, days=1.2 / 24)
+        found[name] = json.loads(simulate(path, *words).stdout)["controllers"][0]
 
     assert found["as it comes"]["attainment"] < 0.95
     assert found["opens"]["attainment"] > 0.99
     (woken,) = [one for one in found["opens"]["decisions_made"] if one["reason"] == "Schedule"]
-    assert 7.8 * 3600 < woken["at_seconds"] < 8 * 3600
+    assert 0.8 * 3600 < woken["at_seconds"] < 3600
 
 
-def evening(tmp_path: Path, consolidation: Mapping[str, object]) -> str:
-    """Three services at their peak for a quarter of an hour, and then at little of it for the rest of two hours."""
+def evening(tmp_path: Path, consolidation: Mapping[str, object], *, hours: int = 1) -> str:
+    """Three services at their peak for ten minutes, and then at little of it for the rest."""
     content = yaml.safe_load((SAMPLES / "nights.yaml").read_text())
-    rows = [f"{at},1000,200" for second in range(900) for at in [second] * 45]
-    rows += [f"{second},1000,200" for second in range(900, 7200)]
+    rows = [f"{at},1000,200" for second in range(600) for at in [second] * 45]
+    rows += [f"{second},1000,200" for second in range(600, hours * 3600)]
     (tmp_path / "trace.csv").write_text("arrival,prompt,output\n" + "\n".join(rows) + "\n")
     policies = list(yaml.safe_load_all((SAMPLES / "nights-policy.yaml").read_text()))
     policies[0]["spec"]["consolidation"] = consolidation
@@ -234,7 +234,7 @@ def evening(tmp_path: Path, consolidation: Mapping[str, object]) -> str:
     content["manifests"] = [str(SAMPLES / "nights-services.yaml"), "policy.yaml"]
     content["traffic"] = {f"llm/{name}": {"trace": "trace.csv"} for name in ("chat", "code", "search")}
     content["nodes"] = [{"product": "NVIDIA-H100-80GB-HBM3", "count": 8, "gpus": 4, "zone": "home"}]
-    content["days"] = 2 / 24
+    content["days"] = hours / 24
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(content))
     return str(tmp_path / "scenario.yaml")
 
@@ -249,9 +249,9 @@ def test_with_consolidation_a_fleet_whose_pods_spread_has_fewer_nodes_on(tmp_pat
 
 
 def test_replicas_that_stay_are_moved_off_nodes_and_no_request_is_lost(tmp_path: Path) -> None:
-    stay = json.loads(simulate(evening(tmp_path, {"enabled": True}), *ALONE).stdout)["controllers"][0]
+    stay = json.loads(simulate(evening(tmp_path, {"enabled": True}, hours=2), *ALONE).stdout)["controllers"][0]
     moves = {"enabled": True, "maxUnavailableNodes": "20%"}
-    move = json.loads(simulate(evening(tmp_path, moves), *ALONE).stdout)["controllers"][0]
+    move = json.loads(simulate(evening(tmp_path, moves, hours=2), *ALONE).stdout)["controllers"][0]
 
     assert move["node_hours"] < 0.9 * stay["node_hours"]
     assert move["fleet_kwh"] < stay["fleet_kwh"]

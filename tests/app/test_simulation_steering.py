@@ -68,8 +68,8 @@ def test_a_service_without_work_rests_and_a_held_request_wakes_it() -> None:
 
 
 def on_off(sleep: Sleep | None, *, within: float | None) -> Outcome:
-    """Fourteen minutes of silence between two spells, and an hour after them."""
-    arrivals = np.zeros((1, 5400))
+    """Fourteen minutes of silence between two spells, and as long after them."""
+    arrivals = np.zeros((1, 2340))
     arrivals[0, 60:360], arrivals[0, 1200:1500] = poisson(2, 300), poisson(2, 300, seed=1)
     rules = IdleRules(after=Seconds(300), wake_within=None if within is None else Seconds(within))
     told = Declared([service(minimum=0)], [policy(idle=rules)], [ZONE])

@@ -65,7 +65,7 @@ class Figure(Generic[Q]):
 
     def __add__(self, other: Figure[Q]) -> Figure[Q]:
         if other.low.value == other.high.value == 0.0 and type(other.best) is type(self.best):
-            # most figures of an account are zero in most steps, and a large cluster adds thousands of accounts in each
+            # as in `Quantity.__add__`: most are zero
             return self
         return Figure(self.low + other.low, self.best + other.best, self.high + other.high)
 

@@ -23,7 +23,9 @@ class Quantity:
     value: float
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.value + self._same(other))
+        more = self._same(other)
+        # most parts of an account are zero in most steps, and a large cluster adds thousands of accounts in each
+        return type(self)(self.value + more) if more else self
 
     def __sub__(self, other: Self) -> Self:
         return type(self)(self.value - self._same(other))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -282,6 +283,14 @@ def test_every_interval_is_counted_once_however_often_the_cycle_is_killed(
 
 # the same demand in two worlds of the twin
 
+
+@cache
+def taught(rate: float) -> Learned:
+    """By an hour of one engine at that many requests a second, and five minutes of rest."""
+    windows = engine_windows(Traffic(rate, 0.9, seed=5), hours=1.0)
+    return learned([*[window(121.7 * 60)] * 5, *windows])
+
+
 WORLDS = [(0.3, 1, 2), (1.0, 1, 3), (3.0, 1, 3), (6.0, 2, 4)]
 
 
@@ -294,8 +303,7 @@ def test_two_worlds_differ_by_what_is_said_to_be_avoided(rate: float, packed: in
         served(engines, traffic.arrivals(seconds), seconds)
     joules = [sum(one.joules for one in engines) for engines in (few, many)]
     truth = joules[1] - joules[0] - (spread - packed) * BARE * seconds
-    windows = engine_windows(Traffic(rate / packed, 0.9, seed=5), hours=1.0)
-    known = {PLACEMENT: learned([*[window(121.7 * 60)] * 5, *windows])}
+    known = {PLACEMENT: taught(rate / packed)}
     work = Account(
         energy=exactly(joules[0]),
         prompt_tokens=sum(one.counters.prompt_tokens for one in few),

@@ -271,10 +271,11 @@ def test_what_just_goes_is_not_allowed_to_come_back(pays: float, least: int) -> 
 
 @given(st.integers(1, 8), st.floats(0, 120), st.floats(0, 10))
 def test_a_load_that_stays_ends_with_replicas_that_stay(count: int, load: float, pays: float) -> None:
-    seen = [count]
-    for _ in range(20):
+    seen = [count, run(pays, count, load).replicas["bf16"]]
+    # where a plan changes nothing the next one is the same
+    while seen[-1] != seen[-2] and len(seen) < 12:
         seen.append(run(pays, seen[-1], load).replicas["bf16"])
-    assert len(set(seen[10:])) == 1
+    assert seen[-1] == seen[-2]
     assert seen[-1] <= Ceiling(pays, "").shrinks_to(1)
 
 

@@ -74,7 +74,7 @@ def test_both_clocks_agree_on_the_wake_and_on_what_is_drawn_until_then(
 @pytest.mark.parametrize("rule", [LIGHT, DEEP], ids=["level 1", "level 2"])
 def test_a_replica_sleeps_after_a_quiet_and_the_next_request_wakes_it(rule: Sleep) -> None:
     wakes = TABLE.wake[rule.level - 1]
-    run = simulation(Written(spells(10, 400)), setup(sleep=rule))
+    run = simulation(Written(spells(10, 400, seconds=600)), setup(sleep=rule))
     (_, slept, waking, awake, again) = changes(run)
 
     assert slept[1] is Life.SLEEPING
@@ -138,7 +138,7 @@ def test_requests_keep_it_awake_and_other_services_asleep() -> None:
 
 
 def test_without_a_rule_nothing_sleeps() -> None:
-    run = simulation(Written(spells(10)), setup())
+    run = simulation(Written(spells(10, seconds=300)), setup())
     assert [life for _, life in changes(run)] == [Life.READY]
 
 
@@ -180,9 +180,9 @@ def lived(seed: int, rule: Sleep, *, throttled: bool) -> tuple[Simulation, float
     replicas in sleep mode drew, too.
     """
     generator = np.random.default_rng(seed)
-    busy = np.repeat(generator.random((2, 20)) < 0.3, 30, axis=1)
+    busy = np.repeat(generator.random((2, 10)) < 0.3, 30, axis=1)
     run = simulation(
-        Written(poisson(0.5, 600, seed=seed, services=2) * busy),
+        Written(poisson(0.5, 300, seed=seed, services=2) * busy),
         setup(services=2, sleep=rule, power_off=PowerOff(after=120, boot=60)),
     )
     run.fleet.throttle(1, 0, on=throttled)
@@ -224,5 +224,5 @@ def test_no_request_and_no_joule_is_lost_by_sleep(seed: int, after: float, level
 def test_the_same_seed_sleeps_alike() -> None:
     first, again = (lived(3, LIGHT, throttled=False)[0] for _ in range(2))
     assert first.fleet.sums.wakes.sum() > 0
-    assert np.array_equal(first.recorder.joules(600.0), again.recorder.joules(600.0))
+    assert np.array_equal(first.recorder.joules(300.0), again.recorder.joules(300.0))
     assert np.array_equal(first.fleet.sums.wakes, again.fleet.sums.wakes)

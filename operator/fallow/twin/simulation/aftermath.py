@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EDGES = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0])
 SHARES, WEIGHTS = (EDGES[1:] + EDGES[:-1]) / 2, np.diff(EDGES)
 WAITS = -np.log1p(-SHARES)
+NO_WAIT_OR = np.concatenate(([0.0], WAITS))
 PLACES = ndtri(SHARES)
 LENGTHS = ndtri(np.array([1 / 6, 1 / 2, 5 / 6]))
 WIDTH = len(LATENCY_BOUNDS)
@@ -56,6 +57,8 @@ class Stretch:
     @classmethod
     def empty(cls, seconds: int, columns: int, services: int) -> Stretch:
         rows = {one.name: np.empty((seconds, columns)) for one in fields(cls) if one.name != "waited"}
+        # nothing enters those that drain
+        rows["entered"].fill(0.0)
         return cls(**rows, waited=np.zeros((seconds, services)))
 
 
@@ -131,11 +134,10 @@ class Aftermath:
         self._lengths = np.exp(LENGTHS[:, None] * sigma - sigma**2 / 2)[:, both]
         self._ttft, self._itl = pools.ttft[both], pools.itl[both]
         columns, services = 2 * len(tables), pools.services
-        self.prompt = np.ones(columns)
-        self.kept = np.ones(columns)
-        self.mean_itl = np.zeros(columns)
-        self._flow = np.zeros(columns)
-        self._spent = np.zeros(columns)
+        # rows of one array each, since they move together
+        self._decoding = np.concatenate((np.ones((2, columns)), np.zeros((1, columns))))
+        self.prompt, self.kept, self.mean_itl = self._decoding
+        self._lasting = np.zeros((2, columns))
         self.totals = Totals(*(np.zeros(columns) for _ in fields(Totals)))
         self.counters = np.zeros((columns, TTFT.stop))
         self.first_tokens = np.zeros((services, WIDTH))
@@ -153,8 +155,8 @@ class Aftermath:
         self._prefill_watts[[pool, pool + self._pools]] = table.prefill_watts
 
     def blend(self, into: int, out_of: int, share: float) -> None:
-        for values in (self.prompt, self.kept, self.mean_itl, self._flow, self._spent):
-            values[into] += share * (values[out_of] - values[into])
+        for values in (self._decoding, self._lasting):
+            values[:, into] += share * (values[:, out_of] - values[:, into])
 
     def finish(self, column: int, requests: float, output: float) -> None:
         """Requests that end together with their replica."""
@@ -170,9 +172,10 @@ class Aftermath:
         left = 1.0 - one.spent
         gap = one.step / left
         fallen = self._energy(one, ready, each, left)
-        use = self._use(one)
+        flow, use = self._recent(one, each)
         first = self._first_tokens(one, each, work, use, fallen)
-        means = self._means(one, each, gap, prompt, first)
+        itl, kept = self._means(one, gap, prompt, first)
+        means = Means(flow, itl, kept)
         self._good(one, each, means, work, use)
         self._count(one, each, prompt)
         ends = np.bincount((self._both * WIDTH + places_of(means.itl)).ravel(), one.ended.ravel(), self._size)
@@ -210,7 +213,7 @@ class Aftermath:
         """Shares of the replicas whose clocks are down in each second, and as its requests come: with nothing to do
         then or just before, and none of the requests of the FALL seconds up to then, which went to any of them.
         """
-        if not self._throttled.any():
+        if not np.count_nonzero(self._throttled):
             return NONE, NONE
         rows = np.concatenate((self._lately, entered))
         came = np.concatenate((np.zeros((1, len(each))), np.cumsum(rows, axis=0)))
@@ -236,7 +239,7 @@ class Aftermath:
         counts = one.entered[:, some]
         down = fallen[:, some]
         kept = self._kept(base, mean_wait, waits)
-        if not down.any():
+        if not np.count_nonzero(down):
             self._note(base, mean_wait, waits, counts, each)
             return kept
         late = base + self._ramp[some]
@@ -244,15 +247,18 @@ class Aftermath:
         self._note(late, mean_wait, waits, down * counts, each)
         return kept + down * (self._kept(late, mean_wait, waits) - kept)
 
-    def _use(self, one: Stretch) -> Array:
-        """Share of each replica's time that went to prompts, in the mean of the last FLOW_SECONDS: what a crest leaves
-        over is the backlog.
+    def _recent(self, one: Stretch, each: Array) -> tuple[Array, Array]:
+        """In the mean of the last FLOW_SECONDS: requests that enter a replica each second, and the share of its time
+        that goes to prompts; what a crest leaves over is the backlog.
         """
-        found = np.empty_like(one.spent)
-        for second, spent in enumerate(one.spent):
-            self._spent += (spent - self._spent) / FLOW_SECONDS
-            found[second] = self._spent
-        return found
+        found = np.stack((one.entered * each, one.spent), axis=1)
+        before = self._lasting
+        for row in found:
+            np.subtract(row, before, out=row)
+            np.divide(row, FLOW_SECONDS, out=row)
+            before = np.add(row, before, out=row)
+        self._lasting[:] = before
+        return found[:, 0], found[:, 1]
 
     def _kept(self, base: Array, mean_wait: Array, waits: Array) -> Array:
         """The share of first tokens in time: some wait beside `base`, exponentially, and the others do not."""
@@ -261,29 +267,30 @@ class Aftermath:
 
     def _note(self, base: Array, mean_wait: Array, waits: Array, counts: Array, each: Array) -> None:
         """First tokens as engines count them."""
+        if not np.count_nonzero(counts):
+            return
         some = slice(self._pools)
-        places = np.stack((base, *(base + wait * mean_wait for wait in WAITS)))
-        weights = np.stack(((1.0 - waits) * counts, *(waits * counts * weight for weight in WEIGHTS)))
+        places = base + NO_WAIT_OR[:, None, None] * mean_wait
+        weights = np.concatenate((((1.0 - waits) * counts)[None], waits * counts * WEIGHTS[:, None, None]))
         rows = np.arange(self._pools) * WIDTH + places_of(places)
         by_pool = np.bincount(rows.ravel(), weights.ravel(), self._pools * WIDTH).reshape(self._pools, WIDTH)
         self.first_tokens += np.add.reduceat(by_pool, self._starts, axis=0)
         self.counters[some, TTFT] += by_pool * each[some, None]
 
-    def _means(self, one: Stretch, each: Array, gap: Array, prompt: Array, first: Array) -> Means:
-        seconds = len(gap)
-        prompts = prompt.T[:, self._both]
-        entered = one.entered * each
-        ending = -np.expm1(-one.rate)
-        flow, mean_itl, kept = (np.empty_like(gap) for _ in range(3))
-        ones = np.ones(self._pools)
-        for second in range(seconds):
-            mixing = one.mixing[second]
-            self.kept += mixing * (np.concatenate((first[second], ones)) - self.kept)
-            self.prompt += mixing * (prompts[second] - self.prompt)
-            self.mean_itl += ending[second] * (gap[second] - self.mean_itl)
-            self._flow += (entered[second] - self._flow) / FLOW_SECONDS
-            flow[second], mean_itl[second], kept[second] = self._flow, self.mean_itl, self.kept
-        return Means(flow, mean_itl, kept)
+    def _means(self, one: Stretch, gap: Array, prompt: Array, first: Array) -> tuple[Array, Array]:
+        """Of those who decode: their mean gap, and the share whose first token kept its objective."""
+        found = np.ones((len(gap), *self._decoding.shape))
+        found[:, 0] = prompt.T[:, self._both]
+        found[:, 1, : self._pools] = first
+        found[:, 2] = gap
+        parts = np.stack((one.mixing, one.mixing, -np.expm1(-one.rate)), axis=1)
+        before = self._decoding
+        for row, part in zip(found, parts, strict=True):
+            np.subtract(row, before, out=row)
+            np.multiply(row, part, out=row)
+            before = np.add(row, before, out=row)
+        self._decoding[:] = before
+        return found[:, 2], found[:, 1]
 
     def _good(self, one: Stretch, each: Array, means: Means, work: Prompts, use: Array) -> None:
         """Prompts that come in during one answer are few: their number varies as a Poisson one. No gap is longer than a
@@ -298,24 +305,25 @@ class Aftermath:
         ended, output, step = (of.take(some, axis=1) for of in (one.ended, one.output, one.step))
         computed, used = work.computed.take(some, axis=1), use.take(some, axis=1)
         totals, each, objective, uneven_prompts = self.totals, each[some], self._itl[some], self._prompt_spread[some]
-        in_time = np.zeros_like(flow)
         mean_life = output * mean_itl
         # those that come while a request's own prompt is computed are next, and all hold up its own answer
         behind = flow * (computed + step) * each**SPARED
         longest = step + work.longest[some]
-        for length in self._lengths.take(some, axis=1):
-            life, tokens = mean_life * length, output * length
-            hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - length / 2, 1.0 - each))
-            # what prompts add to a step is skewed, since some are long: taken as lognormal
-            delay = np.maximum(mean_itl - step + behind * computed / tokens, 1e-6)
-            number = flow * life * hidden
-            uneven = number * (each + uneven_prompts - 1.0) + np.minimum(number, 1.0) * (1.0 - each)
-            deviation = np.sqrt(uneven / (1.0 - used) ** 2 + behind * uneven_prompts) * computed / tokens
-            width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
-            headroom = np.log(np.maximum(objective - step, TINY) / delay)
-            in_time += np.where(longest <= objective, 1.0, ndtr((headroom + width**2 / 2) / width))
-            gaps = np.stack([step + delay * np.exp(width * place - width**2 / 2) for place in PLACES])
-            self._gaps(some, ended * each, np.minimum(gaps, longest))
+        # short, middling and long answers: a layer each
+        lengths = self._lengths.take(some, axis=1)[:, None]
+        life, tokens = mean_life * lengths, output * lengths
+        hidden = np.maximum(np.minimum(1.0 / np.maximum(life, 1.0), 1.0), np.maximum(1.0 - lengths / 2, 1.0 - each))
+        # what prompts add to a step is skewed, since some are long: taken as lognormal
+        delay = np.maximum(mean_itl - step + behind * computed / tokens, 1e-6)
+        number = flow * life * hidden
+        uneven = number * (each + uneven_prompts - 1.0) + np.minimum(number, 1.0) * (1.0 - each)
+        deviation = np.sqrt(uneven / (1.0 - used) ** 2 + behind * uneven_prompts) * computed / tokens
+        width = np.sqrt(np.log1p((deviation / delay) ** 2)) + 1e-6
+        skew = width**2 / 2
+        headroom = np.log(np.maximum(objective - step, TINY) / delay)
+        in_time = np.where(longest <= objective, 1.0, ndtr((headroom + skew) / width)).sum(axis=0)
+        gaps = step + delay[:, None] * np.exp(width[:, None] * PLACES[:, None, None] - skew[:, None])
+        self._gaps(some, ended * each, np.minimum(gaps, longest))
         good = ended * kept * (in_time / len(self._lengths))
         totals.done[some] += ended.sum(axis=0)
         totals.good[some] += good.sum(axis=0)
@@ -324,11 +332,13 @@ class Aftermath:
         totals.admitted += one.entered.sum(axis=0)
 
     def _gaps(self, some: IntArray, ended: Array, gaps: Array) -> None:
-        """Requests of one length by their mean gap, as the engines of some columns count them when they end."""
-        rows = np.arange(len(some)) * WIDTH + places_of(gaps)
-        weights = WEIGHTS[:, None, None] * (ended / len(self._lengths))
-        found = np.bincount(rows.ravel(), weights.ravel(), len(some) * WIDTH)
-        self.counters[some, GAPS] += found.reshape(-1, WIDTH)
+        """Requests of each length by their mean gap, as the engines of some columns count them when they end."""
+        lengths, columns = len(gaps), len(some)
+        rows = np.arange(lengths * columns).reshape(lengths, 1, 1, columns) * WIDTH + places_of(gaps)
+        weights = np.broadcast_to(WEIGHTS[:, None, None] * (ended / lengths), gaps.shape)
+        found = np.bincount(rows.ravel(), weights.ravel(), lengths * columns * WIDTH)
+        for one in found.reshape(lengths, columns, WIDTH):
+            self.counters[some, GAPS] += one
 
     def _count(self, one: Stretch, each: Array, prompt: Array) -> None:
         """What exporters show of one replica besides."""

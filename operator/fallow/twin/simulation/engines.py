@@ -183,13 +183,14 @@ class Engines:
         frame = self._frame(arrivals, prompt, output)
         seconds = len(frame.arrivals)
         kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
-        in_flight = np.empty((seconds, len(self.waiting)))
+        waiting, in_work = np.empty((seconds, len(self.waiting))), np.empty((seconds, 2 * self.pools))
         for second in range(seconds):
             self._admit(frame, kept, second)
             self._work(frame, kept, second)
-            in_flight[second] = self.waiting + self.by_service(self.batch + self.prefilling)
+            waiting[second] = self.waiting
+            np.add(self.batch, self.prefilling, out=in_work[second])
         self.after.work_out(kept, self.ready, prompt, frame.prompts)
-        return in_flight
+        return waiting + self.by_service(in_work)
 
     def _frame(self, arrivals: Array, prompt: Array, output: Array) -> _Frame:
         ready = self.ready[: self.pools]
@@ -221,10 +222,8 @@ class Engines:
         wanted = queue[self.service] * frame.share
         free = np.maximum(frame.room - self.batch[some] - self.prefilling[some], 0.0)
         free += self.batch[some] * np.minimum(self._rate[some], 1.0)
-        entered = kept.entered[second]
-        entered[self.pools :] = 0.0
-        np.minimum(wanted, free, out=entered[some])
-        admitted = np.add.reduceat(entered[some], self._starts)
+        entered = np.minimum(wanted, free, out=kept.entered[second, some])
+        admitted = np.add.reduceat(entered, self._starts)
         self.arrived += frame.arrivals[second]
         self._past[self._second % MOST_WAIT] = self.arrived
         self._second += 1
@@ -234,7 +233,7 @@ class Engines:
         queue -= admitted
         queue[queue < NOBODY] = 0.0
         self.waiting = queue
-        self._queueing = bool(queue.any())
+        self._queueing = bool(np.count_nonzero(queue))
 
     def _work(self, frame: _Frame, kept: Stretch, second: int) -> None:
         """Prefill first: what comes in and what is left over, at most the time that a chunk leaves to decoding. Then
