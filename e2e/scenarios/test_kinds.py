@@ -110,9 +110,7 @@ def test_kubectl_explain_knows_every_field(cluster: Cluster, kind: Kind) -> None
 def test_kubectl_explain_shows_the_text_and_the_default(cluster: Cluster) -> None:
     assert "0 lets an idle service rest" in cluster.kubectl("explain", "fis.spec.scaling.minReplicas")
     assert "Unknown and Stale never take capacity away" in cluster.kubectl("explain", "fis.status.idle.state")
-    assert "Recorded, not acted on in this version" in cluster.kubectl(
-        "explain", "epol.spec.consolidation.maxUnavailableNodes"
-    )
+    assert "Sleep is recorded and not acted on" in cluster.kubectl("explain", "epol.spec.idle.ladder")
 
 
 def test_the_server_fills_in_the_defaults(cluster: Cluster, kube_namespace: str) -> None:
