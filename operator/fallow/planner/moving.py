@@ -20,13 +20,12 @@ NAME = "Nodes"
 def moved(snapshot: Snapshot, plan: ServicePlan, estimate: ServiceEstimate, nodes: Collection[str]) -> ServicePlan:
     """With as many replicas more as are on these nodes, until as many as are needed are ready elsewhere.
 
-    Nothing of it changes together with anything else, nor what is there while signals are missing; and never are there
-    more than maxReplicas.
+    Nothing of it changes together with anything else, nor while signals are missing or the plan has failed; and never
+    are there more than maxReplicas.
     """
     before, needed = plan.memory.moving, plan.replicas.get(plan.serving, 0)
-    beside = _beside(snapshot, plan, needed, nodes)
-    if beside != before and needed and (plan.decision is not None or doubt(estimate) is not None):
-        beside = before
+    stays = plan.decision is not None or plan.fault is not None or doubt(estimate) is not None
+    beside = before if needed and stays else _beside(snapshot, plan, needed, nodes)
     if not beside and not before:
         return plan
     plan = replace(

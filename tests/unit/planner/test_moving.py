@@ -18,6 +18,7 @@ from fallow.domain.workloads import Service, ServiceMemory
 from fallow.planner.changes import changes
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
+from fallow.planner.moving import moved
 from tests.support.builders import CHAT, CYCLE, NOW, Running, Scene, node, pod, policy, service, watched
 
 MOVES = policy(consolidation=ConsolidationRules(at_once=NodeAllowance(number=1)))
@@ -159,6 +160,18 @@ def test_nothing_moves_while_signals_are_missing_and_it_goes_on_after_that() -> 
     cluster.silent = False
     cluster.step()
     assert on(cluster) == {"a": 3}
+
+
+def test_a_plan_that_failed_changes_nothing_of_it() -> None:
+    cluster = at("a", "a", "b")
+    del cluster.nodes["c"]
+    cluster.step()
+    cluster.step()
+    snapshot = cluster.snapshot()
+    estimates = estimate(snapshot, Concluded())
+    failed = replace(decide(snapshot, estimates).services[CHAT], fault=RuntimeError("no"))
+    plan = replace(failed, replicas={"bf16": 3}, proposed={"bf16": 3})
+    assert moved(snapshot, plan, estimates.services[CHAT], ()).replicas == {"bf16": 4}
 
 
 def test_a_replica_that_never_starts_is_given_up_and_nothing_is_lost() -> None:
