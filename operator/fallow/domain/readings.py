@@ -167,6 +167,10 @@ class Share:
 _PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.")
 
 
+# of A100, H100, H200 and B200; an A30 has four
+COMPUTE_SLICES = 7
+
+
 def compute_slices(profile: str) -> int:
     """Compute slices of a MIG profile, 1 to 7; a profile of an unknown form has at least one."""
     found = _PROFILE.match(profile)

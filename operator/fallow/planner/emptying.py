@@ -160,8 +160,8 @@ class _Search:
         moves = Counter(str(pod.service) for pod in self.on(node))
         words = " and ".join(f"{count} of {name}" for name, count in sorted(moves.items()))
         message = (
-            f"{self.held[node.name]} of its {node.gpus} GPUs are in use, and others have room for them: {words} move; "
-            f"it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
+            f"{self.held[node.name]} of its {node.places} GPUs are in use, and others have room for them: {words} move;"
+            f" it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
         )
         return self._to(node, Cordon.EMPTY, message)
 
@@ -203,7 +203,7 @@ class _Search:
         """
         whole = whole_nodes(self.snapshot.cluster)
         others = [one for one in whole if one.gpu_product == node.gpu_product and one.name != node.name]
-        free = [one.gpus - self.held[one.name] for one in others]
+        free = [one.places - self.held[one.name] for one in others]
         sizes = sorted((pod.gpus for pod in self.on(node)), reverse=True)
         for size in (*sizes, sizes[0]):
             hole = min((index for index, gpus in enumerate(free) if gpus >= size), key=free.__getitem__, default=None)
