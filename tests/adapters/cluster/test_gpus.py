@@ -87,6 +87,13 @@ def test_a_node_s_physical_gpus_are_counted_however_they_are_handed_out(
     assert (node.gpus, node.in_turns) == (gpus, in_turns)
 
 
+def test_pods_ask_for_instances_as_if_they_were_gpus_where_the_node_s_label_names_them() -> None:
+    single = seen_node({"nvidia.com/gpu": "16"}, gpu_product=f"{H100}-MIG-3g.40gb")
+    mixed = seen_node({"nvidia.com/mig-3g.40gb": "16"}, gpu_product=H100, gpu_count="8")
+    whole = seen_node({"nvidia.com/gpu": "8"}, gpu_product=H100)
+    assert [(one.gpus, one.places) for one in (single, mixed, whole)] == [(8, 16), (8, 8), (8, 8)]
+
+
 def test_a_cordoned_node_takes_no_pods() -> None:
     body = raw.node(gpus=8)
     mirror = Mirror()

@@ -69,7 +69,9 @@ def offered(labels: Mapping[str, str], capacity: JSON) -> Offered:
     there, count, copies = asked(capacity), _number(labels.get(GPU_COUNT)), _number(labels.get(GPU_COPIES))
     _, single, profile = labels.get(GPU_PRODUCT, "").partition("-MIG-")
     if single and there.whole:
-        return Offered(_gpus_of(there.whole * compute_slices(profile)), instances=there.whole)
+        # all alike: what is left of a GPU's slices is too small for one more (where their memory is, GPUs are more)
+        each = COMPUTE_SLICES // compute_slices(profile)
+        return Offered(-(-there.whole // each), instances=there.whole)
     if there.instances:
         slices = sum(compute_slices(name) * amount for name, amount in there.instances.items())
         return Offered(max(count, there.whole + _gpus_of(slices)))

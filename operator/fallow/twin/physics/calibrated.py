@@ -230,7 +230,9 @@ def _ratios_at(points: tuple[RatioPoint, ...]) -> tuple[Array, Array]:
 
 
 def in_part(query: Query, part: Profile | None) -> Query:
-    """On MIG instances as if they were small GPUs of their own; on whole GPUs where there is no part."""
+    """On MIG instances as if they were small GPUs of their own, with the context that is usual on whole ones; as it is
+    where there is no part.
+    """
     if part is None:
         return query
     own, compute = query.gpu, part.share
@@ -244,7 +246,7 @@ def in_part(query: Query, part: Profile | None) -> Query:
         design=own.design * compute,
         idle=own.idle * compute,
     )
-    return replace(query, gpu=instance)
+    return replace(query, gpu=instance, context=query.context or usual_context(_stand_in(query)[0]))
 
 
 def _basis(query: Query) -> Basis:

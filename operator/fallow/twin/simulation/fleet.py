@@ -388,7 +388,7 @@ class Fleet:
             pod.counted -= counted
 
     def fail_gpu(self, pod: Pod, now: float, *, back: float | None) -> None:
-        """The first of its GPUs, or the board of its instance, fails with all who are on it; others are made instead."""
+        """The first of its GPUs, or the board of its instance, fails with all who are on it; others are made anew."""
         node = pod.node
         if node is None:
             return
