@@ -94,6 +94,13 @@ def test_pods_ask_for_instances_as_if_they_were_gpus_where_the_node_s_label_name
     assert [(one.gpus, one.places) for one in (single, mixed, whole)] == [(8, 16), (8, 8), (8, 8)]
 
 
+@pytest.mark.parametrize("profile", ["0g.10gb", "9g.90gb", "odd"])
+def test_a_label_with_an_odd_profile_counts_gpus_all_the_same(profile: str) -> None:
+    node = seen_node({"nvidia.com/gpu": "14"}, gpu_product=f"{H100}-MIG-{profile}")
+    assert node.gpus >= 1
+    assert node.places == 14
+
+
 def test_a_cordoned_node_takes_no_pods() -> None:
     body = raw.node(gpus=8)
     mirror = Mirror()

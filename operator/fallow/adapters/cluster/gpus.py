@@ -69,8 +69,8 @@ def offered(labels: Mapping[str, str], capacity: JSON) -> Offered:
     there, count, copies = asked(capacity), _number(labels.get(GPU_COUNT)), _number(labels.get(GPU_COPIES))
     _, single, profile = labels.get(GPU_PRODUCT, "").partition("-MIG-")
     if single and there.whole:
-        # all alike: what is left of a GPU's slices is too small for one more (where their memory is, GPUs are more)
-        each = COMPUTE_SLICES // compute_slices(profile)
+        # all alike, so what is left of a GPU's slices is too small for one; where memory is what limits, GPUs are more
+        each = max(COMPUTE_SLICES // max(compute_slices(profile), 1), 1)
         return Offered(-(-there.whole // each), instances=there.whole)
     if there.instances:
         slices = sum(compute_slices(name) * amount for name, amount in there.instances.items())
