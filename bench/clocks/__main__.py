@@ -16,8 +16,9 @@ from fallow.twin.calibration.tasks import Precision
 from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.weeks import many
 from fallow.twin.physics.calibrated import law_for
-from fallow.twin.physics.constants import Gpu
-from fallow.twin.pods import EngineFacts, NodeFacts
+from fallow.twin.physics.constants import GPUS, Gpu
+from fallow.twin.physics.parts import profiles_of
+from fallow.twin.pods import Division, EngineFacts, NodeFacts
 from fallow.twin.rates import Piecewise
 from fallow.twin.replay import Objectives, Replicas, replay
 from fallow.twin.simulation.demand import Spread
@@ -41,6 +42,7 @@ class Case:
     replicas: int
     ttft: float
     itl: float
+    part: str = ""
 
 
 CASES = (
@@ -48,6 +50,9 @@ CASES = (
     *(Case("8b", 1, rate, 1155, 211, 4, 1.0, 0.025) for rate in (3, 20, 40)),
     *(Case("8b", 1, rate, 2048, 28, 1, 1.0, 0.025) for rate in (0.3, 2, 4, 6)),
     *(Case("70b", 4, rate, 1155, 211, 1, 2.0, 0.05) for rate in (0.05, 1, 4)),
+    # on MIG instances, two on each GPU
+    *(Case("8b", 1, rate, 1155, 211, 1, 1.0, 0.05, "3g.40gb") for rate in (0.05, 1, 3)),
+    Case("8b", 1, 8, 1155, 211, 4, 1.0, 0.05, "3g.40gb"),
     # the cache fills up
     *(Case("8b", 1, rate, 6000, 1500, 1, 2.0, 0.05) for rate in (0.8, 1.2)),
     Case("8b", 1, 2.5, 1000, 3000, 1, 2.0, 0.05),
@@ -60,8 +65,13 @@ def compared(case: Case) -> str:
         Piecewise(((0.0, case.rate),)), Lengths(case.prompt, CV), Lengths(case.output, CV), seed=1
     )
     rows = traffic.until(SECONDS)
+    instance = profiles_of("H100")[case.part] if case.part else None
+    division = Division()
+    if instance is not None:
+        division = Division(((instance,) * instance.most_on(GPUS[Gpu.H100].memory),) * 8, single=True)
     nodes = [
-        NodeFacts(f"n{index}", f"n{index}", "", Gpu.H100, 8) for index in range(-(-case.replicas * case.gpus // 8))
+        NodeFacts(f"n{index}", f"n{index}", "", Gpu.H100, 8, division)
+        for index in range(-(-case.replicas * case.gpus // 8))
     ]
     facts = EngineFacts(case.model, "m", Precision.BF16)
     event = replay(
@@ -75,7 +85,7 @@ def compared(case: Case) -> str:
     load = Recorded(KEY, [Arrival(0.0, 1, 1), *rows], seconds=SECONDS).block(0, SECONDS)
     # those who are found decoding have longer answers than those who come
     context = case.prompt + case.output * (1.0 + CV**2) / 2
-    table = table_of(law_for(Gpu.H100, case.model, Precision.BF16, case.gpus), context=context)
+    table = table_of(law_for(Gpu.H100, case.model, Precision.BF16, case.gpus, part=instance), context=context)
     spread = Spread(np.array([CV]), np.array([CV]), np.zeros(1))
     fast = Engines(Pools([table], np.array([0]), spread, np.array([case.ttft]), np.array([case.itl])))
     for _ in range(case.replicas):
@@ -87,7 +97,8 @@ def compared(case: Case) -> str:
     joules = float(totals.joules.sum())
     kept = float(totals.good.sum() / totals.done.sum())
     return (
-        f"| {case.model} on {case.gpus} x {case.replicas} | {case.rate:g} | {case.prompt:.0f}, {case.output:.0f} |"
+        f"| {case.model} on {case.part or case.gpus} x {case.replicas} | {case.rate:g}"
+        f" | {case.prompt:.0f}, {case.output:.0f} |"
         f" {event.energy.value / 1e3:.0f} | {joules / event.energy.value - 1:+.1%} |"
         f" {event.attainment or 0:.2%} | {100 * (kept - (event.attainment or 0)):+.1f} |"
     )

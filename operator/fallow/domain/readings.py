@@ -166,6 +166,8 @@ class Share:
 
 # 3g.40gb, or a compute instance within one: 1c.3g.40gb
 _PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.")
+# of A100, H100, H200 and B200 under MIG; an A30 has four, and its nodes then count as fewer GPUs than they have
+COMPUTE_SLICES = 7
 
 
 def compute_slices(profile: str) -> int:

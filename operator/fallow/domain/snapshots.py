@@ -22,6 +22,7 @@ from fallow.domain.zones import Spell, Zone, ZoneReading
 @dataclass(frozen=True, slots=True)
 class Node:
     """`gpus` are the physical ones, however they are handed out; `in_turns` where copies of each are (time-slicing).
+    `instances`: into how many they are divided where pods ask for these as if they were GPUs (MIG's strategy `single`).
 
     `cordoned`: it takes no new pods. `emptying`: since when it is so by Fallow, which moves its replicas elsewhere;
     `kept_since`: when Fallow last gave that up.
@@ -37,6 +38,12 @@ class Node:
     cordoned: bool = False
     emptying: Instant | None = None
     kept_since: Instant | None = None
+    instances: int = 0
+
+    @property
+    def places(self) -> int:
+        """What pods can ask for as GPUs: the GPUs, or the instances that they are divided into."""
+        return self.instances or self.gpus
 
 
 class Shield(StrEnum):

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import GpuMark, LineKey, LineKind
-from fallow.domain.readings import GpuReading, PodRef, Share, Sharing
+from fallow.domain.readings import COMPUTE_SLICES, GpuReading, PodRef, Share, Sharing
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.footprint.zones import zone_name
 
 UNALLOCATED = LineKey(LineKind.UNALLOCATED)
 UNATTRIBUTED = LineKey(LineKind.UNATTRIBUTED)
-# compute slices of a GPU under MIG; slices that belong to no instance are nobody's
-SLICES, SLICES_A30 = 7, 4
+# compute slices of an A30 under MIG; slices that belong to no instance are nobody's
+SLICES_A30 = 4
 # a pod that has run for longer and is not named shares a GPU that names another: the meters' labels are not that late
 NAMED_WITHIN = Seconds(60)
 
@@ -184,7 +184,7 @@ class _Site:
     ) -> Iterator[Holding]:
         copies = Counter(share.name for share in gpu.shares)
         slices = {share.name: share.slices for share in gpu.shares}
-        whole = max(SLICES_A30 if "A30" in gpu.model_name.split() else SLICES, sum(slices.values()))
+        whole = max(SLICES_A30 if "A30" in gpu.model_name.split() else COMPUTE_SLICES, sum(slices.values()))
         for share in gpu.shares:
             part, activity = share.slices / whole, _activity(share) if copies[share.name] == 1 else None
             if share.holder is not None:

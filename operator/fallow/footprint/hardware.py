@@ -1,15 +1,18 @@
 """What is known of a GPU by its name: power at rest, design power, and what its manufacture emitted.
 
-Names are those of GPU feature discovery (NVIDIA-H100-80GB-HBM3) or of DCGM (NVIDIA H100 80GB HBM3).
+Names are those of GPU feature discovery (NVIDIA-H100-80GB-HBM3) or of DCGM (NVIDIA H100 80GB HBM3). Under MIG's
+strategy `single` a node's label names its instances (NVIDIA-H100-80GB-HBM3-MIG-3g.40gb), each of which is all that a
+replica has. DCGM names the board, whose power it repeats for each: what is booked of a board goes by that name.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from fallow.domain.figures import Figure
+from fallow.domain.readings import COMPUTE_SLICES, compute_slices
 from fallow.domain.units import Grams, Watts
 
 # 14 H100 in service draw 127..155 W with a context where the bench gave 121.6 W (arXiv 2605.23918): up to 28 % more
@@ -20,7 +23,8 @@ IDLE_TOLERANCE = 1.3
 class Hardware:
     """`bare`: no process. `context`: a loaded engine without work. `assumed` names the fields that nobody measured.
 
-    `flops`: dense, in 16 bits, and `bandwidth`, B/s, by the data sheet; `units` that compute in fewer bits.
+    `flops`: dense, in 16 bits, and `bandwidth`, B/s, by the data sheet; `units` that compute in fewer bits. `memory`:
+    GB by which MIG names its parts, None where there are none.
     """
 
     name: str
@@ -33,6 +37,7 @@ class Hardware:
     flops: float | None = None
     bandwidth: float | None = None
     units: frozenset[str] = frozenset()
+    memory: float | None = None
 
 
 def _kilograms(low: float, best: float, high: float) -> Figure[Grams]:
@@ -62,6 +67,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=756e12,
             bandwidth=2040e9,
             units=_HOPPER,
+            memory=80,
         ),
     ),
     (
@@ -77,6 +83,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=835e12,
             bandwidth=3940e9,
             units=_HOPPER,
+            memory=94,
         ),
     ),
     (
@@ -91,6 +98,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=989e12,
             bandwidth=3352e9,
             units=_HOPPER,
+            memory=80,
         ),
     ),
     (
@@ -106,6 +114,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=989e12,
             bandwidth=4800e9,
             units=_HOPPER,
+            memory=141,
         ),
     ),
     (
@@ -120,6 +129,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=312e12,
             bandwidth=1935e9,
             units=_TURING,
+            memory=80,
         ),
     ),
     (
@@ -135,6 +145,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=312e12,
             bandwidth=1555e9,
             units=_TURING,
+            memory=40,
         ),
     ),
     (
@@ -149,6 +160,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=312e12,
             bandwidth=2039e9,
             units=_TURING,
+            memory=80,
         ),
     ),
     (
@@ -222,6 +234,7 @@ TABLE: tuple[tuple[frozenset[str], Hardware], ...] = (
             flops=2250e12,
             bandwidth=8000e9,
             units=_BLACKWELL,
+            memory=180,
         ),
     ),
 )
@@ -238,11 +251,55 @@ UNKNOWN = Hardware(
 )
 
 
+# how the name of an instance ends, as in a node's label or from NVML
+_INSTANCE = re.compile(r"[ -]MIG[ -]((?:\dc\.)?\dg(?:\.(\d+)gb)?)", re.IGNORECASE)
+# MIG divides memory, and its bandwidth, into eighths
+_EIGHTHS = 8
+
+
 @cache
 def hardware_of(name: str) -> Hardware:
-    """The row of a product label or DCGM model name; `UNKNOWN` where no row fits."""
-    words = frozenset(re.split(r"[^A-Z0-9]+", name.upper()))
+    """The row of a product label or DCGM model name; `UNKNOWN` where none fits. Of a MIG instance its part of that."""
+    board, found = board_of(name), _INSTANCE.search(name)
+    return board if found is None or board.memory is None else _part(board, found[1], found[2])
+
+
+@cache
+def board_of(name: str) -> Hardware:
+    """As above; of a MIG instance the whole GPU that it is on."""
+    words = frozenset(re.split(r"[^A-Z0-9]+", whole_name(name).upper()))
     return next((hardware for needed, hardware in TABLE if needed <= words), UNKNOWN)
+
+
+def whole_name(name: str) -> str:
+    """A product or model name without the MIG profile at its end."""
+    return _INSTANCE.split(name)[0]
+
+
+def share_of(name: str) -> float:
+    """Of a GPU's compute slices that what is named has: 1 but for a MIG instance."""
+    found = _INSTANCE.search(name)
+    return 1.0 if found is None else compute_slices(found[1]) / COMPUTE_SLICES
+
+
+def _part(board: Hardware, profile: str, gigabytes: str | None) -> Hardware:
+    """By compute slices, whatever the board draws: assumed, as nobody measured an instance by itself."""
+    share, bandwidth = compute_slices(profile) / COMPUTE_SLICES, None
+    if gigabytes is not None and board.memory is not None and board.bandwidth is not None:
+        eighths = min(max(round(float(gigabytes) / board.memory * _EIGHTHS), 1), _EIGHTHS)
+        bandwidth = board.bandwidth * eighths / _EIGHTHS
+    return replace(
+        board,
+        name=f"{board.name} {profile}",
+        design=board.design * share,
+        bare=board.bare * share,
+        context=board.context * share,
+        embodied=board.embodied * share,
+        assumed=("design", "bare", "context", "embodied"),
+        flops=None if board.flops is None else board.flops * share,
+        bandwidth=bandwidth,
+        memory=None,
+    )
 
 
 def idle_ceiling(name: str) -> Watts:

@@ -161,8 +161,8 @@ class _Search:
         moves = Counter(str(pod.service) for pod in self.on(node))
         words = " and ".join(f"{count} of {name}" for name, count in sorted(moves.items()))
         message = (
-            f"{self.held[node.name]} of its {node.gpus} GPUs are in use, and others have room for them: {words} move; "
-            f"it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
+            f"{self.held[node.name]} of its {node.places} GPUs are in use, and others have room for them: {words} move;"
+            f" it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
         )
         return self._to(node, Cordon.EMPTY, message)
 
@@ -206,7 +206,7 @@ class _Search:
         """
         zone = zone_of(node, self.snapshot.zones)
         free = {
-            one.name: one.gpus - self.held[one.name]
+            one.name: one.places - self.held[one.name]
             for one in whole_nodes(self.snapshot.cluster)
             if one.gpu_product == node.gpu_product
             and one.name != node.name

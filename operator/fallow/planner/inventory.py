@@ -35,7 +35,7 @@ def free_gpus(cluster: ClusterView) -> Free:
         held[pod.node] += pod.gpus
     nodes: dict[str, list[int]] = defaultdict(list)
     for node in whole_nodes(cluster):
-        nodes[node.gpu_product].append(max(node.gpus - held[node.name], 0))
+        nodes[node.gpu_product].append(max(node.places - held[node.name], 0))
     return Free({product: tuple(found) for product, found in nodes.items()}, tuple(_waiting(cluster)))
 
 

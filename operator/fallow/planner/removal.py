@@ -2,7 +2,7 @@
 
 from fallow.domain.snapshots import Node, Pod, Snapshot
 from fallow.domain.units import Joules, Seconds, Watts, energy
-from fallow.footprint.hardware import hardware_of
+from fallow.footprint.hardware import board_of, hardware_of
 from fallow.footprint.impacts import ANYWHERE
 from fallow.footprint.zones import zone_of
 from fallow.planner.capacity import profile_for
@@ -17,7 +17,7 @@ def idle_watts(snapshot: Snapshot, node: Node) -> Watts:
     """Y1: of a node whose GPUs nobody holds: these without a context, and the rest of the machine as it is booked."""
     zone = zone_of(node, snapshot.zones)
     host = (zone.zone if zone else ANYWHERE).host_per_gpu.best
-    return (hardware_of(node.gpu_product).bare + host) * node.gpus
+    return (board_of(node.gpu_product).bare + host) * node.gpus
 
 
 def takes_to_move(snapshot: Snapshot, pod: Pod, context: Context) -> Joules:

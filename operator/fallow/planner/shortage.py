@@ -45,8 +45,8 @@ class Room:
                 held[pod.node] += pod.gpus
         nodes, there, free = whole_nodes(cluster), Counter[str](), defaultdict(list)
         for node in nodes:
-            there[node.gpu_product] += node.gpus
-            free[node.gpu_product].append(max(node.gpus - held[node.name], 0))
+            there[node.gpu_product] += node.places
+            free[node.gpu_product].append(max(node.places - held[node.name], 0))
         return cls({node.name: node for node in nodes}, there, free)
 
     def products(self, snapshot: Snapshot, service: Service, variant: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Watts
 from fallow.domain.zones import Zone, ZoneReading
+from fallow.footprint.hardware import share_of
 from fallow.footprint.impacts import ANYWHERE, average_intensity
 from fallow.footprint.zones import zone_of
 from fallow.planner.inventory import whole_nodes
@@ -53,8 +54,9 @@ class Place:
 
     @property
     def host(self) -> Watts:
-        """What the rest of a machine draws for each of its GPUs, as it is booked."""
-        return Watts(sum(_zone(one).host_per_gpu.best.value for one in self.zones) / len(self.zones))
+        """What the rest of a machine draws for each of its GPUs, as it is booked; for instances their share of that."""
+        each = sum(_zone(one).host_per_gpu.best.value for one in self.zones) / len(self.zones)
+        return Watts(each * share_of(self.product))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from fallow.domain.readings import PodRef
 from fallow.domain.workloads import UNBOOSTED, ServiceKey
 from fallow.twin.behaviours import ENGINES, Behaviour
 from fallow.twin.host import HostMeter
-from fallow.twin.physics.constants import MIG_SLICES, Gpu
+from fallow.twin.physics.constants import GPUS, MIG_SLICES, Gpu
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.parts import Profile, profile_from
 from fallow.twin.pods import (
@@ -112,7 +112,8 @@ def _division(capacity: JSON, labels: JSON, product: str) -> tuple[int, Division
     _, mig, name = product.partition("-MIG-")
     profile = profile_from(name) if mig and labels.get(MIG_STRATEGY) == "single" else None
     if profile is not None:
-        each = MIG_SLICES // profile.slices
+        gpu = gpu_of(product)
+        each = MIG_SLICES // profile.slices if gpu is None else profile.most_on(GPUS[gpu].memory)
         alike = _dealt([profile] * offered, -(-offered // each))
         return (len(alike), Division(alike, single=True)) if alike else None
     if replicas > 1:

@@ -121,6 +121,12 @@ class NodeFacts:
     host_meter: HostMeter = HostMeter.RAPL
 
     @property
+    def offers(self) -> int:
+        """GPUs, copies or instances that pods can ask for."""
+        instances = sum(map(len, self.division.instances))
+        return instances or self.gpus * self.division.copies
+
+    @property
     def hardware(self) -> tuple[object, ...]:
         """With another one it is another node under an old name."""
         return self.uid, self.gpu, self.gpus, self.division

@@ -117,7 +117,7 @@ def _stream(source: Traffic | Sequence[Arrival]) -> tuple[Traffic, float]:
 
 def _life(replicas: Sequence[Replicas], nodes: Sequence[NodeFacts]) -> list[tuple[float, PodFacts]]:
     """When each pod begins to load and when it is ready, each on the first node with GPUs left."""
-    free = {node.name: node.gpus for node in nodes}
+    free = {node.name: node.offers for node in nodes}
     life: list[tuple[float, PodFacts]] = []
     for number, group in enumerate(replicas):
         for index in range(group.count):

@@ -87,6 +87,20 @@ def test_a_node_s_physical_gpus_are_counted_however_they_are_handed_out(
     assert (node.gpus, node.in_turns) == (gpus, in_turns)
 
 
+def test_pods_ask_for_instances_as_if_they_were_gpus_where_the_node_s_label_names_them() -> None:
+    single = seen_node({"nvidia.com/gpu": "16"}, gpu_product=f"{H100}-MIG-3g.40gb")
+    mixed = seen_node({"nvidia.com/mig-3g.40gb": "16"}, gpu_product=H100, gpu_count="8")
+    whole = seen_node({"nvidia.com/gpu": "8"}, gpu_product=H100)
+    assert [(one.gpus, one.places) for one in (single, mixed, whole)] == [(8, 16), (8, 8), (8, 8)]
+
+
+@pytest.mark.parametrize("profile", ["0g.10gb", "9g.90gb", "odd"])
+def test_a_label_with_an_odd_profile_counts_gpus_all_the_same(profile: str) -> None:
+    node = seen_node({"nvidia.com/gpu": "14"}, gpu_product=f"{H100}-MIG-{profile}")
+    assert node.gpus >= 1
+    assert node.places == 14
+
+
 def test_a_cordoned_node_takes_no_pods() -> None:
     body = raw.node(gpus=8)
     mirror = Mirror()

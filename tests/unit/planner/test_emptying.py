@@ -30,6 +30,7 @@ from fallow.planner.removal import idle_watts
 from tests.support.builders import (
     BF16,
     CYCLE,
+    H100,
     L4,
     NOW,
     Running,
@@ -115,6 +116,11 @@ def test_a_node_with_a_pod_that_its_owner_pins_is_passed_over() -> None:
 
 def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
     assert idle_watts(cluster("a"), node("a", gpus=4)).value == pytest.approx(4 * (71.8 + 150))
+
+
+def test_a_machine_of_instances_is_worth_its_boards_and_its_host() -> None:
+    parts = replace(node("a", f"{H100}-MIG-3g.40gb", gpus=4), instances=8)
+    assert idle_watts(cluster("a"), parts).value == pytest.approx(4 * (71.8 + 150))
 
 
 @pytest.mark.parametrize(

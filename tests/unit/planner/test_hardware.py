@@ -25,6 +25,7 @@ from fallow.domain.zones import ZoneReading
 from fallow.planner.decide import decide
 from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.inventory import free_gpus
+from fallow.planner.weighing import Place
 from tests.support.builders import (
     BF16,
     CHAT,
@@ -218,6 +219,15 @@ def test_whole_gpus_of_ready_nodes_are_free_beside_those_that_others_wait_for() 
     assert found.nodes == {H100: (7,), L4: (8,)}
     # what waits may run on L4 alone; two GPUs of a replica must be on one node
     assert (found.room(L4, 1), found.room(L4, 2), found.room(H100, 2), found.room("A100", 1)) == (5, 2, 3, 0)
+
+
+def test_instances_that_pods_ask_for_as_gpus_are_counted_and_have_their_share_of_the_host() -> None:
+    product, cluster = f"{H100}-MIG-3g.40gb", scene().cluster()
+    parts = replace(node("parts", product, gpus=8), instances=16)
+    held = pod("held", "x", node="parts", gpus=1)
+    found = free_gpus(replace(cluster, pods={held.ref: held}, nodes={parts.name: parts}))
+    assert found.nodes == {product: (15,)}
+    assert Place(product).host.value == pytest.approx(Place(H100).host.value * 3 / 7)
 
 
 @pytest.mark.parametrize(

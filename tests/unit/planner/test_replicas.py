@@ -21,6 +21,7 @@ from tests.support.builders import (
     BUSY_WATTS,
     CYCLE,
     FP8,
+    H100,
     NOW,
     WAKE,
     Running,
@@ -29,6 +30,7 @@ from tests.support.builders import (
     gpu,
     guards,
     held_series,
+    node,
     point,
     policy,
     profile,
@@ -173,6 +175,14 @@ def test_less_load_takes_one_replica_at_a_time_and_says_what_the_rest_carry() ->
     assert plan.standing.message == (
         "the last 300 s needed 1 of 4 replicas; 3 carry its peak of 9 requests at 3 of 10 each"
     )
+
+
+def test_a_replica_on_a_mig_instance_saves_its_share_of_what_the_board_draws_loaded() -> None:
+    parts = replace(node(product=f"{H100}-MIG-3g.40gb"), instances=16)
+    plan = planned(Scene(variants=serving(4, 9), nodes=(parts,)))
+    assert told(plan) == (3, Reason.LOAD_FELL)
+    assert plan.standing.saves is not None
+    assert plan.standing.saves.value == pytest.approx((121.6 - 71.8) * 3 / 7)
 
 
 def test_a_replica_whose_clocks_fall_saves_only_what_it_draws_at_work() -> None:

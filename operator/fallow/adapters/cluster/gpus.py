@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.adapters.cluster.labels import GPU, GPU_COPIES, GPU_COUNT, GPU_PRODUCT
-from fallow.domain.readings import compute_slices
+from fallow.domain.readings import COMPUTE_SLICES, compute_slices
 
 JSON = Mapping[str, Any]
 
@@ -17,8 +17,6 @@ MIG_PREFIX = f"{GPU.partition('/')[0]}/mig-"
 # device plugins of the three vendors, and the name that time-slicing gives copies where it renames them
 WHOLE = frozenset({GPU, "amd.com/gpu", "gpu.intel.com/i915", "gpu.intel.com/xe"})
 COPIES = f"{GPU}{SHARED}"
-# of A100, H100, H200 and B200; an A30 has four, and its node then counts as fewer GPUs than it has
-COMPUTE_SLICES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +55,30 @@ def asked_by(spec: JSON) -> Asked:
     return asked(together)
 
 
-def offered(labels: Mapping[str, str], capacity: JSON) -> tuple[int, bool]:
-    """The physical GPUs of a node, and whether copies of them are handed out.
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The physical GPUs of a node; whether copies of them are handed out, or `instances` as if they were GPUs."""
 
-    GPU feature discovery counts the GPUs, but under MIG's single strategy it counts instances.
-    """
+    gpus: int
+    in_turns: bool = False
+    instances: int = 0
+
+
+def offered(labels: Mapping[str, str], capacity: JSON) -> Offered:
+    """GPU feature discovery counts the GPUs, but under MIG's single strategy it counts instances."""
     there, count, copies = asked(capacity), _number(labels.get(GPU_COUNT)), _number(labels.get(GPU_COPIES))
     _, single, profile = labels.get(GPU_PRODUCT, "").partition("-MIG-")
     if single and there.whole:
-        return _gpus_of(there.whole * compute_slices(profile)), False
+        # all alike, so what is left of a GPU's slices is too small for one; where memory is what limits, GPUs are more
+        each = max(COMPUTE_SLICES // max(compute_slices(profile), 1), 1)
+        return Offered(-(-there.whole // each), instances=there.whole)
     if there.instances:
         slices = sum(compute_slices(name) * amount for name, amount in there.instances.items())
-        return max(count, there.whole + _gpus_of(slices)), False
+        return Offered(max(count, there.whole + _gpus_of(slices)))
     if there.copies or copies > 1:
-        return max(count, (there.copies or there.whole) // max(copies, 1) if copies > 1 else 1), True
-    return there.whole, False
+        physical = (there.copies or there.whole) // max(copies, 1) if copies > 1 else 1
+        return Offered(max(count, physical), in_turns=True)
+    return Offered(there.whole)
 
 
 def _gpus_of(slices: int) -> int:

@@ -89,16 +89,17 @@ def read_node(body: JSON) -> Node:
     labels = dict(labels_of(body))
     addresses = {part.get("type"): part.get("address", "") for part in status.get("addresses") or ()}
     ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
-    gpus, in_turns = offered(labels, status.get("capacity") or {})
+    there = offered(labels, status.get("capacity") or {})
     _, kept, at = (body["metadata"].get("annotations") or {}).get(EMPTYING, "").rpartition(f"{KEPT} ")
     return Node(
         name=body["metadata"]["name"],
         address=addresses.get("InternalIP", ""),
         labels=labels,
-        gpus=gpus,
+        gpus=there.gpus,
         gpu_product=labels.get(GPU_PRODUCT, ""),
         ready=ready.get("status") == "True",
-        in_turns=in_turns,
+        in_turns=there.in_turns,
+        instances=there.instances,
         cordoned=bool(body.get("spec", {}).get("unschedulable")),
         emptying=None if kept else _moment(at),
         kept_since=_moment(at) if kept else None,

@@ -28,7 +28,7 @@ from fallow.domain.workloads import Service, ServiceKey, Variant
 from fallow.domain.zones import IntensitySource, Zone
 from fallow.planner.capacity import profile_for
 from fallow.twin.calibration.asking import Described, Unusable, Work, query_of
-from fallow.twin.calibration.hardware import UnknownGpu, gpu_named
+from fallow.twin.calibration.hardware import GpuType, UnknownGpu, gpu_named
 from fallow.twin.calibration.models import UnknownModel
 from fallow.twin.calibration.predict import DoesNotFit, Query
 from fallow.twin.calibration.store import shipped
@@ -39,6 +39,8 @@ from fallow.twin.demand.recorded import Recorded
 from fallow.twin.demand.together import Together
 from fallow.twin.demand.weeks import SHAPES, Jobs, Sporadic
 from fallow.twin.demand.windows import Window, Windowed, read_servegen
+from fallow.twin.physics.parts import NAMED_BY, profiles_of
+from fallow.twin.physics.parts import Profile as Instance
 from fallow.twin.rates import Piecewise
 from fallow.twin.simulation.demand import Array, Demand
 from fallow.twin.simulation.grid import GridSeries
@@ -59,6 +61,8 @@ from fallow.twin.simulation.table import EngineTable
 from fallow.twin.traces import TraceError, read_trace
 
 DAY = 86_400
+# GPUs of nodes that do not say how many they have
+GPUS_A_NODE = 8
 Past = Mapping[PodRef, Mapping[int, Served]]
 # B/s at which weights are read: assumed, of a local disk; and what starting vLLM takes besides (docs/methodology.md)
 READ_RATE, ENGINE_SECONDS = 2e9, 25.0
@@ -188,40 +192,85 @@ def _declared_as(services: Mapping[ServiceKey, Service], key: ServiceKey) -> Ser
 
 
 def _kind(nodes: Nodes) -> NodeKind:
-    try:
-        gpu = gpu_named(nodes.product.removeprefix("NVIDIA-").replace("-", " "))
-    except UnknownGpu:
-        try:
-            gpu = gpu_named(nodes.product.removeprefix("NVIDIA-").split("-")[0])
-        except UnknownGpu as error:
-            raise ScenarioError(f"nodes.product: {error}") from error
+    gpu, part = _divided(nodes.product)
+    zone = nodes.zone or "home"
+    if part is None:
+        return NodeKind(
+            nodes.product,
+            f"NVIDIA {gpu.name}",
+            bare_watts(gpu),
+            nodes.gpus or GPUS_A_NODE,
+            nodes.count,
+            zone,
+            design=gpu.design,
+            clock=HIGHEST_CLOCK,
+        )
+    each = part.most_on(gpu.memory)
+    offered = nodes.gpus or GPUS_A_NODE * each
+    if offered % each:
+        less, more = offered - offered % each, offered - offered % each + each
+        boards = f"{less} for {less // each} GPUs or {more} for {more // each}" if less else f"{more} for one GPU"
+        raise ScenarioError(
+            f"nodes.gpus: {offered} instances of {part.name} do not divide whole GPUs, which have {each} each: write"
+            f" {boards}"
+        )
+    # power limits and clocks are of boards: nobody sets those of an instance
     return NodeKind(
         nodes.product,
-        f"NVIDIA {gpu.name}",
-        bare_watts(gpu),
-        nodes.gpus,
+        f"NVIDIA {gpu.name} MIG {part.name}",
+        bare_watts(gpu, part),
+        offered,
         nodes.count,
-        nodes.zone or "home",
-        design=gpu.design,
-        clock=HIGHEST_CLOCK,
+        zone,
+        slices=part.slices,
+        on_board=each,
     )
+
+
+def _divided(product: str) -> tuple[GpuType, Instance | None]:
+    """The GPU that a product names, and the instances of it."""
+    board, _, name = product.partition("-MIG-")
+    plain = board.removeprefix("NVIDIA-")
+    try:
+        gpu = gpu_named(plain.replace("-", " "))
+    except UnknownGpu:
+        try:
+            gpu = gpu_named(plain.split("-")[0])
+        except UnknownGpu as error:
+            raise ScenarioError(f"nodes.product: {error}") from error
+    if not name:
+        return gpu, None
+    known = profiles_of(gpu.name)
+    if not known:
+        raise ScenarioError(
+            f"nodes.product: {product}: MIG divides no {gpu.name} here: write {board}, or instances of one of"
+            f" {', '.join(NAMED_BY)}"
+        )
+    if name not in known:
+        raise ScenarioError(
+            f"nodes.product: {gpu.name} has no MIG profile {name}: write {board}-MIG- and one of {', '.join(known)}"
+        )
+    return gpu, known[name]
 
 
 def _table(
     service: Service, variant: Variant, kind: NodeKind, as_asked: Callable[[Query], Query]
 ) -> tuple[EngineTable, Query]:
     """With the lengths of the service's own requests; the query is of the model's usual ones, and tells its start."""
-    name = variant.model or service.model
+    name, (gpu, part) = variant.model or service.model, _divided(kind.product)
+    if part is not None and variant.gpus > 1:
+        raise ScenarioError(
+            f"{service.key}, variant {variant.name}: a replica uses one MIG instance, not {variant.gpus}: write"
+            " gpus.count: 1 with a larger profile, or whole GPUs in gpus.products"
+        )
     try:
         query = query_of(
-            Described(name=name),
-            Work(gpu=kind.model_name.removeprefix("NVIDIA "), gpus=variant.gpus, precision=variant.precision),
-            shipped(),
+            Described(name=name), Work(gpu=gpu.name, gpus=variant.gpus, precision=variant.precision), shipped()
         )
     except (UnknownModel, Unusable) as error:
         raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
     try:
-        table = predicted_table(as_asked(query), slots=variant.max_concurrency or 256)
+        table = predicted_table(as_asked(query), slots=variant.max_concurrency or 256, part=part)
     except DoesNotFit as error:
         raise ScenarioError(f"{service.key}, variant {variant.name}: {error}") from error
     return table, query

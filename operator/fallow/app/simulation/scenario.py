@@ -26,11 +26,13 @@ KINDS = ("week", "trace", "servegen", "rate", "sporadic", "jobs")
 
 
 class Nodes(_Part):
-    """Nodes alike; `product` as the label nvidia.com/gpu.product."""
+    """Nodes alike; `product` as the label nvidia.com/gpu.product. `gpus` are what each offers: instances where the
+    product names a MIG profile; without it those of eight GPUs.
+    """
 
     product: str
     count: int = Field(ge=1)
-    gpus: int = Field(default=8, ge=1)
+    gpus: int | None = Field(default=None, ge=1)
     zone: str = ""
 
 

@@ -32,7 +32,7 @@ from fallow.footprint.audit.uses import (
     verdict,
     working_split,
 )
-from fallow.footprint.hardware import hardware_of, idle_ceiling
+from fallow.footprint.hardware import hardware_of, idle_ceiling, whole_name
 
 _COPIES = "nvidia.com/gpu.replicas"
 # a GPU that somebody holds, and nothing says who
@@ -228,9 +228,9 @@ class _Reckoning:
         return DEFAULT_MAX_NUM_SEQS, False
 
     def _product(self, gpu: GpuWindow) -> str:
-        """DCGM's name of this very GPU; a node's label can name one product only."""
+        """DCGM's name of this very GPU; a node's label can name one product only, and under MIG names its instances."""
         node = self._survey.nodes.get(gpu.node)
-        return gpu.model or (node.gpu_product if node else "")
+        return gpu.model or (whole_name(node.gpu_product) if node else "")
 
 
 def _free(place: _Place, product: str) -> Use:

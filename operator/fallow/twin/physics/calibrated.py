@@ -14,13 +14,20 @@ import numpy as np
 
 from fallow.twin.calibration.asking import Described, Work, query_of
 from fallow.twin.calibration.bounds import Basis
-from fallow.twin.calibration.hardware import GpuType
 from fallow.twin.calibration.physics import Array
 from fallow.twin.calibration.predict import DoesNotFit as TooLarge
 from fallow.twin.calibration.predict import Prediction, Query, predicted, require_room, sequences_that_fit
 from fallow.twin.calibration.store import shipped
 from fallow.twin.calibration.tasks import USUAL_OUTPUT, Precision
-from fallow.twin.physics.constants import DENSE_FP8_ON_HOPPER, GPUS, INT4_ON_HOPPER, PREFILL_RATIO, Gpu, RatioPoint
+from fallow.twin.physics.constants import (
+    DENSE_FP8_ON_HOPPER,
+    GPUS,
+    INT4_ON_HOPPER,
+    MIG_MEMORY_SLICES,
+    PREFILL_RATIO,
+    Gpu,
+    RatioPoint,
+)
 from fallow.twin.physics.laws import DoesNotFit, Law, Surface, Values
 from fallow.twin.physics.models import ModelSpec, model_meant
 from fallow.twin.physics.parts import Profile, part_of
@@ -65,28 +72,25 @@ def law_for(gpu: Gpu, model: str, precision: Precision, gpus: int, *, part: Prof
 
 @lru_cache(maxsize=128)
 def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | None) -> Law:
-    query, spec = _query(gpu, name, precision, gpus), GPUS[gpu]
-    whole = None
-    if part is not None:
-        whole, spec = law_for(gpu, name, precision, gpus), part_of(spec, part)
-        query = replace(query, gpu=_like(query, gpu, part))
+    query = _query(gpu, name, precision, gpus)
+    own = in_part(query, part)
     try:
-        require_room(query)
-        tokens = int(cache_tokens(query))
+        require_room(own)
+        tokens = int(cache_tokens(own))
     except TooLarge:
         tokens = 0
     if tokens < LEAST_CACHE:
         raise DoesNotFit(
-            f"{name} at {query.precision} does not fit on {gpus} x {query.gpu.name}; "
+            f"{name} at {query.precision} does not fit on {gpus} x {own.gpu.name}; "
             "use more GPUs per replica, a smaller precision or a larger GPU"
         )
-    usual = usual_context(_stand_in(query)[0]) if whole is None else whole.surface.usual
+    usual = usual_context(_stand_in(query)[0])
     contexts = tuple(usual * factor for factor in CONTEXTS)
-    columns = [apart(replace(query, context=context)) for context in contexts]
+    columns = [apart(replace(query, context=context), part) for context in contexts]
     prompts = columns[0]
     kept = query.model.cache_bytes(usual) * query.model.cache_copies(gpus)
-    law = Law(
-        gpu=spec,
+    return Law(
+        gpu=GPUS[gpu] if part is None else part_of(GPUS[gpu], part),
         model=ModelSpec(model_meant(name).name, query.model, kept / usual),
         precision=query.precision,
         tensor_parallel=gpus,
@@ -95,7 +99,7 @@ def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | N
         prompt_seconds=prompts.prompt_seconds,
         answer=prompts.answer,
         kv_tokens=tokens,
-        source=_basis(query),
+        source=_basis(own),
         surface=Surface(
             tuple(BATCHES.tolist()),
             contexts,
@@ -104,24 +108,25 @@ def _law(gpu: Gpu, name: str, precision: Precision, gpus: int, part: Profile | N
             _rows([one.watts for one in columns]),
         ),
     )
-    return law if part is None or whole is None else _with_watts_of(law, whole, part.share)
-
-
-def _with_watts_of(law: Law, whole: Law, share: float) -> Law:
-    """A seventh of the GPU with 8 requests works as hard as the whole with 56."""
-    surface = law.surface
-    watts = tuple(
-        tuple(share * whole.watts(batch / share, context) for context in surface.contexts) for batch in surface.batches
-    )
-    return replace(law, prefill_watts=share * whole.prefill_watts, surface=replace(surface, watts=watts))
 
 
 def _rows(columns: list[Array]) -> Values:
     return tuple(map(tuple, np.column_stack(columns).tolist()))
 
 
-def apart(query: Query) -> Apart:
-    """At the query's context. Raises the calibration's DoesNotFit where the weights are larger than the memory."""
+def apart(query: Query, part: Profile | None = None) -> Apart:
+    """At the query's context, of its GPUs or of such instances of them. Raises the calibration's DoesNotFit where the
+    weights are larger than the memory.
+    """
+    if part is None:
+        return _apart(query)
+    own, whole, share = _apart(in_part(query, part)), _apart(query), part.share
+    # a seventh of the GPU with 8 requests works as hard as the whole with 56
+    watts = share * np.interp(BATCHES / share, BATCHES, whole.watts)
+    return replace(own, watts=watts, prefill_watts=share * whole.prefill_watts)
+
+
+def _apart(query: Query) -> Apart:
     require_room(query)
     like, ratios = _stand_in(query)
     prompt, answer = _mix(like)
@@ -224,11 +229,15 @@ def _ratios_at(points: tuple[RatioPoint, ...]) -> tuple[Array, Array]:
     return np.interp(at, known, [one.step for one in points]), np.interp(at, known, [one.watts for one in points])
 
 
-def _like(query: Query, gpu: Gpu, part: Profile) -> GpuType:
-    """A MIG instance as if it were a small GPU of its own."""
-    spec, own = part_of(GPUS[gpu], part), query.gpu
-    memory, compute = spec.memory / GPUS[gpu].memory, part.share
-    return replace(
+def in_part(query: Query, part: Profile | None) -> Query:
+    """On MIG instances as if they were small GPUs of their own, with the context that is usual on whole ones; as it is
+    where there is no part.
+    """
+    if part is None:
+        return query
+    own, compute = query.gpu, part.share
+    memory = part.eighths(own.memory) / MIG_MEMORY_SLICES
+    instance = replace(
         own,
         name=f"{own.name} {part.name}",
         memory=own.memory * memory,
@@ -237,6 +246,7 @@ def _like(query: Query, gpu: Gpu, part: Profile) -> GpuType:
         design=own.design * compute,
         idle=own.idle * compute,
     )
+    return replace(query, gpu=instance, context=query.context or usual_context(_stand_in(query)[0]))
 
 
 def _basis(query: Query) -> Basis:

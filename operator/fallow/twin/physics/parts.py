@@ -7,11 +7,18 @@ share of its compute slices: assumed, of the bare board, of the context, and of 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fallow.twin.physics.constants import GIB, MIG_MEMORY_SLICES, MIG_SLICES, GpuSpec
 
 _NAME = re.compile(r"(\d)g\.(\d+)gb(?:[.+].*)?")
+# GPU types that MIG divides into sevenths and eighths, with the GB that their profiles are named by; and the sevenths
+# and eighths that an instance may have (NVIDIA's MIG user guide). An A30 has quarters, which no law is known of.
+NAMED_BY: Mapping[str, float] = {
+    "A100": 80, "A100-40GB": 40, "A100-PCIe": 80, "H100": 80, "H100-PCIe": 80, "H100-NVL": 94, "H200": 141, "B200": 180,
+}  # fmt: skip
+SIZES = ((1, 1), (1, 2), (2, 2), (3, 4), (4, 4), (7, 8))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,6 +33,22 @@ class Profile:
     def share(self) -> float:
         return self.slices / MIG_SLICES
 
+    def eighths(self, memory: float) -> int:
+        """Of a GPU with so many bytes."""
+        return min(max(round(self.gigabytes * GIB / memory * MIG_MEMORY_SLICES), 1), MIG_MEMORY_SLICES)
+
+    def most_on(self, memory: float) -> int:
+        """How many such instances a GPU with so many bytes has room for."""
+        return min(MIG_SLICES // self.slices, MIG_MEMORY_SLICES // self.eighths(memory))
+
+
+def profiles_of(gpu: str) -> Mapping[str, Profile]:
+    """What a GPU type can be divided into, by name; nothing where MIG does not divide it."""
+    if gpu not in NAMED_BY:
+        return {}
+    sizes = [(slices, int(NAMED_BY[gpu] * eighths / MIG_MEMORY_SLICES + 0.5)) for slices, eighths in SIZES]
+    return {name: Profile(*size, name) for size in sizes for name in ["{}g.{}gb".format(*size)]}
+
 
 def profile_from(name: str) -> Profile | None:
     """From `1g.10gb`, as in the resource nvidia.com/mig-1g.10gb; None for what is no profile."""
@@ -37,8 +60,7 @@ def profile_from(name: str) -> Profile | None:
 
 def part_of(spec: GpuSpec, profile: Profile) -> GpuSpec:
     """The instance as if it were a small GPU of its own; a full set of instances draws what the whole GPU does."""
-    eighths = max(round(profile.gigabytes * GIB / spec.memory * MIG_MEMORY_SLICES), 1)
-    memory, compute = min(eighths / MIG_MEMORY_SLICES, 1.0), profile.share
+    memory, compute = profile.eighths(spec.memory) / MIG_MEMORY_SLICES, profile.share
     return replace(
         spec,
         memory=spec.memory * memory,

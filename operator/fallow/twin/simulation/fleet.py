@@ -81,6 +81,10 @@ class Node:
         """That nobody holds, whether they can be used or not."""
         return len(self.free) + len(self.broken)
 
+    def on_for(self, now: float) -> float:
+        """Seconds since the start, without those in which it was off."""
+        return self.on_seconds + (0.0 if self.power is Power.OFF else now - self.on_since)
+
     def empty_for(self, now: float) -> float:
         return -1.0 if self.empty_since is None else now - self.empty_since
 
@@ -384,14 +388,17 @@ class Fleet:
             pod.counted -= counted
 
     def fail_gpu(self, pod: Pod, now: float, *, back: float | None) -> None:
-        """The first of its GPUs fails, and the pod with it; another one is made instead."""
+        """The first of its GPUs, or the board of its instance, fails with all who are on it; others are made anew."""
         node = pod.node
         if node is None:
             return
-        node.broken[pod.gpus[0]] = inf if back is None else now + back
+        failed = set(node.kind.beside(pod.gpus[0]))
+        node.broken |= dict.fromkeys(failed, inf if back is None else now + back)
+        node.free -= failed
         if back is not None:
             self._later(now + back, "mended", node)
-        self._fail(pod, now)
+        for one in [one for one in self.all_pods() if one.node is node and not failed.isdisjoint(one.gpus)]:
+            self._fail(one, now)
 
     def watts_before_ready(self, pod: Pod) -> float:
         """Of a pod in which no engine works."""
@@ -616,13 +623,13 @@ class Fleet:
         return self.setup.services[place.service].variants[place.variant].tables[self.setup.nodes[place.kind].product]
 
     def _see_free(self, now: float) -> None:
-        """Watts of GPUs that nobody holds, on nodes that are on or boot."""
+        """Watts of GPUs that nobody holds, and of slices in no instance, on nodes that are on or boot."""
         self._free_joules += self._free_watts * (now - self._free_watts_since)
         self._free_watts_since = now
         self._free_watts = sum(
-            node.idle_gpus * node.kind.bare
+            node.idle_gpus * node.kind.bare + node.kind.boards * node.kind.spare_watts
             for node in self.nodes
-            if (node.free or node.broken) and node.power is not Power.OFF and not node.lost
+            if node.power is not Power.OFF and not node.lost
         )
 
     def _later(self, at: float, what: str, subject: Pod | Node) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import ceil
 
@@ -34,7 +34,7 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Pod, Workload
 from fallow.domain.snapshots import Node as ClusterNode
 from fallow.domain.tuning import Tuning
-from fallow.domain.units import GramsPerKWh, Hertz, Instant, Joules, Watts
+from fallow.domain.units import GramsPerKWh, Hertz, Instant, Joules, Seconds, Watts, energy
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
 from fallow.ports import ReadScope
@@ -336,6 +336,8 @@ class FleetMetrics:
                 for gpu in node.free:
                     joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
                     read(node, gpu, joules, bounds, None, none)
+            if node.power is NodePower.ON:
+                answers |= {one.uuid: one for one in _spare(node, now, at)}
         self._before = before
         return answers
 
@@ -388,12 +390,25 @@ def _node(node: Node, began: float) -> ClusterNode:
         node.name,
         f"198.19.{node.number // 250}.{node.number % 250 + 1}",
         {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone},
-        node.kind.gpus,
+        node.kind.boards,
         node.kind.product,
         cordoned=node.emptying is not None,
         emptying=None if node.emptying is None else Instant(began + node.emptying),
         kept_since=None if node.kept_since is None else Instant(began + node.kept_since),
+        instances=node.kind.gpus if node.kind.divided else 0,
     )
+
+
+def _spare(node: Node, now: float, at: Instant) -> Iterator[GpuReading]:
+    """The slices of each board that are in no instance: nobody can hold them, and they draw all the same."""
+    kind = node.kind
+    if not kind.spare:
+        return
+    model, watts = f"{kind.model_name.rpartition(' ')[0]} {kind.spare}g", Watts(kind.spare_watts)
+    power, counter = Power(watts, at), EnergyCounter(energy(watts, Seconds(node.on_for(now))), at)
+    none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
+    for board in range(kind.boards):
+        yield GpuReading(f"GPU-{node.name}-spare-{board}", node.name, model, power, counter, none, None)
 
 
 def _bounds_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> Bounds:

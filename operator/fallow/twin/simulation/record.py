@@ -42,7 +42,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """A pool as it is booked: GPUs of a replica, their zone, and the price of one for an hour."""
+    """A pool as it is booked: GPUs of a replica, their zone, and of one the price for an hour and the W of its host."""
 
     service: int
     variant: str
@@ -50,13 +50,14 @@ class _Pool:
     zone: str
     series: GridSeries
     price: float
+    host: float
 
     @classmethod
     def of(cls, setup: Setup, grid: Grid, place: Place) -> _Pool:
         kind, variant = setup.nodes[place.kind], setup.services[place.service].variants[place.variant]
         series = grid[kind.zone]
         price = series.gpu_hours.get(kind.product, 0.0)
-        return cls(place.service, variant.name, variant.gpus, kind.zone, series, price)
+        return cls(place.service, variant.name, variant.gpus, kind.zone, series, price, series.host * kind.share)
 
 
 class Recorder:
@@ -107,7 +108,7 @@ class Recorder:
         used, held = joules - self._joules, self._placed - self._placed_before
         for pool, drew, seconds_held in zip(self._pools, used, held, strict=True):
             series, service, gpu_seconds = pool.series, pool.service, seconds_held * pool.gpus
-            it = drew + series.host * gpu_seconds
+            it = drew + pool.host * gpu_seconds
             facility = it * series.pue
             kwh = facility / JOULES_PER_KWH
             self._facility[service] += facility
@@ -132,7 +133,7 @@ class Recorder:
         rows, fleet = self._rows, self._fleet
         ready, asked = np.array(rows.ready), np.array(rows.asked)
         currencies = {pool.series.currency for pool in self._pools}
-        on = sum(node.on_seconds + (self._at - node.on_since if node.power != "off" else 0.0) for node in fleet.nodes)
+        on = sum(node.on_for(self._at) for node in fleet.nodes)
         by_service = self._engines.by_service
         loading = by_service(fleet.sums.loading + self._begun(self._at, HOLDS - ASLEEP))
         asleep = by_service(fleet.sums.asleep + self._begun(self._at, ASLEEP))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fallow.domain.workloads import ServiceKey
+from fallow.twin.physics.constants import MIG_SLICES
 from fallow.twin.simulation.table import EngineTable
 
 # Of the design power: 200 of 700 W on H100, 100 of 400 on A100, 100 of 350 on L40S (nvidia-smi -q -d POWER).
@@ -24,6 +25,9 @@ class NodeKind:
 
     `design` W of a GPU, where the nodes have an agent that limits their power, and its highest SM `clock` in Hz, where
     one sets that; None where they have none.
+
+    Under MIG's strategy `single` all this is of instances, which Kubernetes counts as GPUs: each has `slices` of the
+    seven of a board, and there are `on_board` of them on each.
     """
 
     product: str
@@ -34,6 +38,37 @@ class NodeKind:
     zone: str = ""
     design: float | None = None
     clock: float | None = None
+    slices: int = MIG_SLICES
+    on_board: int = 1
+
+    @property
+    def divided(self) -> bool:
+        """By MIG."""
+        return (self.slices, self.on_board) != (MIG_SLICES, 1)
+
+    @property
+    def boards(self) -> int:
+        return self.gpus // self.on_board
+
+    @property
+    def share(self) -> float:
+        """Of a board that each has."""
+        return self.slices / MIG_SLICES
+
+    @property
+    def spare(self) -> int:
+        """Slices of each board that are in no instance."""
+        return MIG_SLICES - self.slices * self.on_board
+
+    @property
+    def spare_watts(self) -> float:
+        """Of those of one board: they draw what they would without a pod, on nobody's account."""
+        return self.bare / self.slices * self.spare
+
+    def beside(self, gpu: int) -> range:
+        """What is on the board of one of its GPUs, by number."""
+        first = gpu // self.on_board * self.on_board
+        return range(first, first + self.on_board)
 
     @property
     def lowest(self) -> float:
