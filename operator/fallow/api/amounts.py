@@ -65,9 +65,7 @@ MemorySize = Annotated[str, Field(min_length=1, max_length=32), MEMORY]
 def node_share(declared: int | str) -> NodeAllowance:
     """A number of nodes, or a share of them."""
     text = str(declared)
-    if text.endswith("%"):
-        return NodeAllowance(share=float(text[:-1]) / 100)
-    return NodeAllowance(number=int(text))
+    return NodeAllowance(share=share(text)) if text.endswith("%") else NodeAllowance(number=int(text))
 
 
 def watts(power: int | str) -> Watts:

@@ -20,7 +20,7 @@ from fallow.domain.workloads import ServiceKey
 from fallow.footprint.zones import zone_of
 from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context
-from fallow.planner.inventory import whole_nodes
+from fallow.planner.inventory import held_gpus, whole_nodes
 from fallow.planner.leaving import apart
 from fallow.planner.removal import idle_watts, takes_to_move
 
@@ -64,15 +64,16 @@ def _rules(policy: Policy, snapshot: Snapshot) -> ConsolidationRules | None:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """`movers` are the policies that move replicas now, with their rules. `pods` with GPUs by node, those to be deleted
-    left out; GPUs that are `held`, by these as well. `waits`: who has no GPUs yet and is not only to come in the place
-    of another; `unplaced`: who is, and has had time enough.
+    """`movers` are the policies that move replicas now, with their rules; `whole` nodes take pods and give them whole
+    GPUs. `pods` with GPUs by node, those to be deleted left out; GPUs that are `held`, by these as well. `waits`: who
+    has no GPUs yet and is not only to come in the place of another; `unplaced`: who is, and has had time enough.
     """
 
     snapshot: Snapshot
     plans: Mapping[ServiceKey, ServicePlan]
     contexts: Contexts
     movers: Mapping[str, ConsolidationRules]
+    whole: Sequence[Node]
     pods: Mapping[str, Sequence[Pod]]
     held: Mapping[str, int]
     waits: PodRef | None
@@ -86,10 +87,9 @@ class _Search:
         contexts: Contexts,
         movers: Mapping[str, ConsolidationRules],
     ) -> _Search:
-        pods, held = defaultdict[str, list[Pod]](list), Counter[str]()
+        pods = defaultdict[str, list[Pod]](list)
         waits, unplaced = None, dict[ServiceKey, PodRef]()
         for pod in snapshot.cluster.pods.values():
-            held[pod.node] += pod.gpus
             if pod.deleting or not pod.gpus:
                 continue
             pods[pod.node].append(pod)
@@ -100,7 +100,9 @@ class _Search:
                 waits = pod.ref
             elif snapshot.at - pod.created > PLACED_BY:
                 unplaced[plan.key] = pod.ref
-        return cls(snapshot, plans, contexts, movers, pods, held, waits, unplaced)
+        cluster = snapshot.cluster
+        held = held_gpus(cluster.pods.values())
+        return cls(snapshot, plans, contexts, movers, whole_nodes(cluster), pods, held, waits, unplaced)
 
     def on(self, node: Node) -> Sequence[Pod]:
         return self.pods.get(node.name, ())
@@ -129,11 +131,10 @@ class _Search:
         """The emptiest first; none of a GPU type of which a node is empty already, which is removed first, or was given
         up lately.
         """
-        whole = whole_nodes(self.snapshot.cluster)
-        spare = {node.gpu_product for node in whole if not self.held[node.name] or self._is_kept(node)}
+        spare = {node.gpu_product for node in self.whole if not self.held[node.name] or self._is_kept(node)}
         found = [
             node
-            for node in whole
+            for node in self.whole
             if node.gpu_product not in spare
             and all(pod.ready for pod in self.on(node))
             and sum(pod.gpus for pod in self.on(node)) == self.held[node.name]
@@ -207,7 +208,7 @@ class _Search:
         zone = zone_of(node, self.snapshot.zones)
         free = {
             one.name: one.places - self.held[one.name]
-            for one in whole_nodes(self.snapshot.cluster)
+            for one in self.whole
             if one.gpu_product == node.gpu_product
             and one.name != node.name
             and zone_of(one, self.snapshot.zones) is zone

@@ -29,10 +29,16 @@ class Free:
         return max(fits - -(-taken // gpus), 0)
 
 
-def free_gpus(cluster: ClusterView) -> Free:
+def held_gpus(pods: Iterable[Pod]) -> Counter[str]:
+    """By node; of pods that have none yet under no name."""
     held = Counter[str]()
-    for pod in cluster.pods.values():
+    for pod in pods:
         held[pod.node] += pod.gpus
+    return held
+
+
+def free_gpus(cluster: ClusterView) -> Free:
+    held = held_gpus(cluster.pods.values())
     nodes: dict[str, list[int]] = defaultdict(list)
     for node in whole_nodes(cluster):
         nodes[node.gpu_product].append(max(node.places - held[node.name], 0))

@@ -13,7 +13,7 @@ from fallow.domain.policies import Mode
 from fallow.domain.readings import PodRef
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.workloads import Service
-from fallow.planner.inventory import emptying
+from fallow.planner.inventory import emptying, held_gpus
 
 # A service that always has as many replicas has them for the case that one fails: they stay on two nodes.
 SPARE = 2
@@ -46,12 +46,8 @@ def _emptying(
     """One after the other the youngest from the node with the fewest GPUs in use, and of these with the fewest of its
     own; those first on nodes that are being emptied, and those last that foreign pods hold.
     """
-    held, foreign = Counter[str](), set[str]()
-    for pod in everybody:
-        if pod.gpus and not pod.deleting:
-            held[pod.node] += pod.gpus
-            if pod.service is None:
-                foreign.add(pod.node)
+    holding = [pod for pod in everybody if pod.gpus and not pod.deleting]
+    held, foreign = held_gpus(holding), {pod.node for pod in holding if pod.service is None}
     left = sorted(ready, key=lambda pod: (pod.ready_since or pod.created, pod.ref))
     gone: list[Pod] = []
     for _ in range(count):

@@ -34,7 +34,7 @@ def moved(snapshot: Snapshot, plan: ServicePlan, estimate: ServiceEstimate, node
         replicas=_more(plan.replicas, plan.serving, beside),
         proposed=_more(plan.proposed, plan.serving, beside),
     )
-    told = _told(snapshot, plan, beside, nodes)
+    told = _told(snapshot, plan, (before, beside), nodes)
     if beside == before:
         return replace(plan, standing=told) if plan.standing.reason is Reason.STEADY else plan
     memory = replace(plan.memory, changed_at=snapshot.at)
@@ -59,9 +59,10 @@ def _beside(snapshot: Snapshot, plan: ServicePlan, needed: int, nodes: Collectio
     return max(min(on, most - needed), 0)
 
 
-def _told(snapshot: Snapshot, plan: ServicePlan, beside: int, nodes: Collection[str]) -> Decision:
+def _told(snapshot: Snapshot, plan: ServicePlan, moving: tuple[int, int], nodes: Collection[str]) -> Decision:
+    """Of replicas that were `moving` before, and are now."""
+    before, beside = moving
     on = sorted({pod.node for pod in snapshot.pods_of(plan.key) if pod.node in nodes and not pod.deleting})
-    before = snapshot.cluster.memories[plan.key].moving if plan.key in snapshot.cluster.memories else 0
     if beside:
         action, words = "Move", f"{beside} replicas come in the place of those on {', '.join(on)}, to empty it"
     elif on:

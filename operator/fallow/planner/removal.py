@@ -7,7 +7,7 @@ from fallow.footprint.impacts import ANYWHERE
 from fallow.footprint.zones import zone_of
 from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context
-from fallow.planner.replacing import START, TWICE
+from fallow.planner.replacing import to_load
 
 # A prefix cache holds as much as before after so long. Assumed.
 WARM_AFTER = Seconds(600)
@@ -26,8 +26,7 @@ def takes_to_move(snapshot: Snapshot, pod: Pod, context: Context) -> Joules:
     """
     profile = profile_for(context.serving, context.profiles, context.product)
     loaded = hardware_of(context.product or "").context * pod.gpus
-    seconds = (profile.load_seconds if profile else None) or START
-    load = (profile.load_energy if profile else None) or energy(loaded, Seconds(seconds * TWICE))
+    load, _ = to_load(profile, loaded)
     takes = load + energy(loaded, context.service.engine.termination_grace)
     before = None if snapshot.previous is None else snapshot.previous.engines.get(pod.ref)
     now = snapshot.readings.engines.get(pod.ref)

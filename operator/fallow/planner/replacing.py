@@ -1,8 +1,9 @@
 """When engines may be replaced one after the other for the sake of how they are started."""
 
 from fallow.domain.plans import Veto
+from fallow.domain.profiles import Profile
 from fallow.domain.reasons import Reason
-from fallow.domain.units import Seconds, Watts
+from fallow.domain.units import Joules, Seconds, Watts, energy
 from fallow.footprint.hardware import hardware_of
 from fallow.planner import guards
 from fallow.planner.capacity import profile_for
@@ -12,6 +13,13 @@ from fallow.planner.context import Context
 PAID_BACK = Seconds(86_400)
 # Seconds of a start where no profile tells them; the engine that is replaced runs on meanwhile.
 START, TWICE = Seconds(120), 2.0
+
+
+def to_load(profile: Profile | None, loaded: Watts) -> tuple[Joules, Seconds]:
+    """What a start of one replica takes that draws so much loaded: by its profile where that tells."""
+    seconds = (profile.load_seconds if profile else None) or START
+    known = profile.load_energy if profile else None
+    return energy(loaded, Seconds(seconds * TWICE)) if known is None else known, seconds
 
 
 def pays(context: Context, saves: Watts | None, spared: float = 0.0) -> bool:

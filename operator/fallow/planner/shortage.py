@@ -20,7 +20,7 @@ from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.planner import guards
 from fallow.planner.context import Share
-from fallow.planner.inventory import whole_nodes
+from fallow.planner.inventory import held_gpus, whole_nodes
 from fallow.planner.sharing import Claim, dealt
 
 # What was short stays so for this many times as long as it takes to tell: the replica that waits next has to grow old.
@@ -39,10 +39,7 @@ class Room:
 
     @classmethod
     def of(cls, cluster: ClusterView) -> Room:
-        held: Counter[str] = Counter()
-        for pod in cluster.pods.values():
-            if not pod.deleting:
-                held[pod.node] += pod.gpus
+        held = held_gpus(pod for pod in cluster.pods.values() if not pod.deleting)
         nodes, there, free = whole_nodes(cluster), Counter[str](), defaultdict(list)
         for node in nodes:
             there[node.gpu_product] += node.places

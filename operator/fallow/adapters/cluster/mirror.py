@@ -5,7 +5,7 @@ An object is read once, when it changes; the view is built anew only when someth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ KINDS = (*OURS, PODS, NODES, DEPLOYMENTS, NAMESPACES, *SCALERS)
 UNREAD = frozenset({"managedFields", "selfLink"})
 # all that is asked about objects of others
 IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "labels")
+ON_NODES = (EMPTYING,)
 ON_PODS = (SHIELD, DO_NOT_DISRUPT, SAFE_TO_EVICT, DELETION_COST)
 
 
@@ -284,15 +285,19 @@ def _trimmed(kind: str, body: JSON) -> JSON:
         ready = body.get("status", {}).get("readyReplicas")
         return {"metadata": identity, "spec": spec, "status": {"readyReplicas": ready}}
     if kind == PODS:
-        annotations = metadata.get("annotations") or {}
-        return {"metadata": {**identity, "annotations": {n: annotations[n] for n in ON_PODS if n in annotations}}}
+        return {"metadata": {**identity, "annotations": _annotations(metadata, ON_PODS)}}
     if kind == NODES:
-        annotations = metadata.get("annotations") or {}
-        mark = {EMPTYING: annotations[EMPTYING]} if EMPTYING in annotations else {}
         closed = bool(body.get("spec", {}).get("unschedulable"))
-        return {"metadata": {**identity, "annotations": mark}, "spec": {"unschedulable": closed}}
+        marked = {**identity, "annotations": _annotations(metadata, ON_NODES)}
+        return {"metadata": marked, "spec": {"unschedulable": closed}}
     # of an autoscaler the value that was read says the rest
     return {"metadata": identity}
+
+
+def _annotations(metadata: JSON, names: Iterable[str]) -> JSON:
+    """Those of these names."""
+    present = metadata.get("annotations") or {}
+    return {name: present[name] for name in names if name in present}
 
 
 def _key(body: JSON) -> tuple[str, str]:

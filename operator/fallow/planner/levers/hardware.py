@@ -21,7 +21,7 @@ from fallow.planner.capacity import profile_for
 from fallow.planner.context import Context, Proposal
 from fallow.planner.fleets import Fleet, Load, Weighed, fleets_of, products_for, serving_fleet, weighed
 from fallow.planner.pricing import CLEAR_ADVANTAGE, is_measured
-from fallow.planner.replacing import PAID_BACK, START, TWICE
+from fallow.planner.replacing import PAID_BACK, to_load
 from fallow.planner.switching import Change, begin, guarded
 
 NAME = "Hardware"
@@ -170,12 +170,9 @@ def _is_worth(context: Context, rules: HardwareRules, mine: Fleet, other: Fleet,
 def _costs(context: Context, mine: Fleet, other: Fleet, replicas: int) -> float:
     """The new replicas load, and the old ones run on meanwhile and until they have drained, each at its own place."""
     profile = other.profile
-    seconds = profile.load_seconds or START
-    load = (
-        (loaded_idle(profile) * (seconds * TWICE)).value if profile.load_energy is None else profile.load_energy.value
-    )
+    load, seconds = to_load(profile, loaded_idle(profile))
     drains = seconds + context.service.engine.termination_grace
-    comes = other.place.rates.of(load, other.variant.gpus * seconds)
+    comes = other.place.rates.of(load.value, other.variant.gpus * seconds)
     goes = mine.place.rates.of(loaded_idle(mine.profile).value * drains, mine.variant.gpus * drains)
     return replicas * comes + context.replicas * goes
 
