@@ -5,18 +5,16 @@ Only what Fallow cordoned is it to open again; a person's word in between stands
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from fallow.adapters.cluster.client import KubernetesApi, PatchType
+from fallow.adapters.cluster.annotating import LiveObjects, attempted
+from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.labels import EMPTYING, KEPT
 from fallow.adapters.cluster.mirror import NODES, Mirror
-from fallow.domain.errors import Conflict, Refused, WriteError
+from fallow.domain.errors import Refused
 from fallow.domain.plans import Cordon, CordonNode, Outcome
-
-log = logging.getLogger(__name__)
 
 ADVICE = "emptying nodes takes the right to patch them: install the chart with consolidation.cordon=true"
 
@@ -25,32 +23,20 @@ class Cordons:
     """Compares with the node as last watched, so that nothing has to be read first."""
 
     def __init__(self, api: KubernetesApi, mirror: Mirror, field_manager: str, *, dry_run: bool = False) -> None:
-        self._api = api
-        self._mirror = mirror
-        self._field_manager = field_manager
-        self._dry_run = dry_run
+        self._live = LiveObjects(api, mirror, field_manager, dry_run=dry_run)
 
     async def apply(self, change: CordonNode) -> Outcome:
-        """A node that is gone, or changes at this very moment, is no error: the next cycle sees what became of it."""
-        seen = self._mirror.get(NODES, "", change.node)
+        seen = self._live.seen(NODES, "", change.node)
         patch = None if seen is None else _patch(seen, change)
         if seen is None or patch is None:
             return Outcome(change, wrote=False)
-        if self._dry_run:
-            log.info("dry run: would write %s to node %s", patch, change.node)
-            return Outcome(change, wrote=False)
-        metadata = {part: seen["metadata"][part] for part in ("uid", "resourceVersion")}
-        body = {**patch, "metadata": {**metadata, **patch["metadata"]}}
+        return await attempted(change, self._write(change.node, seen, patch))
+
+    async def _write(self, node: str, seen: Mapping[str, Any], patch: Mapping[str, Any]) -> bool:
         try:
-            answer = await self._api.patch(f"/api/v1/nodes/{change.node}", body, PatchType.MERGE, self._field_manager)
-        except Conflict:
-            return Outcome(change, wrote=False)
+            return await self._live.write(NODES, f"/api/v1/nodes/{node}", seen, patch)
         except Refused as error:
-            return Outcome(change, wrote=False, error=f"{error}; {ADVICE}")
-        except WriteError as error:
-            return Outcome(change, wrote=False, error=str(error))
-        self._mirror.put(NODES, answer)
-        return Outcome(change, wrote=True)
+            raise Refused(f"{error}; {ADVICE}") from error
 
 
 def _patch(node: Mapping[str, Any], change: CordonNode) -> dict[str, Any] | None:

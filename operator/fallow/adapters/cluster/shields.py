@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fallow.adapters.cluster.annotating import PodAnnotations
+from fallow.adapters.cluster.annotating import PodAnnotations, attempted
 from fallow.adapters.cluster.client import KubernetesApi
 from fallow.adapters.cluster.labels import DO_NOT_DISRUPT, OVER, SAFE_TO_EVICT, SHIELD
 from fallow.adapters.cluster.mirror import Mirror
-from fallow.domain.errors import Conflict, WriteError
 from fallow.domain.plans import Outcome, ShieldPod
 
 VALUES = {DO_NOT_DISRUPT: "true", SAFE_TO_EVICT: "false"}
@@ -26,19 +25,13 @@ class Shields:
         self._pods = PodAnnotations(api, mirror, field_manager, dry_run=dry_run)
 
     async def apply(self, change: ShieldPod) -> Outcome:
-        """A pod that is gone, or changes at this very moment, is no error: the next cycle sees what became of it."""
         seen = self._pods.metadata(change.pod)
         if seen is None or seen.get("uid") != change.uid:
             return Outcome(change, wrote=False)
         annotations = _raised(seen) if change.up else _lowered(seen)
         if not annotations:
             return Outcome(change, wrote=False)
-        try:
-            return Outcome(change, wrote=await self._pods.write(change.pod, seen, annotations))
-        except Conflict:
-            return Outcome(change, wrote=False)
-        except WriteError as error:
-            return Outcome(change, wrote=False, error=str(error))
+        return await attempted(change, self._pods.write(change.pod, seen, annotations))
 
 
 def _raised(metadata: Mapping[str, Any]) -> dict[str, str | None]:
