@@ -89,6 +89,12 @@ def test_it_says_what_runs_why_and_what_it_costs() -> None:
     ]
 
 
+def test_a_line_says_why_the_node_of_its_replicas_is_not_emptied() -> None:
+    told = "gpu-7 is not emptied: llm/chat was changed within guards.dwell"
+    lines = explained(service({**STATUS, "standing": {**STATUS["standing"], "keptNode": told}})).splitlines()
+    assert lines[3:5] == [f"node          {told}", "never         it never rests: scaling.minReplicas is 1; 0 lets it"]
+
+
 WORK: dict[str, Any] = {
     "variant": "bf16",
     "regime": "MemoryBound",
@@ -176,11 +182,25 @@ def test_what_is_not_there_is_said(status: dict[str, Any], spec: dict[str, Any],
     missing=st.integers(0, 16),
     proposal=st.booleans(),
     limited=st.booleans(),
+    kept=st.booleans(),
 )
 def test_it_is_never_twenty_lines_long(
-    *, vetoes: int, silences: int, decisions: int, conditions: int, missing: int, proposal: bool, limited: bool
+    *,
+    vetoes: int,
+    silences: int,
+    decisions: int,
+    conditions: int,
+    missing: int,
+    proposal: bool,
+    limited: bool,
+    kept: bool,
 ) -> None:
-    standing = {**STATUS["standing"], "vetoes": STATUS["standing"]["vetoes"] * vetoes, "silences": ["x"] * silences}
+    standing = {
+        **STATUS["standing"],
+        "vetoes": STATUS["standing"]["vetoes"] * vetoes,
+        "silences": ["x"] * silences,
+        "keptNode": "a node" if kept else "",
+    }
     status = {
         **STATUS,
         "observedGeneration": 3,
@@ -195,7 +215,7 @@ def test_it_is_never_twenty_lines_long(
     }
     lines = explained(service(status)).splitlines()
     assert len(lines) < 20
-    assert sum(line.startswith("never") for line in lines) >= min(silences, 3 - 3 * limited)
+    assert sum(line.startswith("never") for line in lines) >= min(silences, 3 - 3 * limited) - kept
 
 
 class Answers(BaseHTTPRequestHandler):

@@ -477,6 +477,11 @@ class EnergyPolicyStatus(StatusModel):
     budgets: Annotated[list[BudgetUse], Field(max_length=16)] = Field(
         default=[], description="How far each budget is used, carbon and energy apart."
     )
+    kept_nodes: Annotated[list[Line], Field(max_length=8)] = Field(
+        default=[],
+        description="Why no node is emptied now, though maxUnavailableNodes is set: each reason once, of the node that "
+        "comes nearest to it. Empty: one is, or nothing asks for it.",
+    )
     summary: PolicySummary | None = Field(default=None, description="Figures as short texts, for kubectl get.")
 
 

@@ -145,6 +145,11 @@ class Standing(StatusModel):
     silences: Remarks = Field(
         default=[], description="What can never happen as things are declared, each with what to write so that it can."
     )
+    kept_node: Line = Field(
+        default="",
+        description="Why a node that its replicas are on is not emptied now, where its policy moves replicas "
+        "(consolidation.maxUnavailableNodes). Empty: one is, or nothing asks for it.",
+    )
 
 
 class Proposal(StatusModel):

@@ -27,9 +27,8 @@ def explained(service: JSON) -> str:
         return f"{name} has no status yet: the operator has not looked at it; is it running, and may it see {name}?\n"
     status = status_of(name, service)
     why, rest = list(_why(status, metadata.get("generation"))), list(_rest(status, spec))
-    room = min(SILENCES, MOST - 1 - len(why) - len(rest))
-    never = [("never", silence) for silence in (status.standing.silences[:room] if status.standing is not None else ())]
-    lines = [(name, _runs(status)), *why, *never, *rest]
+    silent = list(_silent(status))[: MOST - 1 - len(why) - len(rest)]
+    lines = [(name, _runs(status)), *why, *silent, *rest]
     width = max(WIDTH, len(name) + 2)
     first, *others = (f"{label:<{width if label == name else WIDTH}}{text}" for label, text in lines)
     return "\n".join([first, *others]) + "\n"
@@ -46,6 +45,16 @@ def _why(status: InferenceServiceStatus, generation: int | None) -> Iterator[tup
             yield "held back", f"{veto.guard}: {veto.message}"
     yield from _proposed(status)
     yield from _limited(status)
+
+
+def _silent(status: InferenceServiceStatus) -> Iterator[tuple[str, str]]:
+    """What does not happen: now, and as things are declared."""
+    if status.standing is None:
+        return
+    if status.standing.kept_node:
+        yield "node", status.standing.kept_node
+    for silence in status.standing.silences[:SILENCES]:
+        yield "never", silence
 
 
 def _rest(status: InferenceServiceStatus, spec: JSON) -> Iterator[tuple[str, str]]:

@@ -156,12 +156,23 @@ class CordonNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Why no node is emptied where policies move replicas, in sentences that stay the same while that is so: by policy
+    the most telling ones, and by service of a node that it is on.
+    """
+
+    policies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    services: Mapping[ServiceKey, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """`nodes`: those that are emptied, or no longer."""
+    """`nodes`: those that are emptied, or no longer; `kept`: why no other is."""
 
     at: Instant
     services: Mapping[ServiceKey, ServicePlan] = field(default_factory=dict)
     nodes: tuple[CordonNode, ...] = ()
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True, slots=True)

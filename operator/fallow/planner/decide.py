@@ -53,7 +53,7 @@ class Verdict:
 
 
 def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Plan:
-    """Where nobody is `told` of it, conditions and what can never happen are left out."""
+    """Where nobody is `told` of it, conditions, what can never happen and why nodes are kept are left out."""
     services: dict[ServiceKey, ServicePlan] = {}
     rolling, busy = snapshot.cluster.rolling, dict(changing(snapshot.cluster, snapshot.at))
     budgets, (free, sites) = asks(snapshot, estimates), _gpus(snapshot)
@@ -96,18 +96,18 @@ def decide(snapshot: Snapshot, estimates: Estimates, *, told: bool = True) -> Pl
             power_limit=services[key].power_limit,
             silences=services[key].silences,
         )
-    return _with_moves(snapshot, estimates, services, Around(rolling=rolling, changing=busy))
+    return _with_moves(snapshot, estimates, services, Around(rolling=rolling, changing=busy), told=told)
 
 
 def _with_moves(
-    snapshot: Snapshot, estimates: Estimates, services: Mapping[ServiceKey, ServicePlan], around: Around
+    snapshot: Snapshot, estimates: Estimates, services: Mapping[ServiceKey, ServicePlan], around: Around, *, told: bool
 ) -> Plan:
     """Where nodes are emptied, with replicas in the place of those on them."""
 
     def context(key: ServiceKey) -> Context:
         return gathered(snapshot, snapshot.cluster.services[key], estimates.services[key], around)
 
-    nodes = emptied(snapshot, services, context)
+    nodes, kept = emptied(snapshot, services, context, told=told)
     leave = emptying(snapshot.cluster) - {one.node for one in nodes}
     return Plan(
         at=snapshot.at,
@@ -116,6 +116,7 @@ def _with_moves(
             for key, plan in services.items()
         },
         nodes=nodes,
+        kept=kept,
     )
 
 

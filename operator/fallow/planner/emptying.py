@@ -1,4 +1,5 @@
-"""Which nodes are emptied by moving the replicas on them, so that they can be removed, and which no longer.
+"""Which nodes are emptied by moving the replicas on them, so that they can be removed, which no longer, and why others
+are not.
 
 A node that is cordoned takes nothing new; `moving` then has its replicas replaced elsewhere. What is not known, who
 waits for a GPU, and anything that goes wrong leaves nodes as they are, or gives them back.
@@ -6,22 +7,19 @@ waits for a GPU, and anything that goes wrong leaves nodes as they are, or gives
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
+from itertools import chain
 
-from fallow.domain.plans import Cordon, CordonNode, ServicePlan
-from fallow.domain.policies import ConsolidationRules, Mode, Policy
-from fallow.domain.readings import PodRef
-from fallow.domain.snapshots import Node, Pod, Snapshot
-from fallow.domain.units import Joules, Seconds, energy
+from fallow.domain.plans import Cordon, CordonNode, Kept, ServicePlan
+from fallow.domain.policies import ConsolidationRules, Mode
+from fallow.domain.snapshots import Node, Snapshot
+from fallow.domain.units import Instant, Joules, Seconds, Watts, energy
 from fallow.domain.workloads import ServiceKey
-from fallow.footprint.zones import zone_of
-from fallow.planner import guards
 from fallow.planner.context import STARTING_LIMIT, Context
-from fallow.planner.inventory import held_gpus, whole_nodes
-from fallow.planner.leaving import apart
+from fallow.planner.occupancy import Occupancy
 from fallow.planner.removal import idle_watts, takes_to_move
 
 # What a node that is off saves counts for so long, or until the windows close if that is sooner. A choice: shorter than
@@ -33,214 +31,203 @@ REMOVED_AFTER = Seconds(600)
 REMOVED_BY = Seconds(3600)
 # Replicas that have not moved by then do not.
 MOVED_BY = STARTING_LIMIT
-# A replica that comes in the place of another and has no node after this time has no room.
-PLACED_BY = Seconds(120)
 # After one was given up, nodes of its GPU type are let be for so long.
 TRIED_AGAIN = Seconds(3600)
 # Nodes that are looked at closely in one cycle, the emptiest first.
 LOOKED_AT = 8
+# Reasons that a policy is told at once.
+TOLD = 3
 
 Contexts = Callable[[ServiceKey], Context]
 
 
-def emptied(snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan], contexts: Contexts) -> tuple[CordonNode, ...]:
-    """Those that are to be emptied no longer; where there are none, the next one that is to be."""
-    movers = {policy.name: rules for policy in snapshot.cluster.policies if (rules := _rules(policy, snapshot))}
+def emptied(
+    snapshot: Snapshot, plans: Mapping[ServiceKey, ServicePlan], contexts: Contexts, *, told: bool = True
+) -> tuple[tuple[CordonNode, ...], Kept]:
+    """Those that are to be emptied no longer; where there are none, the next one that is to be. Where that is none
+    either and somebody is `told` of it, why.
+    """
+    asking = [
+        (one, rules) for one in snapshot.cluster.policies if (rules := one.consolidation) and rules.at_once.is_any
+    ]
+    shut = {policy.name: why for policy, rules in asking if (why := _shut(policy.mode, rules, snapshot.at))}
+    movers = {policy.name: rules for policy, rules in asking if policy.name not in shut}
     under_way = [node for node in snapshot.cluster.nodes.values() if node.emptying is not None]
+    kept = Kept({name: (f"no node is emptied: {why}",) for name, why in shut.items()})
     if not movers and not under_way:
-        return ()
-    search = _Search.of(snapshot, plans, contexts, movers)
+        return (), kept
+    search = _Search(Occupancy.of(snapshot, plans, movers), cache(contexts), under_way)
     ended = tuple(one for node in under_way if (one := search.ended(node)) is not None)
-    if ended or not movers or search.waits is not None:
-        return ended
-    return tuple(islice((one for node in search.candidates() if (one := search.begun(node, len(under_way)))), 1))
+    if ended or not movers:
+        return ended, kept
+    looked = search.looked()
+    if looked and not looked[-1][1]:
+        return (search.begun(looked[-1][0]),), kept
+    return (), search.kept(looked, kept.policies) if told else kept
 
 
-def _rules(policy: Policy, snapshot: Snapshot) -> ConsolidationRules | None:
-    """Of a policy that moves replicas now."""
-    rules = policy.consolidation if policy.mode is Mode.ENFORCE else None
-    return rules if rules is not None and rules.at_once.is_any and rules.is_on(snapshot.at) else None
+def _shut(mode: Mode, rules: ConsolidationRules, now: Instant) -> str:
+    """Why a policy that asks for it moves nothing now."""
+    if mode is not Mode.ENFORCE:
+        return f"the policy's mode is {mode}, and only Enforce moves replicas"
+    return "" if rules.is_on(now) else "none of consolidation.windows is open"
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """`movers` are the policies that move replicas now, with their rules; `whole` nodes take pods and give them whole
-    GPUs. `pods` with GPUs by node, those to be deleted left out; GPUs that are `held`, by these as well. `waits`: who
-    has no GPUs yet and is not only to come in the place of another; `unplaced`: who is, and has had time enough.
-    """
+    """Through the nodes as they are occupied, while these are `under_way`."""
 
-    snapshot: Snapshot
-    plans: Mapping[ServiceKey, ServicePlan]
+    there: Occupancy
     contexts: Contexts
-    movers: Mapping[str, ConsolidationRules]
-    whole: Sequence[Node]
-    pods: Mapping[str, Sequence[Pod]]
-    held: Mapping[str, int]
-    waits: PodRef | None
-    unplaced: Mapping[ServiceKey, PodRef]
+    under_way: Sequence[Node]
 
-    @classmethod
-    def of(
-        cls,
-        snapshot: Snapshot,
-        plans: Mapping[ServiceKey, ServicePlan],
-        contexts: Contexts,
-        movers: Mapping[str, ConsolidationRules],
-    ) -> _Search:
-        pods = defaultdict[str, list[Pod]](list)
-        waits, unplaced = None, dict[ServiceKey, PodRef]()
-        for pod in snapshot.cluster.pods.values():
-            if pod.deleting or not pod.gpus:
-                continue
-            pods[pod.node].append(pod)
-            plan = None if pod.service is None else plans.get(pod.service)
-            if pod.scheduled:
-                continue
-            if plan is None or not plan.memory.moving:
-                waits = pod.ref
-            elif snapshot.at - pod.created > PLACED_BY:
-                unplaced[plan.key] = pod.ref
-        cluster = snapshot.cluster
-        held = held_gpus(cluster.pods.values())
-        return cls(snapshot, plans, contexts, movers, whole_nodes(cluster), pods, held, waits, unplaced)
-
-    def on(self, node: Node) -> Sequence[Pod]:
-        return self.pods.get(node.name, ())
+    @property
+    def _now(self) -> Instant:
+        return self.there.snapshot.at
 
     def ended(self, node: Node) -> CordonNode | None:
         """Whether one takes pods again, and why."""
-        pods, lasts = self.on(node), self.snapshot.at - (node.emptying or self.snapshot.at)
+        there = self.there
+        pods, lasts = there.on(node), self._now - (node.emptying or self._now)
         if not node.cordoned:
             return self._to(node, Cordon.KEEP, "somebody has it take pods again")
-        if not self.movers:
+        if not there.movers:
             return self._to(node, Cordon.FREE, "no policy moves replicas now")
-        if self.waits is not None:
-            return self._to(node, Cordon.KEEP if pods else Cordon.FREE, f"{self.waits} waits for a GPU")
+        if there.waits is not None:
+            return self._to(node, Cordon.KEEP if pods else Cordon.FREE, f"{there.waits} waits for a GPU")
         if not pods:
-            removed = lasts <= REMOVED_BY or self.held[node.name]
+            removed = lasts <= REMOVED_BY or there.held[node.name]
             return None if removed else self._to(node, Cordon.FREE, f"nobody removed it in {lasts / 60:.0f} minutes")
-        why = self._fixed(node)
-        homeless = next((self.unplaced[key] for key in self._services(node) if key in self.unplaced), None)
+        why = there.fixed(node)
+        homeless = next((there.unplaced[key] for key in there.services(node) if key in there.unplaced), None)
         if not why and homeless is not None:
             why = f"{homeless} finds no room"
         if not why and lasts > MOVED_BY:
             why = f"its replicas did not move in {lasts / 60:.0f} minutes"
         return self._to(node, Cordon.KEEP, why) if why else None
 
-    def candidates(self) -> Iterator[Node]:
-        """The emptiest first; none of a GPU type of which a node is empty already, which is removed first, or was given
-        up lately.
-        """
-        spare = {node.gpu_product for node in self.whole if not self.held[node.name] or self._is_kept(node)}
-        found = [
-            node
-            for node in self.whole
-            if node.gpu_product not in spare
-            and all(pod.ready for pod in self.on(node))
-            and sum(pod.gpus for pod in self.on(node)) == self.held[node.name]
-            and not self._fixed(node)
-        ]
-        yield from sorted(found, key=lambda node: (self.held[node.name], node.name))[:LOOKED_AT]
+    def looked(self) -> Sequence[tuple[Node, str]]:
+        """The emptiest nodes whose replicas may move, and what speaks against it now; where nothing does it ends."""
+        found: list[tuple[Node, str]] = []
+        for node in self._candidates() if self.there.waits is None else ():
+            found.append((node, self._against(node)))
+            if not found[-1][1]:
+                break
+        return found
 
-    def begun(self, node: Node, under_way: int) -> CordonNode | None:
-        """Where it may be emptied now, there is room for its replicas, and that is worth more than it takes."""
-        services = self._services(node)
-        total = sum(1 for one in self.snapshot.cluster.nodes.values() if one.gpus and one.gpu_product)
-        rules = [self.movers[policy.name] for key in services if (policy := self.plans[key].policy) is not None]
-        if under_way >= min(one.at_once.of(total) for one in rules) or not self._fits(node):
-            return None
-        contexts = {key: self.contexts(key) for key in services}
-        if not all(self._lets(node, context) for context in contexts.values()):
-            return None
-        closing = [left for one in rules if (left := one.closes_in(self.snapshot.at)) is not None]
-        watts, takes = idle_watts(self.snapshot, node), Joules(0)
-        for pod in self.on(node):
-            if pod.service is not None:
-                takes = takes + takes_to_move(self.snapshot, pod, contexts[pod.service])
-        if energy(watts, Seconds(max(min(AHEAD, *closing, AHEAD) - REMOVED_AFTER, 0.0))) <= takes:
-            return None
-        moves = Counter(str(pod.service) for pod in self.on(node))
+    def begun(self, node: Node) -> CordonNode:
+        moves = Counter(str(pod.service) for pod in self.there.on(node))
         words = " and ".join(f"{count} of {name}" for name, count in sorted(moves.items()))
+        watts, takes = self._worth(node)
         message = (
-            f"{self.held[node.name]} of its {node.places} GPUs are in use, and others have room for them: {words} move;"
-            f" it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
+            f"{self.there.held[node.name]} of its {node.places} GPUs are in use, and others have room for them: {words}"
+            f" move; it draws {watts.value:.0f} W without them and moving takes {takes.value / 1e3:.0f} kJ"
         )
         return self._to(node, Cordon.EMPTY, message)
 
-    def _to(self, node: Node, cordon: Cordon, message: str) -> CordonNode:
-        known = [plan.policy for key in self._services(node) if (plan := self.plans.get(key)) is not None]
-        policy, *_ = [*(one.name for one in known if one is not None), *self.movers, ""]
-        return CordonNode(node.name, cordon, self.snapshot.at, policy, message)
+    def kept(self, looked: Iterable[tuple[Node, str]], before: Mapping[str, tuple[str, ...]]) -> Kept:
+        """Why none is begun: by policy each reason once, beside what was told `before`; of each service by one node."""
+        policies, services = {name: dict[str, str]() for name in self.there.movers}, dict[ServiceKey, str]()
+        for node, why in chain(looked, self._others({node.name for node, _ in looked})):
+            words = f"{node.name} is not emptied: {why}"
+            for name in self.there.policies(node):
+                policies[name].setdefault(why, words)
+            for key in self.there.services(node):
+                services.setdefault(key, words)
+        told = {name: tuple(found.values())[:TOLD] for name, found in policies.items() if found}
+        return Kept({**before, **told}, services)
 
-    def _services(self, node: Node) -> Sequence[ServiceKey]:
-        return sorted({pod.service for pod in self.on(node) if pod.service is not None})
-
-    def _is_kept(self, node: Node) -> bool:
-        return node.kept_since is not None and self.snapshot.at - node.kept_since <= TRIED_AGAIN
-
-    def _fixed(self, node: Node) -> str:
-        """Which of its pods cannot be moved, and why; empty where all can."""
-        for pod in self.on(node):
-            plan = self.plans.get(pod.service) if pod.service is not None else None
-            why = "is nobody's that Fallow knows" if plan is None else self._stays(plan, pod)
-            if why:
-                return f"{pod.ref} {why}"
-        return ""
-
-    def _stays(self, plan: ServicePlan, pod: Pod) -> str:
-        policy = plan.policy
-        if policy is None or policy.name not in self.movers:
-            return "is under no policy that moves replicas now"
-        if self.snapshot.cluster.services[plan.key].paused or plan.fault is not None:
-            return "is of a service that is left as it is"
-        if pod.pinned:
-            return "is not to be moved, by an annotation of its owner"
-        if pod.variant != plan.serving or plan.memory.switching_to is not None:
-            return "is of a service whose variants are being switched"
-        if plan.scalers:
-            return f"is of replicas that {next(iter(plan.scalers.values()))} sets"
-        return "is under a power cap, which does not pay for two in its place" if policy.caps_power else ""
-
-    def _fits(self, node: Node) -> bool:
-        """On nodes in use of its GPU type and its zone, the largest replicas first and each where least is left over;
-        with room for one more of the largest, so that the next that is needed does not wait for a node.
-        """
-        zone = zone_of(node, self.snapshot.zones)
-        free = {
-            one.name: one.places - self.held[one.name]
-            for one in self.whole
-            if one.gpu_product == node.gpu_product
-            and one.name != node.name
-            and zone_of(one, self.snapshot.zones) is zone
-        }
-        pods = sorted(self.on(node), key=lambda pod: -pod.gpus)
-        for pod in (*pods, pods[0]):
-            holes = (name for name, gpus in free.items() if gpus >= pod.gpus and self._may_run(pod, name))
-            hole = min(holes, key=lambda name: (free[name], name), default=None)
-            if hole is None:
-                return False
-            free[hole] -= pod.gpus
-        return True
-
-    def _may_run(self, pod: Pod, node: str) -> bool:
-        """By the node selector of its service's template; of an adopted Deployment that is seen when it is tried."""
-        service = None if pod.service is None else self.snapshot.cluster.services[pod.service]
-        selector = {} if service is None else service.template.get("spec", {}).get("nodeSelector", {})
-        return selector.items() <= self.snapshot.cluster.nodes[node].labels.items()
-
-    def _lets(self, node: Node, context: Context) -> bool:
-        """Whether everything about one of its services allows its replicas to move now."""
-        plan = self.plans[context.service.key]
-        here = sum(1 for pod in self.on(node) if pod.service == context.service.key)
-        nodes = {pod.node for pod in context.pods if pod.ready and not pod.deleting}
-        lonely = len(nodes) > 1 and len(nodes) - 1 < apart(context.service)
-        full = context.replicas + here > context.ceiling
-        if plan.decision is not None or plan.memory.moving or lonely or full or context.budget.ceiling is not None:
-            return False
-        return not guards.raised(
-            guards.freshness(context),
-            guards.pending(context),
-            guards.window(context, context.policy.scaling.down_window),
-            *guards.pace(context),
-            guards.objectives(context),
+    def _candidates(self) -> Sequence[Node]:
+        """The emptiest first."""
+        spare, there = self._spare(), self.there
+        found = (
+            node
+            for node in there.whole
+            if node.gpu_product not in spare and not there.unsettled(node) and not there.fixed(node)
         )
+        return sorted(found, key=self._order)[:LOOKED_AT]
+
+    def _order(self, node: Node) -> tuple[int, str]:
+        return self.there.held[node.name], node.name
+
+    def _spare(self) -> Mapping[str, str]:
+        """GPU types of which a node is empty already, which is removed first, or was given up lately; and which."""
+        found = dict[str, str]()
+        for node in self.there.whole:
+            if not self.there.held[node.name]:
+                found[node.gpu_product] = f"{node.name}, of the same GPU type, is empty already and goes first"
+            elif node.kept_since is not None and self._now - node.kept_since <= TRIED_AGAIN:
+                found.setdefault(
+                    node.gpu_product, f"{node.name}, of the same GPU type, was given up within the last hour"
+                )
+        return found
+
+    def _others(self, looked: Collection[str]) -> Iterator[tuple[Node, str]]:
+        """Nodes that hold replicas of policies that move them and are no candidates, and why; those first that are
+        nearest to it.
+        """
+        spare, whole = self._spare(), {node.name for node in self.there.whole}
+        found: list[tuple[int, Node, str]] = []
+        for node in self.there.snapshot.cluster.nodes.values():
+            if node.name in looked or node.emptying is not None or not self.there.policies(node):
+                continue
+            stays = self.there.fixed(node) or self.there.unsettled(node)
+            if self.there.waits is not None:
+                found.append((0, node, f"{self.there.waits} waits for a GPU"))
+            elif node.name not in whole:
+                found.append((3, node, _unfit(node)))
+            elif stays:
+                found.append((2, node, stays))
+            elif node.gpu_product in spare:
+                found.append((1, node, spare[node.gpu_product]))
+        for _, node, why in sorted(found, key=lambda one: (one[0], self._order(one[1]))):
+            yield node, why
+
+    def _against(self, node: Node) -> str:
+        """Why a node whose replicas may move is not emptied now: others are, there is no room for them, something of
+        their services speaks against it, or it is not worth what it takes.
+        """
+        why = self._awaits(node) or self.there.crowded(node)
+        if why:
+            return why
+        for key in self.there.services(node):
+            if why := self.there.bound(node, self.contexts(key)):
+                return why
+        closing = [left for one in self._rules(node) if (left := one.closes_in(self._now)) is not None]
+        watts, takes = self._worth(node)
+        ahead = min(AHEAD, *closing, AHEAD)
+        if energy(watts, Seconds(max(ahead - REMOVED_AFTER, 0.0))) > takes:
+            return ""
+        until = "an hour" if ahead >= AHEAD else "what is left of the window"
+        return f"what it draws without them, {watts.value:.0f} W, does not pay for moving its replicas in {until}"
+
+    def _awaits(self, node: Node) -> str:
+        cluster = self.there.snapshot.cluster
+        total = sum(1 for one in cluster.nodes.values() if one.gpus and one.gpu_product)
+        if len(self.under_way) < min(one.at_once.of(total) for one in self._rules(node)):
+            return ""
+        return f"{self.under_way[0].name} is being emptied, and consolidation.maxUnavailableNodes lets no other"
+
+    def _rules(self, node: Node) -> Sequence[ConsolidationRules]:
+        return [self.there.movers[name] for name in self.there.policies(node)]
+
+    def _worth(self, node: Node) -> tuple[Watts, Joules]:
+        """What it draws without its replicas, and what it takes to move them."""
+        takes = Joules(0)
+        for pod in self.there.on(node):
+            if pod.service is not None:
+                takes = takes + takes_to_move(self.there.snapshot, pod, self.contexts(pod.service))
+        return idle_watts(self.there.snapshot, node), takes
+
+    def _to(self, node: Node, cordon: Cordon, message: str) -> CordonNode:
+        plans = (self.there.plans.get(key) for key in self.there.services(node))
+        known = [plan.policy.name for plan in plans if plan is not None and plan.policy is not None]
+        policy, *_ = [*known, *self.there.movers, ""]
+        return CordonNode(node.name, cordon, self._now, policy, message)
+
+
+def _unfit(node: Node) -> str:
+    """Why a node gives nobody whole GPUs."""
+    if not node.ready:
+        return "it is not ready"
+    return "somebody else cordoned it" if node.cordoned else "its GPUs are used in turns or in parts"

@@ -14,7 +14,7 @@ from fallow.domain.errors import WriteError
 from fallow.domain.estimates import Estimates, IdleEvidence, ServiceEstimate
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Account, Book, Ledger, LineKey, LineKind, Period
-from fallow.domain.plans import Condition, Decision, Outcome, Pending, Plan, ServicePlan
+from fallow.domain.plans import Condition, Decision, Kept, Outcome, Pending, Plan, ServicePlan
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
@@ -120,6 +120,7 @@ def report(
     scalers: Mapping[str, Autoscaler] | None = None,
     above: Mapping[str, int] | None = None,
     rooflines: Mapping[str, Roofline | Missing] | None = None,
+    kept: Kept | None = None,
 ) -> CycleReport:
     """One cycle over the mirror: one ready replica that works."""
     at = Instant(now)
@@ -164,7 +165,7 @@ def report(
         estimates=Estimates(
             {CHAT: estimate} if services else {}, books, Watts(1234), budgets={"green": budgets} if budgets else {}
         ),
-        plan=Plan(at, {CHAT: plan} if services else {}),
+        plan=Plan(at, {CHAT: plan} if services else {}, kept=kept or Kept()),
         outcomes=outcomes,
         ledger=books,
         took=Seconds(0.2),

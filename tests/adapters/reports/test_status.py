@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from fallow.adapters.cluster.mirror import SERVICES, Mirror
+from fallow.adapters.cluster.mirror import POLICIES, SERVICES, Mirror
 from fallow.adapters.reports.status import FLICKERS, StatusReporter
 from fallow.api.memory import recalled
 from fallow.api.reading import inference_service
 from fallow.domain.errors import Unreachable
 from fallow.domain.figures import Missing
-from fallow.domain.plans import Condition, Pending
+from fallow.domain.plans import Condition, Kept, Pending
 from fallow.domain.policies import Mode
 from fallow.domain.readings import NOT_COUNTED
 from fallow.domain.reasons import Reason
@@ -33,7 +33,7 @@ from tests.adapters.reports.scenes import (
     report,
     stale,
 )
-from tests.support.builders import NOW, scaler
+from tests.support.builders import CHAT, NOW, scaler
 
 REFRESH = 300.0
 QUIET = replace(ACTIVE, idle_state=IdleState.STANDBY, idle_state_since=NOW, quiet_since=NOW)
@@ -424,6 +424,26 @@ async def test_a_policy_counts_its_services_and_proposals() -> None:
 
     assert (status["matchedServices"], status["services"]["idle"], status["pendingProposals"]) == (1, 1, 1)
     assert status["summary"] == {"watts": "400 W", "saves": "122 W", "budget": ""}
+
+
+KEPT = "gpu-3 is not emptied: llm/chat was changed within guards.dwell"
+TOLD = Kept({"green": (KEPT,)}, {CHAT: KEPT})
+
+
+async def test_why_no_node_is_emptied_is_written_once_it_stands_and_not_again() -> None:
+    desk = Desk()
+    await desk.tell()
+    kinds = [[body["kind"] for body in await desk.tell(NOW + 15 * cycle, kept=TOLD)] for cycle in range(1, 5)]
+
+    assert kinds == [[], ["EnergyPolicy"], [], []]
+    assert desk.status(POLICIES, "", "green")["keptNodes"] == [KEPT]
+
+
+async def test_why_the_node_of_a_service_is_not_emptied_comes_with_its_figures() -> None:
+    desk = Desk()
+    await desk.tell()
+    assert [body["kind"] for body in await desk.tell(NOW + REFRESH * 1.25, kept=TOLD)].count("InferenceService") == 1
+    assert desk.status()["standing"]["keptNode"] == KEPT
 
 
 def _newer(name: str) -> dict[str, Any]:

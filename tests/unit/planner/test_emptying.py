@@ -6,12 +6,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fallow.domain.plans import Cordon, Plan
+from fallow.domain.calendars import day_of
+from fallow.domain.plans import Cordon, Kept, Plan
 from fallow.domain.policies import (
     ConsolidationRules,
+    GuardRules,
     Mode,
     NodeAllowance,
     Operator,
@@ -21,10 +26,11 @@ from fallow.domain.policies import (
 )
 from fallow.domain.readings import Readings
 from fallow.domain.snapshots import Pod, Snapshot
-from fallow.domain.units import Instant, Watts
+from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.weekly import weekly
-from fallow.domain.workloads import ServiceMemory
+from fallow.domain.workloads import Objectives, ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
+from fallow.planner.emptying import TOLD
 from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.removal import idle_watts
 from tests.support.builders import (
@@ -43,6 +49,7 @@ from tests.support.builders import (
     scaler,
     service,
     watched,
+    workload,
     zone,
 )
 
@@ -97,6 +104,8 @@ def cordoned(snapshot: Snapshot) -> list[tuple[str, Cordon]]:
 
 TRIED = {"kept_since": Instant(NOW - 3600)}
 TWO = ("a", "a", "a", "b")
+SINCE = Instant(NOW - 300)
+REDUCED = ServiceMemory(serving="bf16", changed_at=EVER, reductions=1, reduced_on=day_of(NOW, ZoneInfo("UTC")))
 
 
 def test_the_emptiest_node_is_emptied_and_it_is_told_what_for() -> None:
@@ -123,32 +132,73 @@ def test_a_machine_of_instances_is_worth_its_boards_and_its_host() -> None:
     assert idle_watts(cluster("a"), parts).value == pytest.approx(4 * (71.8 + 150))
 
 
+NO_ROOM = "there is no room for its replicas, and one more, on other nodes of NVIDIA-H100-80GB-HBM3 in its zone that"
+
+
 @pytest.mark.parametrize(
-    "snapshot",
+    ("snapshot", "why"),
     [
-        cluster("a", "a", "b", policy=policy()),
-        cluster("a", "a", "b", policy=policy(consolidation=ConsolidationRules())),
-        cluster("a", "a", "b", policy=policy(Mode.RECOMMEND, consolidation=ONE)),
-        cluster("a", "a", "b", policy=policy(consolidation=replace(ONE, windows=(weekly("Mon 00:00-00:01 UTC"),)))),
-        cluster("a", "a", "b", policy=replace(MOVES, power=PowerRules(Watts(9000)))),
-        cluster("a", "a", "b", service=service(minimum=2)),
-        cluster("a", "a", "b", service=service(maximum=3)),
-        cluster("a", "a", "b", service=replace(service(), paused=True)),
-        cluster("a", "a", "b", memory=ServiceMemory(serving="bf16", changed_at=Instant(NOW - 60))),
-        cluster("a", "a", "b", history=watched(27.0, 3, seconds=120, desired=3)),
-        cluster("a", "a", "b", scalers={"bf16": (scaler(),)}),
-        cluster("a", "a", "b", readings=readings({"bf16": Running(3, running=27)}, at=Instant(NOW - 300))),
-        cluster(*TWO),
-        cluster("a", "a", "b", more={"c": {}}),
-        cluster("a", "a", "b", more={"a": {"cordoned": True}}),
-        cluster("a", "a", "b", more={"a": {"gpu_product": L4}}),
-        cluster("a", "a", "b", more={"a": TRIED}),
-        having(cluster("a", "a", "b"), foreign(node="b")),
-        having(cluster("a", "a", "b"), foreign(node="", scheduled=False, ready=False)),
-        cluster("a", "a", "b", service=replace(service(), template={"spec": {"nodeSelector": {"rack": "b"}}})),
-        elsewhere(cluster("a", "a", "b"), "b"),
-        having(cluster("a", "a", "b"), pod("bf16-9", node="b", deleting=True)),
-        having(cluster("a", "a", "b"), pod("bf16-9", node="b", ready=False, created=Instant(NOW - 60), started=None)),
+        (cluster("a", "a", "b", policy=policy()), None),
+        (cluster("a", "a", "b", policy=policy(consolidation=ConsolidationRules())), None),
+        (
+            cluster("a", "a", "b", policy=policy(Mode.RECOMMEND, consolidation=ONE)),
+            "no node is emptied: the policy's mode is Recommend",
+        ),
+        (
+            cluster("a", "a", "b", policy=policy(consolidation=replace(ONE, windows=(weekly("Mon 00:00-00:01 UTC"),)))),
+            "no node is emptied: none of consolidation.windows is open",
+        ),
+        (
+            cluster("a", "a", "b", policy=replace(MOVES, power=PowerRules(Watts(9000)))),
+            "llm/bf16-2 is under a power cap",
+        ),
+        (cluster("a", "a", "b", service=service(minimum=2)), "llm/chat keeps two nodes"),
+        (cluster("a", "a", "b", service=service(maximum=3)), "llm/chat would have more than its scaling.maxReplicas"),
+        (cluster("a", "a", "b", service=replace(service(), paused=True)), "llm/bf16-2 is of a service that is paused"),
+        (
+            cluster("a", "a", "b", memory=ServiceMemory(serving="bf16", changed_at=Instant(NOW - 60))),
+            "llm/chat was changed within guards.dwell",
+        ),
+        (
+            cluster("a", "a", "b", history=watched(27.0, 3, seconds=120, desired=3)),
+            "the load of llm/chat was not watched for all of scaling.downWindow yet",
+        ),
+        (
+            cluster("a", "a", "b", scalers={"bf16": (scaler(),)}),
+            "llm/bf16-2 is of replicas that HorizontalPodAutoscaler load sets",
+        ),
+        (
+            cluster("a", "a", "b", readings=readings({"bf16": Running(3, running=27)}, at=Instant(NOW - 300))),
+            "signals of llm/chat are missing",
+        ),
+        (cluster(*TWO), NO_ROOM),
+        (cluster("a", "a", "b", more={"c": {}}), "c, of the same GPU type, is empty already and goes first"),
+        (cluster("a", "a", "b", more={"a": {"cordoned": True}}), NO_ROOM),
+        (cluster("a", "a", "b", more={"a": {"gpu_product": L4}}), NO_ROOM),
+        (cluster("a", "a", "b", more={"a": TRIED}), "a, of the same GPU type, was given up within the last hour"),
+        (
+            having(cluster("a", "a", "b"), foreign(node="b")),
+            "b is not emptied: llm/x is of no service that Fallow knows",
+        ),
+        (
+            having(cluster("a", "a", "b"), foreign(node="", scheduled=False, ready=False)),
+            "llm/x waits for a GPU",
+        ),
+        (
+            cluster("a", "a", "b", service=replace(service(), template={"spec": {"nodeSelector": {"rack": "b"}}})),
+            NO_ROOM,
+        ),
+        (elsewhere(cluster("a", "a", "b"), "b"), NO_ROOM),
+        (
+            having(cluster("a", "a", "b"), pod("bf16-9", node="b", deleting=True)),
+            "pods that are being deleted still hold GPUs",
+        ),
+        (
+            having(
+                cluster("a", "a", "b"), pod("bf16-9", node="b", ready=False, created=Instant(NOW - 60), started=None)
+            ),
+            "llm/bf16-9 is not ready",
+        ),
     ],
     ids=[
         "without consolidation",
@@ -176,8 +226,116 @@ def test_a_machine_of_instances_is_worth_its_boards_and_its_host() -> None:
         "while a pod on it starts",
     ],
 )
-def test_no_node_is_emptied(snapshot: Snapshot) -> None:
-    assert cordoned(snapshot) == []
+def test_no_node_is_emptied_and_it_is_told_why(snapshot: Snapshot, why: str | None) -> None:
+    plan = planned(snapshot)
+    assert plan.nodes == ()
+    if why is None:
+        assert plan.kept == Kept()
+    else:
+        assert any(why in line for line in plan.kept.policies["green"])
+
+
+OTHER = ServiceKey("llm", "other")
+
+
+def with_another_that_starts(snapshot: Snapshot) -> Snapshot:
+    other = pod("other-0", key=OTHER, node="c", gpus=0, ready=False, started=Instant(NOW - 60))
+    services = {**snapshot.cluster.services, OTHER: service(key=OTHER)}
+    cluster = replace(having(snapshot, other).cluster, services=services)
+    return replace(snapshot, cluster=replace(cluster, workloads=(*cluster.workloads, workload(key=OTHER))))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "why"),
+    [
+        (
+            cluster("a", "a", "b", service=service(objectives=Objectives(ttft_p95=Seconds(1)))),
+            "b is not emptied: llm/chat misses its latency objectives, or they cannot be measured",
+        ),
+        (
+            cluster("a", "a", "b", policy=replace(MOVES, guards=GuardRules(most_a_day=1)), memory=REDUCED),
+            "b is not emptied: llm/chat was reduced guards.maxReductionsPerDay times today",
+        ),
+        (
+            with_another_that_starts(cluster("a", "a", "b", policy=replace(MOVES, guards=GuardRules(most_at_once=1)))),
+            "b is not emptied: as many other services change as guards.maxConcurrentChanges allows beside llm/chat",
+        ),
+        (
+            cluster("a", "a", "b", more={"c": {"cordoned": True, "emptying": SINCE}}),
+            "b is not emptied: c is being emptied, and consolidation.maxUnavailableNodes lets no other",
+        ),
+        (
+            cluster("a", "a", "b", more={"b": {"in_turns": True}}),
+            "b is not emptied: its GPUs are used in turns or in parts",
+        ),
+        (cluster("a", "a", "b", more={"b": {"ready": False}}), "b is not emptied: it is not ready"),
+        (cluster("a", "a", "b", more={"b": {"cordoned": True}}), "b is not emptied: somebody else cordoned it"),
+    ],
+    ids=[
+        "objectives",
+        "reductions of the day",
+        "others change",
+        "another is emptied",
+        "shares",
+        "not ready",
+        "cordoned",
+    ],
+)
+def test_what_speaks_against_it_is_told_of_the_node(snapshot: Snapshot, why: str) -> None:
+    plan = planned(snapshot)
+    assert plan.nodes == ()
+    assert why in plan.kept.policies["green"]
+
+
+def test_nothing_is_told_where_one_is_emptied_or_nobody_listens() -> None:
+    assert planned(cluster("a", "a", "b")).kept == Kept()
+    still = cluster(*TWO)
+    assert planned(still).kept != Kept()
+    assert decide(still, estimate(still, Concluded()), told=False).kept == Kept()
+
+
+UNPAID = "what it draws without them, 887 W, does not pay for moving its replicas in"
+
+
+@given(seconds=st.integers(0, 299), left=st.integers(1, 10), cached=st.integers(0, 10**6))
+def test_what_is_told_holds_no_figure_that_changes_by_itself(seconds: int, left: int, cached: int) -> None:
+    """Nor does it fall silent: a status that says the same is not written again."""
+    changed = ServiceMemory(serving="bf16", changed_at=Instant(NOW - seconds))
+    assert planned(cluster("a", "a", "b", memory=changed)).kept.policies == {
+        "green": ("b is not emptied: llm/chat was changed within guards.dwell",)
+    }
+    known, told = profile(BF16, (1, 100, 200), (64, 3000, 600), prefill_rate=20_000.0), {"bf16": Running(3, running=27)}
+    closing = replace(ONE, windows=(weekly(f"Fri 07:00-08:{left:02} UTC"),))
+    snapshot = cluster(
+        "a",
+        "a",
+        "b",
+        policy=policy(consolidation=closing),
+        profiles=(known,),
+        readings=_cached(readings(told), float(cached)),
+        previous=_cached(readings(told, at=Instant(NOW - CYCLE)), 0.0),
+    )
+    (line,) = planned(snapshot).kept.policies["green"]
+    assert line == f"b is not emptied: {UNPAID} what is left of the window"
+
+
+@given(here=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=2, max_size=12))
+def test_few_sentences_tell_it_and_of_each_service_one_of_a_node_of_its_own(
+    here: list[tuple[int, bool, bool]],
+) -> None:
+    """Nodes with so many replicas each; a foreign pod on it, or a pin."""
+    names = [f"n{number}" for number in range(len(here))]
+    places = [name for name, (count, _, _) in zip(names, here, strict=True) for _ in range(count)]
+    snapshot = cluster(*places, "last", more={name: {} for name in names}, service=service(maximum=50))
+    others = [foreign(node=name) for name, (_, strange, _) in zip(names, here, strict=True) if strange]
+    others = [replace(one, ref=one.ref._replace(name=f"x-{one.node}")) for one in others]
+    pins = {name for name, (_, _, pin) in zip(names, here, strict=True) if pin}
+    pinned = [replace(one, pinned=one.node in pins) for one in snapshot.cluster.pods.values()]
+    plan = planned(having(snapshot, *pinned, *others))
+    told = plan.kept.policies.get("green", ())
+    assert bool(told) is not bool(plan.nodes)
+    assert len(told) == len({line.split(": ", 1)[1] for line in told}) <= TOLD
+    assert all(line.split(" ", 1)[0] in {*places, "last"} for line in (*told, *plan.kept.services.values()))
 
 
 def test_a_node_is_not_emptied_for_the_last_minutes_of_a_window() -> None:
@@ -196,7 +354,6 @@ def test_a_share_of_nodes_is_rounded_up() -> None:
     assert not NodeAllowance().is_any
 
 
-SINCE = Instant(NOW - 300)
 GOING = {"cordoned": True, "emptying": SINCE}
 MOVING = ServiceMemory(serving="bf16", changed_at=EVER, moving=1)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fallow.adapters.reports import budgets, standing
-from fallow.adapters.reports.texts import watts
+from fallow.adapters.reports.texts import line, watts
 from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, ServicePlan
@@ -45,6 +45,7 @@ def policy_status(report: CycleReport, policy: Policy, before: JSON) -> dict[str
         proposed_saving_watts=None if saved is None else round(saved.value, 1),
         active_remedies=budgets.remedies(used) if read else before.get("activeRemedies") or [],
         budgets=budgets.shown(used, before, now) if read else budgets.remembered(before),
+        kept_nodes=[line(why) for why in report.plan.kept.policies.get(policy.name, ())],
         summary=PolicySummary(
             watts="" if drawn is None else watts(drawn),
             saves="" if saved is None else watts(saved),

@@ -67,7 +67,7 @@ def service_status(
         mode=plan.mode.value,
         power_limit_watts=None if plan.power_limit is None else plan.power_limit.value,
         clock_share=None if plan.clock is None else round(plan.clock, 3),
-        standing=_standing(plan),
+        standing=_standing(plan, report.plan.kept.services.get(plan.key, "")),
         work=_work(plan, estimate),
         proposal=None if plan.pending is None else _proposal(plan, plan.pending),
         decision=_decisions(before, news),
@@ -149,7 +149,7 @@ def _proposal(plan: ServicePlan, pending: Pending) -> Proposal:
     )
 
 
-def _standing(plan: ServicePlan) -> Standing:
+def _standing(plan: ServicePlan, kept: str) -> Standing:
     told = plan.standing
     return Standing(
         reason=str(told.reason),
@@ -160,6 +160,7 @@ def _standing(plan: ServicePlan) -> Standing:
             for veto in plan.vetoes[:MOST_VETOES]
         ],
         silences=[line(silence) for silence in plan.silences],
+        kept_node=line(kept),
     )
 
 

@@ -54,8 +54,8 @@ SERVICE = Grading(
 )
 POLICY = Grading(
     settling=frozenset({"services", "pendingProposals", "conditions.WithinBudgets"}),
-    figures=frozenset({"watts", "proposedSavingWatts", "summary", "budgets"}),
-    shown=frozenset({"summary", "budgets"}),
+    figures=frozenset({"watts", "proposedSavingWatts", "summary", "budgets", "keptNodes"}),
+    shown=frozenset({"summary", "budgets", "keptNodes"}),
 )
 ZONE = Grading(
     settling=frozenset({"intensity", "summary.intensity", "conditions.IntensityFresh", "conditions.ForecastFresh"}),
