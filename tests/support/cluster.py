@@ -56,7 +56,7 @@ class FakeCluster:
                 case CordonNode():
                     wrote = self._cordon(change)
         except WriteError as error:
-            return Outcome(change, wrote=False, error=str(error))
+            return Outcome(change, wrote=False, error=str(error), refused=isinstance(error, Refused))
         if wrote:
             self.changes.append(change)
         return Outcome(change, wrote=wrote)

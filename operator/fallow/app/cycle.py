@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.openings import Openings
+from fallow.app.refusals import Refusals
 from fallow.app.scope import scope_of
 from fallow.app.spells import Spells
 from fallow.app.watch import Watch
@@ -67,6 +68,7 @@ class Cycle:
         self._zones = Zones(sources.carbon, sources.pue)
         self._spells = Spells()
         self._openings = Openings()
+        self._refusals = Refusals()
         self._concluded = Concluded()
         self._writes = asyncio.Semaphore(writes)
         self._tidied: dict[str, str] = {}
@@ -100,6 +102,7 @@ class Cycle:
             earlier=self._watch.earlier(now),
             targets=concurrency_targets(view),
             habits=self._watch.habits,
+            refusal=self._refusals.cordons,
         )
 
     async def estimate(self, snapshot: Snapshot) -> tuple[Snapshot, Estimates]:
@@ -114,9 +117,11 @@ class Cycle:
 
     async def act(self, snapshot: Snapshot, plan: Plan) -> tuple[Outcome, ...]:
         due: list[Change] = [change for service in plan.services.values() for change in changes(snapshot, service)]
-        due += (*shields(snapshot, plan), *plan.nodes)
+        refused = snapshot.refusal is not None and snapshot.refusal.stands(snapshot.at)
+        due += (*shields(snapshot, plan), *(() if refused else plan.nodes))
         until = Instant(self._now() + SHIELDING_SECONDS)
         outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change, until) for change in due)))
+        self._refusals.note(outcomes, snapshot.at)
         await self._tidy(snapshot.cluster.leftovers)
         for error in await self._sources.cluster.limit(gpu_limits(snapshot, plan), self._now()):
             log.warning("%s", error)

@@ -236,11 +236,14 @@ Change = ServiceChange | SideChange
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a change. `error` is empty when it was applied or nothing differed; `wrote` when it was sent."""
+    """What became of a change. `error` is empty when it was applied or nothing differed; `wrote` when it was sent;
+    `refused`: the API server says no to it, and will until something changes.
+    """
 
     change: Change
     wrote: bool
     error: str = ""
+    refused: bool = False
 
     @property
     def key(self) -> ServiceKey:

@@ -13,6 +13,7 @@ from fallow.domain.habits import Habits
 from fallow.domain.policies import UTC, Policy
 from fallow.domain.profiles import Profile
 from fallow.domain.readings import PodRef, Readings
+from fallow.domain.refusals import Refusal
 from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.units import Instant
 from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
@@ -206,7 +207,8 @@ class Snapshot:
     `targets` are the requests in flight that one replica of a variant should carry, where that is known. `habits` are
     as of the cycle before until this one was estimated, and then of now.
     `spells` say what was read of each zone before, oldest first; empty: only the present is known. The calendar of a
-    service is that of its zone in `time_zones`, of everything else that of `time_zone`.
+    service is that of its zone in `time_zones`, of everything else that of `time_zone`. `refusal`: the API server says
+    no to changes of nodes.
     """
 
     at: Instant
@@ -221,6 +223,7 @@ class Snapshot:
     spells: Mapping[str, tuple[Spell, ...]] = field(default_factory=dict)
     time_zones: Mapping[ServiceKey, str] = field(default_factory=dict)
     time_zone: str = UTC
+    refusal: Refusal | None = None
 
     def pods_of(self, key: ServiceKey) -> tuple[Pod, ...]:
         return self.cluster.pods_by_service.get(key, ())

@@ -37,6 +37,9 @@ TRIED_AGAIN = Seconds(3600)
 LOOKED_AT = 8
 # Reasons that a policy is told at once.
 TOLD = 3
+REFUSED = (
+    "the API server refuses to cordon it, and an Event says why; the chart gives the right by consolidation.cordon"
+)
 
 Contexts = Callable[[ServiceKey], Context]
 
@@ -61,9 +64,15 @@ def emptied(
     if ended or not movers:
         return ended, kept
     looked = search.looked()
-    if looked and not looked[-1][1]:
-        return (search.begun(looked[-1][0]),), kept
-    return (), search.kept(looked, kept.policies) if told else kept
+    begun = looked[-1][0] if looked and not looked[-1][1] else None
+    refusal = snapshot.refusal
+    nodes = () if begun is None or (refusal and refusal.stands(snapshot.at)) else (search.begun(begun),)
+    if not told or (begun is not None and refusal is None):
+        return nodes, kept
+    if begun is not None:
+        # that it is tried anew now and then is no reason to tell something else meanwhile
+        looked = [*looked[:-1], (begun, REFUSED)]
+    return nodes, search.kept(looked, kept.policies)
 
 
 def _shut(mode: Mode, rules: ConsolidationRules, now: Instant) -> str:

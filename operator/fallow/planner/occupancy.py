@@ -25,7 +25,7 @@ from fallow.planner.leaving import apart
 PLACED_BY = Seconds(120)
 # What guards say of a service, in words that stay the same while they say so.
 WORDS = {
-    "freshness": "signals of {} are missing",
+    "freshness": "signals of {} are missing, as its MetricsFresh says",
     "pending": "replicas of {} are starting, or none is ready",
     "window": "the load of {} was not watched for all of scaling.downWindow yet",
     "dwell": "{} was changed within guards.dwell",

@@ -9,7 +9,7 @@ import pytest
 from fallow.adapters.cluster.kubernetes import KubernetesCluster
 from fallow.adapters.cluster.mirror import DEPLOYMENTS, HPAS, NODES, PODS, SERVICES, Mirror
 from fallow.domain.autoscalers import Autoscaler
-from fallow.domain.errors import Unreachable, WriteError
+from fallow.domain.errors import Refused, Unreachable, WriteError
 from fallow.domain.plans import (
     ClearRequest,
     Cordon,
@@ -138,8 +138,16 @@ async def test_a_failed_write_is_an_outcome_and_changes_nothing(kind: str) -> No
     rig.break_with(Unreachable("no answer within 10 s"))
     outcome = await rig.cluster.apply(RunVariant(rig.service, "bf16", 2))
 
-    assert (outcome.wrote, outcome.error) == (False, "no answer within 10 s")
+    assert (outcome.wrote, outcome.error, outcome.refused) == (False, "no answer within 10 s", False)
     assert replicas(rig.cluster.view()) == {}
+
+
+async def test_a_write_that_is_refused_says_so(kind: str) -> None:
+    rig = Rig(kind)
+    rig.break_with(Refused("403 forbidden"))
+
+    assert (await rig.cluster.apply(RunVariant(rig.service, "bf16", 2))).refused
+    assert (await rig.cordon(Cordon.EMPTY)).refused
 
 
 async def test_a_request_through_scale_is_cleared(kind: str) -> None:

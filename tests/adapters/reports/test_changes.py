@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fallow.adapters.reports.changes import PROPOSAL_MEMORY, ConditionWatch, DecisionWatch, FailureWatch
-from fallow.domain.plans import ClearRequest, Decision, Outcome, Plan
+from fallow.domain.plans import ClearRequest, Cordon, CordonNode, Decision, Outcome, Plan
 from fallow.domain.units import Instant
 from tests.adapters.reports.scenes import FRESH, GROW, READY, REST, report, stale
 from tests.support.builders import NOW, service
@@ -79,3 +79,15 @@ def test_a_failure_is_told_once_for_each_reason() -> None:
     cycles = [(refused,), (refused,), (busy,), (), (busy,)]
 
     assert [len(list(watch.new(outcomes))) for outcomes in cycles] == [1, 0, 1, 0, 1]
+
+
+def test_a_cordon_that_is_refused_again_later_is_told_once_of_whichever_node() -> None:
+    watch = FailureWatch()
+
+    def cordon(node: str, error: str) -> bool:
+        change = CordonNode(node, Cordon.EMPTY, Instant(NOW), "green", "why")
+        return bool(list(watch.new((Outcome(change, wrote=not error, error=error and f"{error} {node}"),))))
+
+    assert [cordon("gpu-1", "403"), bool(list(watch.new(()))), cordon("gpu-1", "403")] == [True, False, False]
+    assert [cordon("gpu-2", "403"), cordon("gpu-2", "422")] == [False, True]
+    assert [cordon("gpu-2", ""), cordon("gpu-2", "422")] == [False, True]

@@ -169,7 +169,7 @@ NO_ROOM = "there is no room for its replicas, and one more, on other nodes of NV
         ),
         (
             cluster("a", "a", "b", readings=readings({"bf16": Running(3, running=27)}, at=Instant(NOW - 300))),
-            "signals of llm/chat are missing",
+            "signals of llm/chat are missing, as its MetricsFresh says",
         ),
         (cluster(*TWO), NO_ROOM),
         (cluster("a", "a", "b", more={"c": {}}), "c, of the same GPU type, is empty already and goes first"),

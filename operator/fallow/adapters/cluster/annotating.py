@@ -8,7 +8,7 @@ from typing import Any
 
 from fallow.adapters.cluster.client import KubernetesApi, PatchType
 from fallow.adapters.cluster.mirror import PODS, Mirror
-from fallow.domain.errors import Conflict, WriteError
+from fallow.domain.errors import Conflict, Refused, WriteError
 from fallow.domain.plans import Outcome, SideChange
 from fallow.domain.readings import PodRef
 
@@ -22,7 +22,7 @@ async def attempted(change: SideChange, writing: Awaitable[bool]) -> Outcome:
     except Conflict:
         return Outcome(change, wrote=False)
     except WriteError as error:
-        return Outcome(change, wrote=False, error=str(error))
+        return Outcome(change, wrote=False, error=str(error), refused=isinstance(error, Refused))
 
 
 class LiveObjects:

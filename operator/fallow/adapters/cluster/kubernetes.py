@@ -106,7 +106,7 @@ class KubernetesCluster:
                     case ClearRequest():
                         wrote = await self._clear(change.service)
             except WriteError as error:
-                return Outcome(change, wrote=False, error=str(error))
+                return Outcome(change, wrote=False, error=str(error), refused=isinstance(error, Refused))
         return Outcome(change, wrote=wrote)
 
     async def limit(self, limits: Mapping[str, Mapping[str, GpuLimits]], now: Instant) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from fallow.domain.budgets import BudgetUse
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
 from fallow.domain.goals import BudgetPeriod, BurnStep, Resource
-from fallow.domain.plans import Condition, Decision, Outcome, Plan, ServicePlan
+from fallow.domain.plans import Condition, CordonNode, Decision, Outcome, Plan, ServicePlan
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey
 
@@ -97,17 +97,27 @@ class BudgetWatch:
 
 @dataclass(slots=True)
 class FailureWatch:
-    """Tells a service's failed write once, and again when it fails for another reason."""
+    """Tells a service's failed write once, and again when it fails for another reason; and so a policy's cordons, of
+    whichever node. These are not tried in each cycle, and that they are not is no success.
+    """
 
     _last: dict[ServiceKey, str] = field(default_factory=dict)
 
     def new(self, outcomes: tuple[Outcome, ...]) -> Iterator[Outcome]:
         # the first one counts: what a service runs goes before what is written on its pods
         failed = {outcome.key: outcome for outcome in reversed(outcomes) if outcome.error}
+        words = {key: _why(outcome) for key, outcome in failed.items()}
         for key, outcome in failed.items():
-            if self._last.get(key) != outcome.error:
+            if self._last.get(key) != words[key]:
                 yield outcome
-        self._last = {key: outcome.error for key, outcome in failed.items()}
+        tried = {outcome.key for outcome in outcomes}
+        waiting = {key: why for key, why in self._last.items() if not key.namespace and key not in tried}
+        self._last = waiting | words
+
+
+def _why(outcome: Outcome) -> str:
+    change = outcome.change
+    return outcome.error.replace(change.node, "") if isinstance(change, CordonNode) else outcome.error
 
 
 def _identity(service: ServicePlan, decision: Decision) -> Identity:
