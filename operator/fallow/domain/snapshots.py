@@ -26,7 +26,7 @@ class Node:
     `instances`: into how many they are divided where pods ask for these as if they were GPUs (MIG's strategy `single`).
 
     `cordoned`: it takes no new pods. `emptying`: since when it is so by Fallow, which moves its replicas elsewhere;
-    `kept_since`: when Fallow last gave that up.
+    `kept_since`: when Fallow last gave that up. `pinned`: its owner tells autoscalers of nodes not to remove it.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Node:
     emptying: Instant | None = None
     kept_since: Instant | None = None
     instances: int = 0
+    pinned: bool = False
 
     @property
     def places(self) -> int:

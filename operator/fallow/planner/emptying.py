@@ -37,6 +37,7 @@ TRIED_AGAIN = Seconds(3600)
 LOOKED_AT = 8
 # Reasons that a policy is told at once.
 TOLD = 3
+PINNED = "an annotation tells autoscalers of nodes not to remove it"
 REFUSED = (
     "the API server refuses to cordon it, and an Event says why; the chart gives the right by consolidation.cordon"
 )
@@ -152,7 +153,7 @@ class _Search:
         found = (
             node
             for node in there.whole
-            if node.gpu_product not in spare and not there.unsettled(node) and not there.fixed(node)
+            if node.gpu_product not in spare and not node.pinned and not there.unsettled(node) and not there.fixed(node)
         )
         return sorted(found, key=self._order)[:LOOKED_AT]
 
@@ -160,9 +161,13 @@ class _Search:
         return self.there.held[node.name], node.name
 
     def _spare(self) -> Mapping[str, str]:
-        """GPU types of which a node is empty already, which is removed first, or was given up lately; and which."""
+        """GPU types of which a node is empty already, which is removed first, or was given up lately; and which. One
+        that nobody is to remove does not count.
+        """
         found = dict[str, str]()
         for node in self.there.whole:
+            if node.pinned:
+                continue
             if not self.there.held[node.name]:
                 found[node.gpu_product] = f"{node.name}, of the same GPU type, is empty already and goes first"
             elif node.kept_since is not None and self._now - node.kept_since <= TRIED_AGAIN:
@@ -180,7 +185,7 @@ class _Search:
         for node in self.there.snapshot.cluster.nodes.values():
             if node.name in looked or node.emptying is not None or not self.there.policies(node):
                 continue
-            stays = self.there.fixed(node) or self.there.unsettled(node)
+            stays = PINNED if node.pinned else self.there.fixed(node) or self.there.unsettled(node)
             if self.there.waits is not None:
                 found.append((0, node, f"{self.there.waits} waits for a GPU"))
             elif node.name not in whole:

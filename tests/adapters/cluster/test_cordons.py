@@ -91,6 +91,24 @@ async def test_of_a_node_that_somebody_opened_only_the_note_changes() -> None:
     assert (bench.node.cordoned, bench.node.emptying, bench.node.kept_since) == (False, None, AT)
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "pinned"),
+    [
+        ("karpenter.sh/do-not-disrupt", "true", True),
+        ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "true", True),
+        ("cluster-autoscaler.kubernetes.io/scale-down-disabled", "false", False),
+        ("karpenter.sh/do-not-disrupt", "30m", False),
+    ],
+)
+async def test_a_node_that_autoscalers_are_not_to_remove_is_known(annotation: str, value: str, *, pinned: bool) -> None:
+    """As they read it: on a node only "true" counts."""
+    body, mirror = raw.node(), Mirror()
+    body["metadata"]["annotations"] = {annotation: value}
+    mirror.put(NODES, body)
+
+    assert mirror.view().nodes["node-a"].pinned is pinned
+
+
 async def test_a_note_that_is_no_time_is_nobodys() -> None:
     body = raw.node()
     body["metadata"]["annotations"] = {MARK: "soon"}

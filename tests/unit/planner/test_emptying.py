@@ -30,7 +30,7 @@ from fallow.domain.units import Instant, Seconds, Watts
 from fallow.domain.weekly import weekly
 from fallow.domain.workloads import Objectives, ServiceKey, ServiceMemory
 from fallow.planner.decide import decide
-from fallow.planner.emptying import TOLD
+from fallow.planner.emptying import PINNED, TOLD
 from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.removal import idle_watts
 from tests.support.builders import (
@@ -121,6 +121,10 @@ def test_a_node_with_a_pod_that_its_owner_pins_is_passed_over() -> None:
     snapshot = cluster("a", "a", "b")
     alone = next(one for one in snapshot.cluster.pods.values() if one.node == "b")
     assert cordoned(having(snapshot, replace(alone, pinned=True))) == [("a", Cordon.EMPTY)]
+
+
+def test_an_empty_node_that_is_not_to_be_removed_holds_up_no_other() -> None:
+    assert cordoned(cluster("a", "a", "b", more={"c": {"pinned": True}})) == [("b", Cordon.EMPTY)]
 
 
 def test_a_machine_is_worth_its_bare_gpus_and_its_host() -> None:
@@ -269,6 +273,7 @@ def with_another_that_starts(snapshot: Snapshot) -> Snapshot:
             "b is not emptied: its GPUs are used in turns or in parts",
         ),
         (cluster("a", "a", "b", more={"b": {"ready": False}}), "b is not emptied: it is not ready"),
+        (cluster(*TWO, more={"b": {"pinned": True}}), f"b is not emptied: {PINNED}"),
         (cluster("a", "a", "b", more={"b": {"cordoned": True}}), "b is not emptied: somebody else cordoned it"),
     ],
     ids=[
@@ -278,6 +283,7 @@ def with_another_that_starts(snapshot: Snapshot) -> Snapshot:
         "another is emptied",
         "shares",
         "not ready",
+        "to be kept",
         "cordoned",
     ],
 )

@@ -17,6 +17,8 @@ SHIELD = f"{GROUP}/startup-shield"
 OVER = "over"
 DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+# on nodes that cluster-autoscaler does not remove; Karpenter reads DO_NOT_DISRUPT there too
+KEEP_NODE = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
 # on pods that are to go first when their Deployment becomes smaller, by what Fallow writes there
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LEAVES = "-1000"

@@ -13,6 +13,7 @@ from fallow.adapters.cluster.labels import (
     EMPTYING,
     GPU_PRODUCT,
     IDLE_CLOCKS,
+    KEEP_NODE,
     KEPT,
     OVER,
     SAFE_TO_EVICT,
@@ -90,7 +91,8 @@ def read_node(body: JSON) -> Node:
     addresses = {part.get("type"): part.get("address", "") for part in status.get("addresses") or ()}
     ready: JSON = next((part for part in status.get("conditions") or () if part.get("type") == "Ready"), {})
     there = offered(labels, status.get("capacity") or {})
-    _, kept, at = (body["metadata"].get("annotations") or {}).get(EMPTYING, "").rpartition(f"{KEPT} ")
+    annotations = body["metadata"].get("annotations") or {}
+    _, kept, at = annotations.get(EMPTYING, "").rpartition(f"{KEPT} ")
     return Node(
         name=body["metadata"]["name"],
         address=addresses.get("InternalIP", ""),
@@ -103,6 +105,7 @@ def read_node(body: JSON) -> Node:
         cordoned=bool(body.get("spec", {}).get("unschedulable")),
         emptying=None if kept else _moment(at),
         kept_since=_moment(at) if kept else None,
+        pinned="true" in {annotations.get(DO_NOT_DISRUPT), annotations.get(KEEP_NODE)},
     )
 
 
