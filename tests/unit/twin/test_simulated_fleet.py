@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fallow.twin.simulation.fleet import Life, Power
+from fallow.twin.simulation.fleet import Life
+from fallow.twin.simulation.machines import Power
 from fallow.twin.simulation.run import Simulation
 from fallow.twin.simulation.setup import Crash, Fault, GpuFault, Hang, NodeLoss, PowerOff, Setup, SetupError, Start
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation

@@ -15,7 +15,8 @@ from fallow.twin.physics.calibrated import law_for
 from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import Engine, EngineLimits, EngineState
 from fallow.twin.simulation.demand import Array
-from fallow.twin.simulation.fleet import Life, Pod, Power
+from fallow.twin.simulation.fleet import Life, Pod
+from fallow.twin.simulation.machines import Power
 from fallow.twin.simulation.run import Simulation
 from fallow.twin.simulation.setup import NodeLoss, PowerOff, Sleep
 from fallow.twin.simulation.table import table_of

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fallow.twin.simulation.fleet import Fleet, Life, Node, Power
+from fallow.twin.simulation.fleet import Fleet, Life
+from fallow.twin.simulation.machines import Node, Power
 from fallow.twin.simulation.setup import Fault, GpuFault, Hang, NodeLoss
 
 

@@ -1,4 +1,4 @@
-"""Nodes and pods over time: who holds which GPUs, what starts, drains and fails, which nodes are powered.
+"""Pods over time: who holds which GPUs of the `machines`, what starts, drains, sleeps and fails.
 
 Pods go to the fullest node with room, as a scheduler that packs does; without room they wait, and a node that is off is
 booted for them.
@@ -7,7 +7,7 @@ booted for them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heappop, heappush
 from itertools import count
@@ -19,7 +19,9 @@ from fallow.domain.readings import PodRef
 from fallow.twin.simulation.aftermath import JOULES
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.setup import NodeKind, Setup
+from fallow.twin.simulation.machines import Machines, Node
+from fallow.twin.simulation.pools import Pools
+from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
 
@@ -40,53 +42,6 @@ class Life(StrEnum):
 HOLDS = frozenset({Life.PULLING, Life.LOADING, Life.HUNG, Life.SLEEPING, Life.WAKING})
 # Of these it has an engine in sleep mode.
 ASLEEP = frozenset({Life.SLEEPING, Life.WAKING})
-
-
-class Power(StrEnum):
-    OFF = "off"
-    BOOTING = "booting"
-    ON = "on"
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
-    None while it has one. `broken` GPUs can be given to nobody until their time. `emptying`: since when it takes no
-    pods, so that those on it move; `kept_since`: when that was last given up.
-    """
-
-    name: str
-    number: int
-    kind: NodeKind
-    free: set[int]
-    closed: list[float]
-    since: list[float]
-    power: Power = Power.ON
-    empty_since: float | None = 0.0
-    lost: bool = False
-    emptying: float | None = None
-    kept_since: float | None = None
-    images: set[int] = field(default_factory=set)
-    compiled: set[int] = field(default_factory=set)
-    broken: dict[int, float] = field(default_factory=dict)
-    on_since: float = 0.0
-    on_seconds: float = 0.0
-    uuids: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.uuids = tuple(f"GPU-{self.name}-{gpu}" for gpu in range(self.kind.gpus))
-
-    @property
-    def idle_gpus(self) -> int:
-        """That nobody holds, whether they can be used or not."""
-        return len(self.free) + len(self.broken)
-
-    def on_for(self, now: float) -> float:
-        """Seconds since the start, without those in which it was off."""
-        return self.on_seconds + (0.0 if self.power is Power.OFF else now - self.on_since)
-
-    def empty_for(self, now: float) -> float:
-        return -1.0 if self.empty_since is None else now - self.empty_since
 
 
 @dataclass(slots=True, eq=False)
@@ -127,47 +82,14 @@ class Sums:
     wakes: IntArray
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A pool: one variant of one service on one kind of node."""
-
-    service: int
-    variant: int
-    kind: int
-
-
-def places_of(setup: Setup) -> tuple[Place, ...]:
-    """Pools in the order of services, as Engines wants them."""
-    return tuple(
-        Place(service, variant, kind)
-        for service, one in enumerate(setup.services)
-        for variant, of in enumerate(one.variants)
-        for kind, node in enumerate(setup.nodes)
-        if node.product in of.tables and node.gpus >= of.gpus
-    )
-
-
 class Fleet:
     """Moved by `settle`: what is due happens at its time. `next_at` says when that is."""
 
     def __init__(self, setup: Setup, engines: Engines, *, seed: int) -> None:
         self.setup = setup
         self.engines = engines
-        self.places = places_of(setup)
-        self.nodes: list[Node] = []
-        for kind in setup.nodes:
-            for _ in range(kind.count):
-                number = len(self.nodes)
-                self.nodes.append(
-                    Node(
-                        f"{kind.product.lower()}-{number}",
-                        number,
-                        kind,
-                        set(range(kind.gpus)),
-                        [0.0] * kind.gpus,
-                        [0.0] * kind.gpus,
-                    )
-                )
+        self.pools = Pools(setup, engines)
+        self.places = self.pools.places
         services = len(setup.services)
         self.asked: list[list[int]] = [[0] * len(one.variants) for one in setup.services]
         self.pods: dict[tuple[int, int], list[Pod]] = {
@@ -178,30 +100,15 @@ class Fleet:
         # by service: replicas that sleep or wake, and when the last one became ready
         self.asleep = np.zeros(services, dtype=np.int64)
         self.ready_since = np.zeros(services)
-        # services and variants whose engines let their clocks fall
-        self.throttled: set[tuple[int, int]] = set()
-        # tokens of a step by service and variant, where they are limited
-        self.step_tokens: dict[tuple[int, int], int] = {}
-        # W of each GPU by pool, where they are limited
-        self.limits: dict[int, float] = {}
-        # share of the highest clock by pool, where it is lowered
-        self.clocks: dict[int, float] = {}
         # pods with a node, by pool
         self.placed = np.zeros(len(self.places))
-        self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
-        self._pool_of = {(place.service, place.variant, place.kind): index for index, place in enumerate(self.places)}
         self._generator = np.random.default_rng(np.random.SeedSequence([seed, 7]))
         self._due: list[tuple[float, int, str, Pod | Node]] = []
         self._order = count()
         self._numbers = count()
         self._waiting: list[Pod] = []
-        self._free_joules = 0.0
-        self._free_watts_since = 0.0
-        self._free_watts = 0.0
-        self._see_free(0.0)
-        if setup.power_off is not None:
-            for node in self.nodes:
-                self._later(setup.power_off.after, "off", node)
+        self.machines = Machines(setup, self._later)
+        self.nodes = self.machines.nodes
 
     @property
     def next_at(self) -> float:
@@ -249,29 +156,17 @@ class Fleet:
 
         Those that run are replaced at once: what is left out is that it takes minutes, what is booked are their starts.
         """
-        if on is ((service, variant) in self.throttled):
-            return False
-        self.throttled ^= {(service, variant)}
-        for pool in self._pools(service, variant):
-            self.engines.after.throttle(pool, on=on)
-        self._replace(service, variant)
-        return True
+        changed = self.pools.throttle(service, variant, on=on)
+        if changed:
+            self._replace(service, variant)
+        return changed
 
     def limit_steps(self, service: int, variant: int, tokens: int | None) -> bool:
         """How many tokens a step of a variant's engines has at most, None for those of its table; replaced as above."""
-        if self.step_tokens.get((service, variant)) == tokens:
-            return False
-        if tokens is None:
-            del self.step_tokens[service, variant]
-        else:
-            self.step_tokens[service, variant] = tokens
-        for pool in self._pools(service, variant):
-            self._become(pool)
-        self._replace(service, variant)
-        return True
-
-    def _pools(self, service: int, variant: int) -> set[int]:
-        return {pool for (one, other, _), pool in self._pool_of.items() if (one, other) == (service, variant)}
+        changed = self.pools.limit_steps(service, variant, tokens)
+        if changed:
+            self._replace(service, variant)
+        return changed
 
     def _replace(self, service: int, variant: int) -> None:
         """What a rolling update takes: one start of each replica that serves or sleeps."""
@@ -288,28 +183,11 @@ class Fleet:
 
     def limit(self, pool: int, watts: float | None) -> None:
         """The power limit of the GPUs of all replicas of a pool, also of those to come; None for none."""
-        self._hold(self.limits, pool, watts)
+        self.pools.limit(pool, watts)
 
     def clock(self, pool: int, share: float | None) -> None:
         """Their clock as a share of the highest; None for that."""
-        self._hold(self.clocks, pool, share)
-
-    def _hold(self, held: dict[int, float], pool: int, value: float | None) -> None:
-        if held.get(pool) == value:
-            return
-        if value is None:
-            del held[pool]
-        else:
-            held[pool] = value
-        self._become(pool)
-
-    def _become(self, pool: int) -> None:
-        place, table, watts = self.places[pool], self._table_of(pool), self.limits.get(pool)
-        tokens = self.step_tokens.get((place.service, place.variant))
-        if tokens is not None:
-            table = replace(table, chunk=float(tokens))
-        table = table.at_clock(self.clocks.get(pool, 1.0))
-        self.engines.become(pool, table if watts is None else table.under_cap(watts))
+        self.pools.clock(pool, share)
 
     def cordon(self, node: Node, since: float | None, now: float) -> None:
         """It takes no pods any more, or does again."""
@@ -330,14 +208,10 @@ class Fleet:
         """The node is gone, with its pods and their requests; other pods are made instead. It comes `back` anew after
         so many seconds, None for never.
         """
-        if node.power is not Power.OFF:
-            node.on_seconds += now - node.on_since
-        node.lost, node.power = True, Power.OFF
-        if back is not None:
-            self._later(now + back, "returned", node)
+        self.machines.lose(node, now, back)
         for pod in [pod for pod in self.all_pods() if pod.node is node]:
             self._fail(pod, now)
-        self._see_free(now)
+        self.machines.see_free(now)
 
     def crash(self, pod: Pod, now: float) -> None:
         """Its engine dies and its container loads again."""
@@ -365,7 +239,7 @@ class Fleet:
         self._note_work(pod)
         counted[JOULES] = 0.0
         pod.counted = counted
-        pod.resting = table.bare if (pod.service, pod.variant) in self.throttled else table.context
+        pod.resting = table.bare if (pod.service, pod.variant) in self.pools.throttled else table.context
         pod.life, pod.since, pod.wakes_in = Life.SLEEPING, now, table.wake[level - 1]
         self.asleep[pod.service] += 1
 
@@ -392,11 +266,7 @@ class Fleet:
         node = pod.node
         if node is None:
             return
-        failed = set(node.kind.beside(pod.gpus[0]))
-        node.broken |= dict.fromkeys(failed, inf if back is None else now + back)
-        node.free -= failed
-        if back is not None:
-            self._later(now + back, "mended", node)
+        failed = self.machines.breaks(node, pod.gpus[0], now, back)
         for one in [one for one in self.all_pods() if one.node is node and not failed.isdisjoint(one.gpus)]:
             self._fail(one, now)
 
@@ -411,7 +281,7 @@ class Fleet:
 
     def nobody(self, now: float) -> float:
         """Joules of powered GPUs while nobody held them."""
-        return self._free_joules + self._free_watts * (now - self._free_watts_since)
+        return self.machines.nobody(now)
 
     def _fail(self, pod: Pod, now: float) -> None:
         if pod.life is Life.READY:
@@ -436,31 +306,18 @@ class Fleet:
 
     def _place(self, pod: Pod, now: float) -> bool:
         of = self.setup.services[pod.service].variants[pod.variant]
-        fitting = [
-            node
-            for node in self.nodes
-            if len(node.free) >= of.gpus
-            and node.power is Power.ON
-            and node.emptying is None
-            and node.kind.product in of.tables
-        ]
-        if not fitting:
+        found = self.machines.taken(of.tables, of.gpus, now)
+        if found is None:
             return False
-        sign = -1 if self.setup.spreads else 1
-        node = min(fitting, key=lambda node: (self._kinds[node.kind], sign * len(node.free), node.number))
-        pod.node, pod.gpus = node, tuple(sorted(node.free)[: of.gpus])
-        node.free.difference_update(pod.gpus)
-        for gpu in pod.gpus:
-            node.closed[gpu] += node.kind.bare * (now - node.since[gpu])
-        node.empty_since = None
-        pod.pool = self._pool_of[pod.service, pod.variant, self._kinds[node.kind]]
+        pod.node, pod.gpus = found
+        node = pod.node
+        pod.pool = self.pools.number(pod.service, pod.variant, self.machines.kind_of(node))
         self.placed[pod.pool] += 1
         pod.life, pod.since = Life.PULLING, now
         self.sums.starts[pod.service] += 1
         pulled = pod.service in node.images
         node.images.add(pod.service)
         self._later(now + (1.0 if pulled else of.start.pull), "pulled", pod)
-        self._see_free(now)
         return True
 
     def _load(self, pod: Pod, now: float) -> None:
@@ -503,54 +360,15 @@ class Fleet:
             self._remove(pod, at)
 
     def _node_due(self, what: str, node: Node, at: float) -> None:
-        rules = self.setup.power_off
-        if what == "returned":
-            node.lost, node.on_since = False, at
-            node.free, node.broken, node.since = set(range(node.kind.gpus)), {}, [at] * node.kind.gpus
-            # its driver counts anew
-            node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
-            self._up(node, at)
-        elif what == "mended":
-            for gpu in [gpu for gpu, until in node.broken.items() if until <= at + 1e-9]:
-                del node.broken[gpu]
-                node.free.add(gpu)
+        if self.machines.due(what, node, at):
             self._place_waiting(at)
-        elif what == "booted" and node.power is Power.BOOTING and not node.lost:
-            self._up(node, at)
-        elif (
-            what == "off" and node.power is Power.ON and rules is not None and node.empty_for(at) >= rules.after - 1e-6
-        ):
-            node.power = Power.OFF
-            for gpu in (*node.free, *node.broken):
-                node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
-            node.on_seconds += at - node.on_since
-            node.images, node.compiled = set(), set()
-            self._see_free(at)
-
-    def _up(self, node: Node, at: float) -> None:
-        """It is there, with all its GPUs free, and goes off again unless somebody waits for one."""
-        node.power, node.empty_since, node.emptying, node.kept_since = Power.ON, at, None, None
-        self._see_free(at)
-        self._place_waiting(at)
-        if node.empty_since is not None and self.setup.power_off is not None:
-            self._later(at + self.setup.power_off.after, "off", node)
+            if what != "mended":
+                self.machines.off_later(node, at)
 
     def _boot_for(self, pod: Pod, now: float) -> None:
-        rules, of = self.setup.power_off, self.setup.services[pod.service].variants[pod.variant]
-        if rules is None:
-            return
-        coming = sum(node.kind.gpus for node in self.nodes if node.power is Power.BOOTING)
-        asked = sum(self.setup.services[one.service].variants[one.variant].gpus for one in self._waiting)
-        if coming >= asked:
-            return
-        off = [
-            node for node in self.nodes if node.power is Power.OFF and not node.lost and node.kind.product in of.tables
-        ]
-        if off:
-            off[0].power, off[0].on_since = Power.BOOTING, now
-            off[0].since = [now] * off[0].kind.gpus
-            self._later(now + rules.boot, "booted", off[0])
-            self._see_free(now)
+        if self.setup.power_off is not None:
+            asked = sum(self.setup.services[one.service].variants[one.variant].gpus for one in self._waiting)
+            self.machines.boot(self.setup.services[pod.service].variants[pod.variant].tables, asked, now)
 
     def _place_waiting(self, now: float) -> None:
         """In their order; where one of a variant finds no room, no other does."""
@@ -577,15 +395,7 @@ class Fleet:
             return
         self.placed[pod.pool] -= 1
         if not node.lost:
-            node.free.update(gpu for gpu in pod.gpus if gpu not in node.broken)
-            for gpu in pod.gpus:
-                node.closed[gpu] += pod.joules / len(pod.gpus)
-                node.since[gpu] = now
-            if node.idle_gpus == node.kind.gpus:
-                node.empty_since = now
-                if self.setup.power_off is not None:
-                    self._later(now + self.setup.power_off.after, "off", node)
-            self._see_free(now)
+            self.machines.give_back(node, pod.gpus, pod.joules, now)
             self._place_waiting(now)
 
     def _spend(self, pod: Pod, now: float) -> None:
@@ -616,21 +426,7 @@ class Fleet:
         pod.column = -1
 
     def _table(self, pod: Pod) -> EngineTable:
-        return self._table_of(pod.pool)
-
-    def _table_of(self, pool: int) -> EngineTable:
-        place = self.places[pool]
-        return self.setup.services[place.service].variants[place.variant].tables[self.setup.nodes[place.kind].product]
-
-    def _see_free(self, now: float) -> None:
-        """Watts of GPUs that nobody holds, and of slices in no instance, on nodes that are on or boot."""
-        self._free_joules += self._free_watts * (now - self._free_watts_since)
-        self._free_watts_since = now
-        self._free_watts = sum(
-            node.idle_gpus * node.kind.bare + node.kind.boards * node.kind.spare_watts
-            for node in self.nodes
-            if node.power is not Power.OFF and not node.lost
-        )
+        return self.pools.table(pod.pool)
 
     def _later(self, at: float, what: str, subject: Pod | Node) -> None:
         heappush(self._due, (at, next(self._order), what, subject))

@@ -39,9 +39,10 @@ from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
 from fallow.ports import ReadScope
 from fallow.twin.simulation.aftermath import BUSY, DONE, GAPS, GENERATED, PROMPT, STEPS, TTFT
-from fallow.twin.simulation.fleet import ASLEEP, Fleet, Life, Node
+from fallow.twin.simulation.fleet import ASLEEP, Fleet, Life
 from fallow.twin.simulation.fleet import Pod as Replica
-from fallow.twin.simulation.fleet import Power as NodePower
+from fallow.twin.simulation.machines import Node
+from fallow.twin.simulation.machines import Power as NodePower
 from fallow.twin.simulation.run import Simulation
 from fallow.twin.simulation.sight import LATENCY_BOUNDS
 
@@ -120,7 +121,7 @@ class FleetCluster:
         fleet = self._simulation.fleet
         watts: dict[int, float] = {}
         clocks: dict[int, float] = {}
-        if not fleet.limits and not fleet.clocks and not any(limits.values()):
+        if not fleet.pools.limits and not fleet.pools.clocks and not any(limits.values()):
             return ()
         for replica in fleet.all_pods():
             if replica.node is None or replica.life is Life.PULLING:
@@ -133,9 +134,9 @@ class FleetCluster:
                 if one.clock is not None and replica.node.kind.clock is not None:
                     share = one.clock.value / replica.node.kind.clock
                     clocks[replica.pool] = min(clocks.get(replica.pool, share), share)
-        for pool in {*watts, *fleet.limits}:
+        for pool in {*watts, *fleet.pools.limits}:
             fleet.limit(pool, watts.get(pool))
-        for pool in {*clocks, *fleet.clocks}:
+        for pool in {*clocks, *fleet.pools.clocks}:
             fleet.clock(pool, clocks.get(pool))
         return ()
 
@@ -161,7 +162,7 @@ class FleetCluster:
             if asked or replicas:
                 full = f"{key.name}-{name}"
                 place = (number, variant)
-                tuning = Tuning(place in fleet.throttled, fleet.step_tokens.get(place))
+                tuning = Tuning(place in fleet.pools.throttled, fleet.pools.step_tokens.get(place))
                 workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, tuning=tuning))
         self._pods = kept
         return ClusterView(
@@ -416,10 +417,10 @@ def _bounds_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> Bound
     design, highest = node.kind.design, node.kind.clock
     limit, clock = None, None
     if design is not None:
-        limited = design if pool is None else fleet.limits.get(pool, design)
+        limited = design if pool is None else fleet.pools.limits.get(pool, design)
         limit = PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
     if highest is not None:
-        clock = _clocks(highest, 1.0 if pool is None else fleet.clocks.get(pool, 1.0))
+        clock = _clocks(highest, 1.0 if pool is None else fleet.pools.clocks.get(pool, 1.0))
     return limit, clock
 
 

@@ -11,8 +11,9 @@ from fallow.domain.units import Grams, Instant, Joules, Litres
 from fallow.twin.simulated import Energy
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.engines import Engines
-from fallow.twin.simulation.fleet import ASLEEP, HOLDS, Fleet, Life, Place, Pod
+from fallow.twin.simulation.fleet import ASLEEP, HOLDS, Fleet, Life, Pod
 from fallow.twin.simulation.grid import JOULES_PER_KWH, Grid, GridSeries
+from fallow.twin.simulation.pools import Place
 from fallow.twin.simulation.result import Decided, Outcome, Series, ServiceOutcome
 from fallow.twin.simulation.setup import Setup
 from fallow.twin.simulation.sight import LATENCY_BOUNDS

@@ -12,8 +12,9 @@ import numpy as np
 from fallow.twin.simulation.demand import Array, Demand, Load
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.faults import strike
-from fallow.twin.simulation.fleet import Fleet, places_of
+from fallow.twin.simulation.fleet import Fleet
 from fallow.twin.simulation.grid import Grid
+from fallow.twin.simulation.pools import places_of
 from fallow.twin.simulation.record import Recorder, Run
 from fallow.twin.simulation.result import Decided, Outcome
 from fallow.twin.simulation.setup import Setup
