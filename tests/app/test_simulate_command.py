@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from fallow.app.cli import app
-from fallow.app.simulation.assembling import replayed
 from fallow.app.simulation.scenario import ScenarioError
+from fallow.app.simulation.traffic import replayed
 from fallow.domain.readings import PodRef
 from fallow.domain.windows import Served
 from fallow.domain.workloads import ServiceKey

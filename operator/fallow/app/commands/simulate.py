@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from fallow.app.simulation.assembling import Assembled, Past
+    from fallow.app.simulation.assembling import Assembled
     from fallow.app.simulation.running import How
     from fallow.app.simulation.scenario import Scenario
+    from fallow.app.simulation.traffic import Past
 
 
 class Form(StrEnum):

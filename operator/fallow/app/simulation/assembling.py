@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -11,21 +10,20 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from fallow.api import mapping, reading
 from fallow.api.durations import seconds
 from fallow.app.simulation.faults import faults_of
+from fallow.app.simulation.grid import series_of, simulated, zones_of
 from fallow.app.simulation.priors import profile_of
-from fallow.app.simulation.scenario import GridFile, Nodes, Scenario, ScenarioError, Starting, Traffic
-from fallow.domain.policies import Operator, Policy, Requirement, Selector
+from fallow.app.simulation.scenario import Nodes, Scenario, ScenarioError, Starting
+from fallow.app.simulation.traffic import Past, demand_of, replayed
+from fallow.domain.policies import Policy
 from fallow.domain.profiles import Profile
-from fallow.domain.readings import PodRef
 from fallow.domain.units import Instant
-from fallow.domain.windows import Served
 from fallow.domain.workloads import Service, ServiceKey, Variant
-from fallow.domain.zones import IntensitySource, Zone
+from fallow.domain.zones import Zone
 from fallow.planner.capacity import profile_for
 from fallow.twin.calibration.asking import Described, Unusable, Work, query_of
 from fallow.twin.calibration.hardware import GpuType, UnknownGpu, gpu_named
@@ -33,18 +31,11 @@ from fallow.twin.calibration.models import UnknownModel
 from fallow.twin.calibration.predict import DoesNotFit, Query
 from fallow.twin.calibration.store import shipped
 from fallow.twin.calibration.tasks import WEIGHT_BYTES
-from fallow.twin.demand.generated import Generated, Stream
-from fallow.twin.demand.lengths import Lengths
-from fallow.twin.demand.recorded import Recorded
-from fallow.twin.demand.together import Together
-from fallow.twin.demand.weeks import SHAPES, Jobs, Sporadic
-from fallow.twin.demand.windows import Window, Windowed, read_servegen
 from fallow.twin.physics.parts import NAMED_BY, profiles_of
 from fallow.twin.physics.parts import Profile as Instance
-from fallow.twin.rates import Piecewise
-from fallow.twin.simulation.demand import Array, Demand
+from fallow.twin.simulation.demand import Demand
 from fallow.twin.simulation.grid import GridSeries
-from fallow.twin.simulation.ports import ZONE_LABEL, Declared, GridCarbon
+from fallow.twin.simulation.ports import Declared
 from fallow.twin.simulation.predicting import bare_watts, predicted_table
 from fallow.twin.simulation.setup import (
     HIGHEST_CLOCK,
@@ -58,16 +49,11 @@ from fallow.twin.simulation.setup import (
 )
 from fallow.twin.simulation.sizing import Survey, carried, reference_table, survey
 from fallow.twin.simulation.table import EngineTable
-from fallow.twin.traces import TraceError, read_trace
 
-DAY = 86_400
 # GPUs of nodes that do not say how many they have
 GPUS_A_NODE = 8
-Past = Mapping[PodRef, Mapping[int, Served]]
 # B/s at which weights are read: assumed, of a local disk; and what starting vLLM takes besides (docs/methodology.md)
 READ_RATE, ENGINE_SECONDS = 2e9, 25.0
-# gCO2e/kWh of a zone that says nothing: the world's mean of recent years is near it
-USUAL_GRAMS = 450.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +106,16 @@ def assembled(scenario: Scenario, folder: Path, past: Past | None = None) -> Ass
                 table = tables.get((service.key, variant.name, kind.product))
                 if table is not None and profile_for(variant, profiles, kind.product) is None:
                     profiles.append(profile_of(variant, kind.product, table[0]))
-    zones = _zones(objects.zones, kinds)
+    zones = zones_of(objects.zones, kinds)
     return Assembled(
         setup=setup,
         demand=demand,
         seen=seen,
-        grid={zone.name: _series(zone, scenario.grid.get(zone.name), folder) for zone in zones},
+        grid={zone.name: series_of(zone, scenario.grid.get(zone.name), folder) for zone in zones},
         declared=Declared(
             services,
             objects.policies,
-            [_simulated(zone) for zone in zones],
+            [simulated(zone) for zone in zones],
             profiles,
         ),
         began=Instant(datetime.fromisoformat(scenario.began).timestamp()),
@@ -338,154 +324,3 @@ def _begun(setup: Setup, seen: Survey, demand: Demand) -> Setup:
         needed = ceil(float(seen.start[index]) / of.rate / 0.8)
         services.append(replace(one, start_replicas=max(one.minimum, min(needed, one.maximum))))
     return replace(setup, services=tuple(services))
-
-
-def _zones(declared: Sequence[Zone], kinds: Sequence[NodeKind]) -> list[Zone]:
-    known = {zone.name: zone for zone in declared}
-    default = next((zone for zone in declared if zone.is_default), declared[0] if declared else None)
-    found = []
-    for name in dict.fromkeys(kind.zone for kind in kinds):
-        zone = known.get(name) or default or Zone(name, IntensitySource("Static"))
-        here = Selector((Requirement(ZONE_LABEL, Operator.IN, (name,)),))
-        found.append(replace(zone, name=name, nodes=here, is_default=False))
-    return found
-
-
-def _simulated(zone: Zone) -> Zone:
-    source = IntensitySource(GridCarbon.KIND, {"zone": zone.name})
-    return replace(zone, source=source, fallbacks=(), marginal=None, pue_query="")
-
-
-def _series(zone: Zone, written: GridFile | None, folder: Path) -> GridSeries:
-    water_on_site = 0.0 if zone.water_on_site is None else zone.water_on_site.best.value
-    water = 0.0 if zone.water_at_source is None else zone.water_at_source.best.value
-    times: Array = np.zeros(1)
-    grams: Array = np.array([_grams(zone)], dtype=np.float64)
-    if written is not None and written.grams is not None:
-        grams = np.array([written.grams], dtype=np.float64)
-    elif written is not None and written.file is not None:
-        grams = _hours(folder / written.file, written.column)[written.start :]
-        times = np.arange(len(grams), dtype=np.float64) * 3600.0
-    return GridSeries(
-        times, grams, pue=zone.pue.best, water_on_site=water_on_site, water_at_source=water, price=zone.price_per_kwh,
-        currency=zone.currency, host=zone.host_per_gpu.best.value, gpu_hours=zone.price_per_gpu_hour,
-    )  # fmt: skip
-
-
-def _grams(zone: Zone) -> float:
-    written = zone.source.parameters.get("gramsPerKWh") or zone.source.parameters.get("grams")
-    best = getattr(written, "best", written)
-    value = getattr(best, "value", best)
-    return float(value) if isinstance(value, int | float) else USUAL_GRAMS
-
-
-def _hours(path: Path, column: str | None) -> Array:
-    """Hourly values; an empty one is that of the hour before."""
-    try:
-        lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except OSError as error:
-        raise ScenarioError(f"grid: {path} cannot be read ({error.strerror})") from error
-    if not lines or column not in lines[0]:
-        names = ", ".join(lines[0]) if lines else "none"
-        raise ScenarioError(f"grid: {path} has no column {column!r}; it has {names}")
-    values: list[float] = []
-    for number, line in enumerate(lines, start=2):
-        text = (line[column] or "").strip()
-        try:
-            values.append(float(text) if text else values[-1])
-        except (ValueError, IndexError) as error:
-            raise ScenarioError(f"grid: {path}, line {number}: {column} needs a number, not {text!r}") from error
-    return np.array(values)
-
-
-def demand_of(scenario: Scenario, folder: Path) -> Demand:
-    """Every service of `traffic`."""
-    length = int(scenario.days * DAY)
-    streams: list[Stream] = []
-    parts: list[Demand] = []
-    for number, (name, one) in enumerate(scenario.traffic.items()):
-        key = ServiceKey(*name.split("/"))
-        stream = _stream(key, one, scenario.seed + number)
-        if stream is not None:
-            streams.append(stream)
-            continue
-        parts.append(_recorded(key, one, folder, length, scenario.seed + number))
-    if streams:
-        parts.append(Generated(streams, length, seed=scenario.seed))
-    return parts[0] if len(parts) == 1 else Together(parts)
-
-
-def replayed(past: Past, services: Iterable[Service], *, seed: int) -> Demand:
-    """What each service's pods finished, minute by minute; pods are found by the Deployment they are named after."""
-    named: dict[tuple[str, str], ServiceKey] = {}
-    for service in services:
-        names = [service.key.name, service.target, *(f"{service.key.name}-{one.name}" for one in service.variants)]
-        named |= {(service.key.namespace, name): service.key for name in names if name}
-    together: dict[ServiceKey, dict[int, Served]] = {}
-    for pod, minutes in past.items():
-        key = named.get((pod.namespace, pod.name.rsplit("-", 2)[0]))
-        if key is None:
-            continue
-        own = together.setdefault(key, {})
-        for minute, one in minutes.items():
-            known = own.get(minute, Served(0.0, 0.0, 0.0))
-            own[minute] = Served(
-                known.requests + one.requests,
-                known.prompt_tokens + one.prompt_tokens,
-                known.generated_tokens + one.generated_tokens,
-            )
-    if not together:
-        seen = ", ".join(sorted({str(pod) for pod in past})[:5])
-        raise ScenarioError(f"--from-prometheus: no pod belongs to a declared service; seen were {seen} …")
-    windows = {
-        key: [
-            Window(
-                60 * minute,
-                one.requests,
-                max(one.prompt_tokens / one.requests, 1.0),
-                max(one.generated_tokens / one.requests, 1.0),
-            )
-            for minute, one in sorted(minutes.items())
-        ]
-        for key, minutes in together.items()
-    }
-    return Windowed(windows, width=60, seed=seed)
-
-
-def _stream(key: ServiceKey, one: Traffic, seed: int) -> Stream | None:
-    if one.week is not None:
-        shape = SHAPES[one.week]
-        shift = 0.0 if one.shift is None else float(seconds(one.shift)) / 3600.0
-        rate = replace(shape.weekly, scale=shape.weekly.scale * one.scale, shift=shift)
-        return Stream(key, rate, _lengths(one, shape.lengths), shape.bursts)
-    if one.rate is not None:
-        return Stream(key, Piecewise(((0.0, one.rate * one.scale),)), _lengths(one, None))
-    if one.sporadic is not None:
-        spell = one.sporadic
-        spells = Sporadic(spell.rate * one.scale, float(seconds(spell.busy)), float(seconds(spell.quiet)), seed)
-        return Stream(key, spells, _lengths(one, None))
-    if one.jobs is not None:
-        jobs = Jobs(float(seconds(one.jobs.every)), one.jobs.requests * one.scale, float(seconds(one.jobs.over)), seed)
-        return Stream(key, jobs, _lengths(one, None))
-    return None
-
-
-def _lengths(one: Traffic, usual: Lengths | None) -> Lengths:
-    base = usual or Lengths(1.0, 1.0)
-    return Lengths(
-        prompt=one.prompt.mean if one.prompt else base.prompt,
-        output=one.output.mean if one.output else base.output,
-        prompt_cv=one.prompt.cv if one.prompt else base.prompt_cv,
-        output_cv=one.output.cv if one.output else base.output_cv,
-        cached=one.cached,
-    )
-
-
-def _recorded(key: ServiceKey, one: Traffic, folder: Path, length: int, seed: int) -> Demand:
-    try:
-        if one.servegen is not None:
-            return read_servegen(folder / one.servegen, scale=one.scale, seed=seed)
-        rows = read_trace(folder / str(one.trace))
-    except TraceError as error:
-        raise ScenarioError(f"traffic.{key}: {error}") from error
-    return Recorded(key, rows, scale=one.scale, stretch=one.stretch, seconds=length, seed=seed, cached=one.cached)
