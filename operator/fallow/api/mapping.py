@@ -12,6 +12,8 @@ from fallow.api import (
     inference_service,
     model_profile,
     overhead,
+    policy_goals,
+    policy_levers,
     variants,
 )
 from fallow.api.conditions import instant
@@ -141,14 +143,14 @@ def policy(declared: energy_policy.EnergyPolicy) -> Policy:
     )
 
 
-def _power(declared: energy_policy.PowerPolicy | None) -> PowerRules | None:
+def _power(declared: policy_levers.PowerPolicy | None) -> PowerRules | None:
     if declared is None or declared.cap_watts is None:
         return None
     on_bind = tuple(Remedy(remedy) for remedy in declared.on_bind)
     return PowerRules(amounts.watts(declared.cap_watts), declared.per_gpu.min, on_bind)
 
 
-def _consolidation(declared: energy_policy.Consolidation | None) -> ConsolidationRules | None:
+def _consolidation(declared: policy_levers.Consolidation | None) -> ConsolidationRules | None:
     if declared is None or not declared.enabled:
         return None
     return ConsolidationRules(
@@ -280,11 +282,11 @@ def _env(declared: list[EnvVar]) -> tuple[Mapping[str, Any], ...]:
     return tuple(variable.model_dump(by_alias=True, exclude_none=True) for variable in declared)
 
 
-def _target(policy: str, declared: energy_policy.Target) -> Target:
+def _target(policy: str, declared: policy_goals.Target) -> Target:
     return Target(policy, Measure(declared.metric), declared.reduce, declared.from_, declared.by)
 
 
-def _budget(policy: str, declared: energy_policy.Budget) -> Budget:
+def _budget(policy: str, declared: policy_goals.Budget) -> Budget:
     return Budget(
         policy,
         BudgetPeriod(declared.period),
@@ -297,7 +299,7 @@ def _budget(policy: str, declared: energy_policy.Budget) -> Budget:
     )
 
 
-def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules | None:
+def _precision(declared: policy_levers.PrecisionPolicy | None) -> PrecisionRules | None:
     if declared is None or not declared.enabled:
         return None
     tiers = [Tier(GramsPerKWh(tier.above), frozenset(tier.allow)) for tier in declared.tiers]
@@ -312,13 +314,13 @@ def _precision(declared: energy_policy.PrecisionPolicy | None) -> PrecisionRules
     )
 
 
-def _hardware(declared: energy_policy.HardwarePolicy | None) -> HardwareRules | None:
+def _hardware(declared: policy_levers.HardwarePolicy | None) -> HardwareRules | None:
     if declared is None or not declared.match:
         return None
     return HardwareRules(declared.hysteresis, frozenset(declared.precisions))
 
 
-def _shift(declared: energy_policy.ShiftPolicy | None) -> ShiftRules | None:
+def _shift(declared: policy_levers.ShiftPolicy | None) -> ShiftRules | None:
     if declared is None:
         return None
     return ShiftRules(tuple(amounts.share(step) for step in declared.steps), seconds(declared.watch))

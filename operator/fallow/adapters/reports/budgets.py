@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fallow.adapters.reports.texts import line
 from fallow.api.conditions import moment
-from fallow.api.energy_policy import BudgetUse as Shown
+from fallow.api.energy_policy_status import BudgetUse as Shown
 from fallow.domain.budgets import BudgetUse
 from fallow.domain.figures import Missing
 from fallow.domain.goals import BurnStep

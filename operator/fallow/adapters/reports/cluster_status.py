@@ -8,7 +8,7 @@ from typing import Any
 
 from fallow.adapters.reports import budgets, standing
 from fallow.adapters.reports.texts import line, watts
-from fallow.api.energy_policy import EnergyPolicyStatus, PolicySummary, StateCounts
+from fallow.api.energy_policy_status import EnergyPolicyStatus, PolicySummary, StateCounts
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Condition, ServicePlan
 from fallow.domain.policies import Mode, Policy
