@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,18 +161,6 @@ class Share:
     slices: int
     activity: Activity | Missing
     profile: str = ""
-
-
-# 3g.40gb, or a compute instance within one: 1c.3g.40gb
-_PROFILE = re.compile(r"(?:(\d)c\.)?(\d)g\.")
-# of A100, H100, H200 and B200 under MIG; an A30 has four, and its nodes then count as fewer GPUs than they have
-COMPUTE_SLICES = 7
-
-
-def compute_slices(profile: str) -> int:
-    """Compute slices of a MIG profile, 1 to 7; a profile of an unknown form has at least one."""
-    found = _PROFILE.match(profile)
-    return 1 if found is None else int(found[1] or found[2])
 
 
 class HostMeter(StrEnum):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from fallow.domain.figures import Missing
 from fallow.domain.ledger import GpuMark, LineKey, LineKind
-from fallow.domain.readings import COMPUTE_SLICES, GpuReading, PodRef, Share, Sharing
+from fallow.domain.readings import GpuReading, PodRef, Share, Sharing
+from fallow.domain.slices import COMPUTE_SLICES
 from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.footprint.zones import zone_name

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from fallow.domain.figures import Figure
-from fallow.domain.readings import COMPUTE_SLICES, compute_slices
+from fallow.domain.slices import COMPUTE_SLICES, MEMORY_SLICES, compute_slices, memory_slices
 from fallow.domain.units import Grams, Watts
 
 # 14 H100 in service draw 127..155 W with a context where the bench gave 121.6 W (arXiv 2605.23918): up to 28 % more
@@ -253,8 +253,6 @@ UNKNOWN = Hardware(
 
 # how the name of an instance ends, as in a node's label or from NVML
 _INSTANCE = re.compile(r"[ -]MIG[ -]((?:\dc\.)?\dg(?:\.(\d+)gb)?)", re.IGNORECASE)
-# MIG divides memory, and its bandwidth, into eighths
-_EIGHTHS = 8
 
 
 @cache
@@ -286,8 +284,7 @@ def _part(board: Hardware, profile: str, gigabytes: str | None) -> Hardware:
     """By compute slices, whatever the board draws: assumed, as nobody measured an instance by itself."""
     share, bandwidth = compute_slices(profile) / COMPUTE_SLICES, None
     if gigabytes is not None and board.memory is not None and board.bandwidth is not None:
-        eighths = min(max(round(float(gigabytes) / board.memory * _EIGHTHS), 1), _EIGHTHS)
-        bandwidth = board.bandwidth * eighths / _EIGHTHS
+        bandwidth = board.bandwidth * memory_slices(float(gigabytes) / board.memory) / MEMORY_SLICES
     return replace(
         board,
         name=f"{board.name} {profile}",

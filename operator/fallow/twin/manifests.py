@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.domain.readings import PodRef
+from fallow.domain.slices import COMPUTE_SLICES
 from fallow.domain.workloads import UNBOOSTED, ServiceKey
 from fallow.twin.behaviours import ENGINES, Behaviour
 from fallow.twin.host import HostMeter
-from fallow.twin.physics.constants import GPUS, MIG_SLICES, Gpu
+from fallow.twin.physics.constants import GPUS, Gpu
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.physics.parts import Profile, profile_from
 from fallow.twin.pods import (
@@ -113,7 +114,7 @@ def _division(capacity: JSON, labels: JSON, product: str) -> tuple[int, Division
     profile = profile_from(name) if mig and labels.get(MIG_STRATEGY) == "single" else None
     if profile is not None:
         gpu = gpu_of(product)
-        each = MIG_SLICES // profile.slices if gpu is None else profile.most_on(GPUS[gpu].memory)
+        each = COMPUTE_SLICES // profile.slices if gpu is None else profile.most_on(GPUS[gpu].memory)
         alike = _dealt([profile] * offered, -(-offered // each))
         return (len(alike), Division(alike, single=True)) if alike else None
     if replicas > 1:
@@ -127,7 +128,7 @@ def _dealt(instances: Sequence[Profile], gpus: int) -> tuple[tuple[Profile, ...]
     for profile in sorted(instances, reverse=True):
         fullest = min(dealt, key=lambda held: sum(one.slices for one in held))
         fullest.append(profile)
-        if sum(one.slices for one in fullest) > MIG_SLICES:
+        if sum(one.slices for one in fullest) > COMPUTE_SLICES:
             return None
     return tuple(map(tuple, dealt))
 

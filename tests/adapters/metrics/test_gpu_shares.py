@@ -11,7 +11,8 @@ from fallow.adapters.metrics.dcgm import READ_NAMES, Exporters, read_gpus
 from fallow.adapters.metrics.direct import DirectSource, ScrapeLimits
 from fallow.adapters.metrics.exposition import parse_page
 from fallow.domain.figures import Missing
-from fallow.domain.readings import Activity, ActivitySource, GpuReading, PodRef, Share, Sharing, compute_slices
+from fallow.domain.readings import Activity, ActivitySource, GpuReading, PodRef, Share, Sharing
+from fallow.domain.slices import compute_slices
 from fallow.domain.units import Instant, Seconds
 from tests.adapters.metrics.pages import Gpu, agent_page, gpu_page
 from tests.adapters.metrics.rigs import NOW, TIMEOUT, DirectRig, PrometheusRig, World

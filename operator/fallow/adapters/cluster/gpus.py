@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fallow.adapters.cluster.labels import GPU, GPU_COPIES, GPU_COUNT, GPU_PRODUCT
-from fallow.domain.readings import COMPUTE_SLICES, compute_slices
+from fallow.domain.slices import COMPUTE_SLICES, compute_slices
 
 JSON = Mapping[str, Any]
 

@@ -31,9 +31,9 @@ from fallow.domain.readings import (
     PowerLimit,
     Share,
     Sharing,
-    compute_slices,
 )
 from fallow.domain.reasons import Reason
+from fallow.domain.slices import compute_slices
 from fallow.domain.units import Hertz, Instant, Watts
 
 INSTANCE, PROFILE = "GPU_I_ID", "GPU_I_PROFILE"

@@ -15,7 +15,8 @@ from itertools import pairwise
 from fallow.adapters.metrics import dcgm
 from fallow.adapters.metrics.gpu_shares import INSTANCE, PROFILE
 from fallow.adapters.metrics.samples import Sample
-from fallow.domain.readings import ActivitySource, PodRef, compute_slices
+from fallow.domain.readings import ActivitySource, PodRef
+from fallow.domain.slices import compute_slices
 from fallow.domain.units import Instant, Joules, Seconds, Watts, from_millijoules
 from fallow.domain.windows import EnergyMethod, GpuSlot, GpuWindow, Tenure
 

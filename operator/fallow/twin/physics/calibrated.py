@@ -12,6 +12,7 @@ from math import inf
 
 import numpy as np
 
+from fallow.domain.slices import MEMORY_SLICES
 from fallow.twin.calibration.asking import Described, Work, query_of
 from fallow.twin.calibration.bounds import Basis
 from fallow.twin.calibration.physics import Array
@@ -23,7 +24,6 @@ from fallow.twin.physics.constants import (
     DENSE_FP8_ON_HOPPER,
     GPUS,
     INT4_ON_HOPPER,
-    MIG_MEMORY_SLICES,
     PREFILL_RATIO,
     Gpu,
     RatioPoint,
@@ -236,7 +236,7 @@ def in_part(query: Query, part: Profile | None) -> Query:
     if part is None:
         return query
     own, compute = query.gpu, part.share
-    memory = part.eighths(own.memory) / MIG_MEMORY_SLICES
+    memory = part.eighths(own.memory) / MEMORY_SLICES
     instance = replace(
         own,
         name=f"{own.name} {part.name}",

@@ -19,9 +19,6 @@ BLOCK_TOKENS = 16
 # recent versions on large GPUs; 256 keeps to the range of the fits.
 CHUNK_TOKENS = 8192
 MAX_NUM_SEQS = 256
-# MIG divides compute by seven and memory by eight (NVIDIA's MIG user guide).
-MIG_SLICES = 7
-MIG_MEMORY_SLICES = 8
 # A node without its GPUs as RAPL sees it: two CPU packages and their memory. Idle, and per busy GPU, for the host side
 # of an engine; per GPU that loads, for reading and unpacking weights. All assumed, for a server of eight GPUs.
 PACKAGE_IDLE_WATTS = 110.0

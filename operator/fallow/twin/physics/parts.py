@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fallow.twin.physics.constants import GIB, MIG_MEMORY_SLICES, MIG_SLICES, GpuSpec
+from fallow.domain.slices import COMPUTE_SLICES, MEMORY_SLICES, memory_slices
+from fallow.twin.physics.constants import GIB, GpuSpec
 
 _NAME = re.compile(r"(\d)g\.(\d+)gb(?:[.+].*)?")
 # GPU types that MIG divides into sevenths and eighths, with the GB that their profiles are named by; and the sevenths
@@ -31,36 +32,36 @@ class Profile:
 
     @property
     def share(self) -> float:
-        return self.slices / MIG_SLICES
+        return self.slices / COMPUTE_SLICES
 
     def eighths(self, memory: float) -> int:
         """Of a GPU with so many bytes."""
-        return min(max(round(self.gigabytes * GIB / memory * MIG_MEMORY_SLICES), 1), MIG_MEMORY_SLICES)
+        return memory_slices(self.gigabytes * GIB / memory)
 
     def most_on(self, memory: float) -> int:
         """How many such instances a GPU with so many bytes has room for."""
-        return min(MIG_SLICES // self.slices, MIG_MEMORY_SLICES // self.eighths(memory))
+        return min(COMPUTE_SLICES // self.slices, MEMORY_SLICES // self.eighths(memory))
 
 
 def profiles_of(gpu: str) -> Mapping[str, Profile]:
     """What a GPU type can be divided into, by name; nothing where MIG does not divide it."""
     if gpu not in NAMED_BY:
         return {}
-    sizes = [(slices, int(NAMED_BY[gpu] * eighths / MIG_MEMORY_SLICES + 0.5)) for slices, eighths in SIZES]
+    sizes = [(slices, int(NAMED_BY[gpu] * eighths / MEMORY_SLICES + 0.5)) for slices, eighths in SIZES]
     return {name: Profile(*size, name) for size in sizes for name in ["{}g.{}gb".format(*size)]}
 
 
 def profile_from(name: str) -> Profile | None:
     """From `1g.10gb`, as in the resource nvidia.com/mig-1g.10gb; None for what is no profile."""
     found = _NAME.fullmatch(name)
-    if found is None or not 1 <= int(found[1]) <= MIG_SLICES:
+    if found is None or not 1 <= int(found[1]) <= COMPUTE_SLICES:
         return None
     return Profile(int(found[1]), int(found[2]), name)
 
 
 def part_of(spec: GpuSpec, profile: Profile) -> GpuSpec:
     """The instance as if it were a small GPU of its own; a full set of instances draws what the whole GPU does."""
-    memory, compute = profile.eighths(spec.memory) / MIG_MEMORY_SLICES, profile.share
+    memory, compute = profile.eighths(spec.memory) / MEMORY_SLICES, profile.share
     return replace(
         spec,
         memory=spec.memory * memory,

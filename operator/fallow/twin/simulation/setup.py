@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fallow.domain.slices import COMPUTE_SLICES
 from fallow.domain.workloads import ServiceKey
-from fallow.twin.physics.constants import MIG_SLICES
 from fallow.twin.simulation.table import EngineTable
 
 # Of the design power: 200 of 700 W on H100, 100 of 400 on A100, 100 of 350 on L40S (nvidia-smi -q -d POWER).
@@ -38,13 +38,13 @@ class NodeKind:
     zone: str = ""
     design: float | None = None
     clock: float | None = None
-    slices: int = MIG_SLICES
+    slices: int = COMPUTE_SLICES
     on_board: int = 1
 
     @property
     def divided(self) -> bool:
         """By MIG."""
-        return (self.slices, self.on_board) != (MIG_SLICES, 1)
+        return (self.slices, self.on_board) != (COMPUTE_SLICES, 1)
 
     @property
     def boards(self) -> int:
@@ -53,12 +53,12 @@ class NodeKind:
     @property
     def share(self) -> float:
         """Of a board that each has."""
-        return self.slices / MIG_SLICES
+        return self.slices / COMPUTE_SLICES
 
     @property
     def spare(self) -> int:
         """Slices of each board that are in no instance."""
-        return MIG_SLICES - self.slices * self.on_board
+        return COMPUTE_SLICES - self.slices * self.on_board
 
     @property
     def spare_watts(self) -> float:
