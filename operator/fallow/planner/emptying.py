@@ -140,9 +140,8 @@ class _Search:
         policies, services = {name: dict[str, str]() for name in self.there.movers}, dict[ServiceKey, str]()
         for node, why in chain(looked, self._others({node.name for node, _ in looked})):
             words = f"{node.name} is not emptied: {why}"
-            for name in self.there.policies(node):
+            for key, name in self.there.moved(node).items():
                 policies[name].setdefault(why, words)
-            for key in self.there.services(node):
                 services.setdefault(key, words)
         told = {name: tuple(found.values())[:TOLD] for name, found in policies.items() if found}
         return Kept({**before, **told}, services)
@@ -183,7 +182,7 @@ class _Search:
         spare, whole = self._spare(), {node.name for node in self.there.whole}
         found: list[tuple[int, Node, str]] = []
         for node in self.there.snapshot.cluster.nodes.values():
-            if node.name in looked or node.emptying is not None or not self.there.policies(node):
+            if node.name in looked or node.emptying is not None or not self.there.moved(node):
                 continue
             stays = PINNED if node.pinned else self.there.fixed(node) or self.there.unsettled(node)
             if self.there.waits is not None:
@@ -223,7 +222,7 @@ class _Search:
         return f"{self.under_way[0].name} is being emptied, and consolidation.maxUnavailableNodes lets no other"
 
     def _rules(self, node: Node) -> Sequence[ConsolidationRules]:
-        return [self.there.movers[name] for name in self.there.policies(node)]
+        return [self.there.movers[name] for name in self.there.moved(node).values()]
 
     def _worth(self, node: Node) -> tuple[Watts, Joules]:
         """What it draws without its replicas, and what it takes to move them."""

@@ -78,11 +78,11 @@ class Occupancy:
     def services(self, node: Node) -> Sequence[ServiceKey]:
         return sorted({pod.service for pod in self.on(node) if pod.service is not None})
 
-    def policies(self, node: Node) -> Sequence[str]:
-        """Those that move replicas now, of the replicas on it."""
-        plans = (self.plans.get(key) for key in self.services(node))
-        names = {plan.policy.name for plan in plans if plan is not None and plan.policy is not None}
-        return sorted(names & self.movers.keys())
+    def moved(self, node: Node) -> Mapping[ServiceKey, str]:
+        """Services with replicas on it that a policy moves now, and which policy."""
+        plans = ((key, self.plans.get(key)) for key in self.services(node))
+        named = {key: plan.policy.name for key, plan in plans if plan is not None and plan.policy is not None}
+        return {key: name for key, name in named.items() if name in self.movers}
 
     def fixed(self, node: Node) -> str:
         """Which of its pods cannot be moved, and why."""

@@ -35,6 +35,7 @@ from fallow.planner.estimate import Concluded, estimate
 from fallow.planner.removal import idle_watts
 from tests.support.builders import (
     BF16,
+    CHAT,
     CYCLE,
     H100,
     L4,
@@ -291,6 +292,15 @@ def test_what_speaks_against_it_is_told_of_the_node(snapshot: Snapshot, why: str
     plan = planned(snapshot)
     assert plan.nodes == ()
     assert why in plan.kept.policies["green"]
+
+
+def test_of_a_service_whose_policy_moves_nothing_no_node_is_told() -> None:
+    snapshot = cluster("a", "a", "b", policy=replace(MOVES, services=Selector((Requirement("app", Operator.EXISTS),))))
+    services = {CHAT: replace(service(), labels={"app": "chat"}), OTHER: service(key=OTHER)}
+    both = having(snapshot, pod("other-0", key=OTHER, node="b"))
+    plan = planned(replace(both, cluster=replace(both.cluster, services=services)))
+    assert plan.kept.services.keys() == {CHAT}
+    assert "b is not emptied: llm/other-0 is under no policy that moves replicas now" in plan.kept.policies["green"]
 
 
 def test_nothing_is_told_where_one_is_emptied_or_nobody_listens() -> None:
