@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from bench.scoreboard.roles import ALL, role_rows
 from bench.scoreboard.table import bound_rows, markdown, rows_of
 from bench.scoreboard.tuned import tuned_rows
 from bench.scoreboard.work import Rows, assembled, bounds_by_service, recorded, weeks
@@ -19,7 +20,6 @@ from fallow.twin.baselines.named import BASELINES
 from fallow.twin.simulation.demand import Demand
 
 OUT = Path("bench/out")
-ALL = "all levers"
 SEEDS, QUICK_SEEDS = (1, 2, 3), (1,)
 PARTS = 2
 
@@ -44,13 +44,14 @@ def main() -> None:
     found = [row for outcome in outcomes for row in rows_of(outcome, rows, bounds)]
     free = assembled(demand, one.seen, all_levers=True)
     freed = bounds_by_service(free, all_levers=True)
-    (best,) = all_run(free, [FALLOW], lambda _, share: shown(f"{FALLOW}, {ALL}", share), How(0, given.cycle, PARTS))
-    found += rows_of(replace(best, controller=f"{FALLOW}, {ALL}"), rows, freed)
+    (best,) = all_run(free, [FALLOW], lambda _, share: shown(f"{FALLOW}{ALL}", share), How(0, given.cycle, PARTS))
+    found += rows_of(replace(best, controller=f"{FALLOW}{ALL}"), rows, freed)
     asked = [
         {"requests": round(float(count)), "tokens": float(count * tokens)}
         for count, tokens in zip(one.seen.requests, one.seen.output, strict=True)
     ]
-    found += bound_rows(rows, bounds, asked) + bound_rows(rows, freed, asked, f", {ALL}")
+    found += bound_rows(rows, bounds, asked) + bound_rows(rows, freed, asked, ALL)
+    found += role_rows(demand, rows, shown, every=given.cycle, parts=PARTS)
     if given.tuned:
         print(f"{time.perf_counter() - began:6.0f} s  autoscalers at every setting", flush=True)
         found += tuned_rows(demand, rows)

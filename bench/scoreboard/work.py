@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import numpy as np
@@ -89,23 +89,32 @@ def grid() -> GridSeries:
     return GridSeries(hours * 3600.0, 380.0 + 150.0 * np.cos(2 * np.pi * (hours - 19.0) / 24.0), pue=1.2)
 
 
-def assembled(demand: Demand, seen: Survey | None = None, *, all_levers: bool = False) -> Assembled:
+def assembled(
+    demand: Demand,
+    seen: Survey | None = None,
+    *,
+    all_levers: bool = False,
+    objectives: Sequence[tuple[float, float]] | None = None,
+) -> Assembled:
     """Of a demand that is read unless it was `seen`. With `all_levers` there is another precision, and Fallow may let
-    it serve and lower clocks.
+    it serve and lower clocks. `objectives` by service where they are not all of TTFT and ITL.
     """
+    bounds = [(TTFT, ITL)] * len(demand.services) if objectives is None else objectives
     variants = (REFERENCE, EIGHTS) if all_levers else (REFERENCE,)
     queries = [_asked(variant) for variant in variants]
     seen = survey(demand) if seen is None else seen
     services = []
     for index, key in enumerate(demand.services):
+        ttft, itl = bounds[index]
         tables = [predicted_table(seen.as_asked(index, query)) for query in queries]
-        of = carried(tables[0], float(seen.prompt[index]), float(seen.output[index]), ITL)
+        computed = float(seen.prompt[index] * (1.0 - demand.spread.cached[index]))
+        of = carried(tables[0], computed, float(seen.output[index]), itl)
         begin = min(max(ceil(float(seen.start[index]) / of.rate / FILLED), 1), MOST_REPLICAS)
         replicas = tuple(
             VariantSetup(variant.name, 1, {PRODUCT: table}, START)
             for variant, table in zip(variants, tables, strict=True)
         )
-        services.append(ServiceSetup(key, replicas, TTFT, ITL, 1, MOST_REPLICAS, begin))
+        services.append(ServiceSetup(key, replicas, ttft, itl, 1, MOST_REPLICAS, begin))
     # as many GPUs again where one variant is made ready beside another
     nodes = len(variants) * MOST_REPLICAS * len(services) // 8
     kind = NodeKind(PRODUCT, MODEL_NAME, bare_watts(queries[0].gpu), 8, nodes, "home")
@@ -118,9 +127,9 @@ def assembled(demand: Demand, seen: Survey | None = None, *, all_levers: bool = 
         grid={"home": grid()},
         declared=Declared(
             [
-                # one number for several variants would be that of the least of them
-                _service(key, variants, None if all_levers else float(known.concurrency[index]))
-                for index, key in enumerate(demand.services)
+                # one number for several variants would be that of the least of them, and roles have none
+                _service(key, variants, None if all_levers or objectives else float(known.concurrency[index]), limits)
+                for index, (key, limits) in enumerate(zip(demand.services, bounds, strict=True))
             ],
             [_policy(all_levers=all_levers)],
             [
@@ -144,7 +153,10 @@ def _asked(variant: Variant) -> Query:
     return query_of(Described(name=MODEL), Work(gpu="H100", precision=variant.precision), shipped())
 
 
-def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float | None) -> Service:
+def _service(
+    key: ServiceKey, variants: tuple[Variant, ...], concurrency: float | None, limits: tuple[float, float]
+) -> Service:
+    ttft, itl = (Seconds(limit) if limit < inf else None for limit in limits)
     return Service(
         key=key,
         uid=str(key),
@@ -152,7 +164,7 @@ def _service(key: ServiceKey, variants: tuple[Variant, ...], concurrency: float 
         model=MODEL,
         served_name=key.name,
         variants=variants,
-        objectives=Objectives(Seconds(TTFT), Seconds(ITL), ATTAINMENT),
+        objectives=Objectives(ttft, itl, ATTAINMENT),
         scaling=Scaling(
             1,
             MOST_REPLICAS,

@@ -53,7 +53,7 @@ def drive(
     """One node of each type with eight GPUs; the small ones are in a zone of their own."""
     queries = {H100: asked("H100 80GB HBM3"), L4: asked("L4")}
     tables = {
-        product: predicted_table(replace(query, context=PROMPT + OUTPUT / 2, output=OUTPUT))
+        product: predicted_table(replace(query, context=PROMPT + OUTPUT / 2))
         for product, query in queries.items()
     }
     start = Start(pull=20, load=40, compile_=10, sigma=0.0)
@@ -94,12 +94,12 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
     (large,), (small,) = before.services, after.services
     # all GPUs of both nodes, most of them empty; and what is booked of the service
     assert after.fleet.value < 0.96 * before.fleet.value
-    assert small.facility.value < 0.85 * large.facility.value
+    assert small.facility.value < 0.88 * large.facility.value
     assert small.attainment == pytest.approx(1, abs=0.002)
 
 
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
-    wave = 0.15 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
+    wave = 0.1 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
     arrivals = np.random.default_rng(1).poisson(wave, (1, 6000)).astype(np.float64)
     before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
     assert switches(after) == ["l4", "h100", "l4"]

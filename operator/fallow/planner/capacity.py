@@ -87,7 +87,17 @@ def replica_capacity(
         return found
     limit = engine_limit(variant, profile)
     rate = rate_within(profile, *recent.tokens, service.objectives.itl_p95, limit, pace(profile, recent))
-    return replace(found, requests_per_second=rate)
+    return replace(found, requests_per_second=rate, patience=patience(service, profile, recent.tokens[0]))
+
+
+def patience(service: Service, profile: Profile, prompt: float) -> float:
+    """Seconds that are left of the objective for the first token once its own prompt of so many tokens is computed,
+    where that is the only objective: nothing else is late by waiting. 0 where gaps have one too.
+    """
+    objectives, own = service.objectives, profile.prefill_seconds(prompt)
+    if objectives.itl_p95 is not None or objectives.ttft_p95 is None or own is None:
+        return 0.0
+    return max(objectives.ttft_p95 - own, 0.0)
 
 
 def pace(profile: Profile, recent: Arrivals) -> float:

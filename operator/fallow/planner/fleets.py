@@ -19,7 +19,7 @@ from fallow.domain.units import Watts
 from fallow.domain.workloads import Variant
 from fallow.footprint.above_idle import declared_above_idle, declared_of_prompts, loaded_idle
 from fallow.footprint.hardware import hardware_of
-from fallow.planner.capacity import engine_limit, in_work, profile_on, rate_met, replica_capacity
+from fallow.planner.capacity import engine_limit, in_work, patience, profile_on, rate_met, rate_within, replica_capacity
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, rates
 from fallow.planner.pauses import FALL
@@ -96,8 +96,12 @@ class Fleet:
 
     @property
     def each(self) -> float:
-        """Requests per second that a replica carries within objectives.itl; 0 where the profile meets it nowhere."""
+        """Requests per second that a replica carries within objectives.itl; 0 where the profile meets it nowhere.
+        Without that objective, such as on engines that compute prompts alone, as many as it keeps up with.
+        """
         load, itl = self.load, self.context.service.objectives.itl_p95
+        if itl is None:
+            return rate_within(self.profile, load.prompt, load.output, None, self.limit) or 0.0
         return rate_met(self.profile, load.prompt, load.output, itl, self.limit)
 
     def replicas(self, rate: float) -> int | None:
@@ -118,7 +122,8 @@ class Fleet:
             return None
         headroom = context.policy.scaling.headroom
         capacity = replica_capacity(context.service, self.variant, self.profile, headroom)
-        capacity = replace(capacity, requests_per_second=each)
+        waits = patience(context.service, self.profile, self.load.prompt)
+        capacity = replace(capacity, requests_per_second=each, patience=waits)
         if pieces is not None:
             capacity = in_turns(capacity, pieces, context.service)
         crests = Crests.of(context, capacity)

@@ -42,11 +42,18 @@ def flow(rate: float) -> Flow:
     return Flow(rate, rate, rate, rate * 500, rate * 100)
 
 
-def scene(arrivals: Arrivals, *, replicas: int = 1, rate: float = 20.0, known: Profile = KNOWN) -> Snapshot:
+def scene(
+    arrivals: Arrivals,
+    *,
+    replicas: int = 1,
+    rate: float = 20.0,
+    known: Profile = KNOWN,
+    objectives: Objectives = OBJECTIVES,
+) -> Snapshot:
     """So many requests per second for a long time, few of them in flight at the moments that were looked at."""
     told: dict[str, Any] = {"flow": flow(rate), "tokens_per_second": rate * 100}
     return Scene(
-        service=service(concurrency=None, objectives=OBJECTIVES, maximum=40),
+        service=service(concurrency=None, objectives=objectives, maximum=40),
         variants=serving(replicas, 6),
         policy=policy(guards=guards(objective_veto=False)),
         profiles=(known,),
@@ -116,3 +123,18 @@ def test_no_crest_far_above_the_busiest_cycle_is_provided_for() -> None:
     assert unknown.now > 64
     assert careful.now == ceil(4 * 12 / 7)
     assert replace(careful, rates=[(NOW, 70.0)]).now == 10
+
+
+def test_prompts_alone_may_wait_as_long_as_their_objective_leaves() -> None:
+    """A crest of some seconds is served in time by fewer replicas than would serve it at once."""
+
+    def crest(ttft: float, itl: float | None = None) -> float:
+        """That is provided for, requests/s."""
+        limits = Objectives(ttft_p95=Seconds(ttft), itl_p95=None if itl is None else Seconds(itl))
+        message = planned(scene(like(20, prompt=2000, output=1), objectives=limits)).standing.message
+        return float(message.partition("crests of ")[2].partition("/s")[0])
+
+    at_once, soon, later = crest(0.1), crest(1.0), crest(5.0)
+    assert at_once > soon > later > 20
+    # whoever answers as well is late by gaps, whatever its first token may wait
+    assert crest(5.0, itl=0.025) == crest(1.0, itl=0.025) >= at_once

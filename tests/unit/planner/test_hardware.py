@@ -449,6 +449,24 @@ def test_prompts_count_by_the_rate_at_which_they_are_computed(tokens: float, tar
     assert begun(plan) == target
 
 
+@pytest.mark.parametrize(("eights", "target"), [(60_000.0, "fp8"), (40_000.0, None), (30_000.0, None)])
+def test_engines_that_compute_prompts_alone_are_compared_by_how_fast_they_do(eights: float, target: str | None) -> None:
+    """They have no objective for gaps, and each of their answers is one token: no step says anything of them."""
+    rate, seconds = 60.0, 1800.0
+    count = rate * seconds
+    prompts = Arrivals(seconds, count, count, count, count * 2000, count)
+    fast = replace(LARGE, model=FP8.model, precision="FP8", prefill_rate=eights)
+    alone = eight(
+        rate,
+        service=replace(IN_BOTH, objectives=Objectives(ttft_p95=Seconds(1))),
+        profiles=(LARGE, fast),
+        arrivals=prompts,
+        variants={"h100": Running(4, running=3, product=H100)},
+        history=seen(rate, 4),
+    )
+    assert begun(weighed(alone, h100=measured(H100, 121.6, 30.0, 3.0))) == target
+
+
 STEPPING = replace(EIGHTS, scaling=replace(EIGHTS.scaling, limits_steps=True))
 TIGHT = replace(IN_BOTH, objectives=Objectives(Seconds(1), Seconds(0.025)))
 

@@ -103,7 +103,14 @@ def _part(one: Assembled, rows: Sequence[int], kinds: tuple[NodeKind, ...]) -> A
         one,
         setup=replace(one.setup, nodes=kinds, services=tuple(one.setup.services[row] for row in rows)),
         demand=Rows(one.demand, rows),
-        seen=Survey(some(seen.requests), some(seen.prompt), some(seen.output), some(seen.start), some(seen.peak)),
+        seen=Survey(
+            some(seen.requests),
+            some(seen.prompt),
+            some(seen.output),
+            some(seen.context),
+            some(seen.start),
+            some(seen.peak),
+        ),
         declared=Declared(
             [declared.services[key] for key in keys], declared.policies, declared.zones, declared.profiles
         ),

@@ -115,9 +115,11 @@ def _rows(columns: list[Array]) -> Values:
 
 
 def apart(query: Query, part: Profile | None = None) -> Apart:
-    """At the query's context, of its GPUs or of such instances of them. Raises the calibration's DoesNotFit where the
-    weights are larger than the memory.
+    """At the query's context, of its GPUs or of such instances of them. How long answers are says nothing here: steps
+    are taken out of the mix that was measured. Raises the calibration's DoesNotFit where the weights are larger than
+    the memory.
     """
+    query = replace(query, output=None)
     if part is None:
         return _apart(query)
     own, whole, share = _apart(in_part(query, part)), _apart(query), part.share
@@ -210,7 +212,7 @@ def _mix(query: Query) -> tuple[float, float]:
     own = shipped().curve_of(query)
     by = shipped().coefficients_of(query.gpu, query.known)
     usual = USUAL_OUTPUT[query.task] if own is None else own.output
-    return float(getattr(by, f"prompt_{query.task.value}")), query.output or usual
+    return float(getattr(by, f"prompt_{query.task.value}")), usual
 
 
 def _below_measured(watts: Array) -> Array:

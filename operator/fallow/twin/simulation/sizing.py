@@ -22,20 +22,20 @@ FINE = 16
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """By service: `requests` in all, mean tokens, and requests per second at the `start` (5 minutes) and at the peak
-    over a minute.
+    """By service: `requests` in all, mean tokens, the `context` that each request in decode holds in the mean, and
+    requests per second at the `start` (5 minutes) and at the peak over a minute.
     """
 
     requests: Array
     prompt: Array
     output: Array
+    context: Array
     start: Array
     peak: Array
 
     def as_asked(self, index: int, query: Query) -> Query:
-        """With the lengths of a service's own requests: how much cache a step reads, how many steps a prompt serves."""
-        prompt, output = float(self.prompt[index]), float(self.output[index])
-        return replace(query, context=prompt + output / 2, output=output)
+        """With the context of a service's own requests: how much cache a step reads."""
+        return replace(query, context=float(self.context[index]))
 
 
 def survey(demand: Demand) -> Survey:
@@ -56,7 +56,10 @@ def survey(demand: Demand) -> Survey:
         if begin == 0:
             start = load.arrivals[:, :300].mean(axis=1)
     some = np.maximum(requests, 1.0)
-    return Survey(requests, np.maximum(prompt / some, 1.0), np.maximum(output / some, 1.0), start, peak)
+    prompt, output = np.maximum(prompt / some, 1.0), np.maximum(output / some, 1.0)
+    # who is found decoding has a longer answer than who comes, and half of it in the mean (renewal theory)
+    context = prompt + output * (1.0 + demand.spread.output_cv**2) / 2
+    return Survey(requests, prompt, output, context, start, peak)
 
 
 @dataclass(frozen=True, slots=True)
