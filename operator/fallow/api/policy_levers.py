@@ -109,7 +109,15 @@ class PrecisionPolicy(ApiModel):
 class HardwarePolicy(ApiModel):
     """Which variant serves, of those that are as good as the reference: on which GPU type, in which precision."""
 
-    rules = (share_rule("hysteresis", most=0.5, such_as=0.1),)
+    rules = (
+        share_rule("hysteresis", most=0.5, such_as=0.1),
+        Rule(
+            "self.match || size(self.precisions) == 0",
+            lambda s: s.match or not s.precisions,
+            "precisions say what may serve by match: write match: true beside them, or leave them out",
+            ".match",
+        ),
+    )
 
     match: bool = Field(
         default=False,
