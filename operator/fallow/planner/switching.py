@@ -169,7 +169,8 @@ def _over_cap(context: Context, lever: str, variant: Variant) -> Proposal | None
     goes = min(over, max(context.replicas - 1, 0))
     stays = max(asked - (over - goes), ready)
     message = f"the power cap of {cap.policy} pays for {cap.replicas} replicas of {old} and {target} together"
-    replicas = {**context.current, old: context.current[old] - goes, target: stays}
+    # of the old there may be no Deployment any more
+    replicas = {**context.current, **({old: context.replicas - goes} if goes else {}), target: stays}
     if replicas == dict(context.current):
         return None
     if not stays:

@@ -286,6 +286,12 @@ def test_of_the_new_alone_those_that_start_go_and_nothing_of_the_old_comes_back(
     assert (plan.replicas, plan.standing.reason) == ({"bf16": 0, "fp8": 3}, Reason.POWER_CAP)
 
 
+def test_a_deployment_of_the_old_that_was_deleted_on_the_way_is_missed_under_a_cap_as_one_without_replicas() -> None:
+    memory = replace(SHORT, switching_to="fp8", changed_at=Instant(NOW - 60))
+    plan = plan_of(scene(capped(THREE), {"fp8": Running(4, ready=3, running=60)}, memory))
+    assert (plan.replicas, plan.standing.reason) == ({"fp8": 3}, Reason.POWER_CAP)
+
+
 def test_an_exchange_that_does_not_go_on_leaves_what_serves_to_go_as_the_load_permits() -> None:
     plan = exchanging(Running(1, running=20), Running(2, ready=1, running=20), changed_at=Instant(NOW - 1801))
     assert (plan.replicas, plan.memory.switching_to) == ({"bf16": 1, "fp8": 1}, None)
