@@ -180,9 +180,12 @@ async def test_a_config_map_without_a_number_is_named(
         (text("{}", 429), Reason.SOURCE_UNREACHABLE, "429"),
         (text("{}", 500), Reason.SOURCE_UNREACHABLE, "500"),
         (text("<html>"), Reason.BAD_ANSWER, "not an API server"),
+        (text("[]"), Reason.BAD_ANSWER, "not an API server"),
         (text('{"data": [1]}'), Reason.BAD_ANSWER, "not an API server"),
+        (text('{"data": {"gramsPerKWh": 250}}'), Reason.BAD_ANSWER, "not an API server"),
+        (text('{"binaryData": {"gramsPerKWh": "MjU"}}'), Reason.BAD_ANSWER, "not an API server"),
     ],
-    ids=["403", "404", "429", "500", "html", "wrong shape"],
+    ids=["403", "404", "429", "500", "html", "a list", "wrong shape", "a number", "not base64"],
 )
 async def test_a_config_map_that_cannot_be_read_says_why(
     api: FakeApiServer, trouble: Answer, reason: Reason, detail: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log2
 
 import numpy as np
@@ -43,9 +44,12 @@ class Configuration:
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """A measured configuration; `departures` has a row (J/token, step, ITL) for each knot from 2^first on."""
+    """A measured configuration; `departures` has a row (J/token, step, ITL) for each knot from 2^first on.
+
+    Each is only equal to itself, so that what is reckoned of many can be kept for them.
+    """
 
     preset: str
     like: Configuration
@@ -66,8 +70,8 @@ class Curve:
 
     def at(self, batches: Array) -> Array:
         """Departures at batches, held flat beyond the knots; linear in log2 between them."""
-        at = np.log2(batches)
-        return np.column_stack([np.interp(at, self.knots, column) for column in self.departures.T])
+        at, knots = np.log2(batches), self.knots
+        return np.column_stack([np.interp(at, knots, column) for column in self.departures.T])
 
 
 def likeness(ones: Sequence[Configuration], others: Sequence[Configuration]) -> Array:
@@ -102,9 +106,14 @@ class Borrowing:
     unknown: float
 
 
-def borrowing(one: Configuration, curves: Sequence[Curve]) -> Borrowing:
-    known = [curve.like for curve in curves]
-    among = likeness(known, known) + OWN_VARIANCE * np.eye(len(known))
-    toward = likeness([one], known)[0]
-    weights = np.linalg.solve(among, toward)
+def borrowing(one: Configuration, curves: tuple[Curve, ...]) -> Borrowing:
+    toward = likeness([one], [curve.like for curve in curves])[0]
+    weights = np.linalg.solve(_among(curves), toward)
     return Borrowing(weights, float(1.0 - weights @ toward))
+
+
+@lru_cache(maxsize=4)
+def _among(curves: tuple[Curve, ...]) -> Array:
+    """How much each has in common with each."""
+    known = [curve.like for curve in curves]
+    return np.asarray(likeness(known, known) + OWN_VARIANCE * np.eye(len(known)))

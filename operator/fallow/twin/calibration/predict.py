@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import log2
 from typing import TypeVar
 
@@ -209,15 +210,26 @@ def _best(calibration: Calibration, query: Query, own: Curve | None, asked: Arra
     curves = calibration.curves[query.known]
     lent = borrowing(query.configuration, curves)
 
-    def values_at(batches: Array) -> Array:
-        departures = np.tensordot(lent.weights, np.array([curve.at(batches) for curve in curves]), 1)
-        return _levels(calibration, query, batches, USUAL_OUTPUT[query.task]) + departures
+    def values_at(batches: Array, departures: Array) -> Array:
+        levels = _levels(calibration, query, batches, USUAL_OUTPUT[query.task])
+        return levels + np.tensordot(lent.weights, departures, 1)
 
     # A sum of curves may wave: more batch never costs more energy a token, nor less time a step, unless measured so.
-    grid = values_at(GRID) * DOWNHILL
+    grid = values_at(GRID, _on_grid(curves)) * DOWNHILL
     before = np.searchsorted(GRID, asked, side="right") - 1
-    values = np.minimum(values_at(asked) * DOWNHILL, np.minimum.accumulate(grid)[before.clip(0)]) * DOWNHILL
+    at_asked = values_at(asked, _departures(curves, asked)) * DOWNHILL
+    values = np.minimum(at_asked, np.minimum.accumulate(grid)[before.clip(0)]) * DOWNHILL
     return _best_of(values, float(np.sqrt(lent.unknown)))
+
+
+def _departures(curves: Sequence[Curve], batches: Array) -> Array:
+    """By curve, batch and quantity."""
+    return np.array([curve.at(batches) for curve in curves])
+
+
+@lru_cache(maxsize=4)
+def _on_grid(curves: tuple[Curve, ...]) -> Array:
+    return _departures(curves, GRID)
 
 
 def _best_of(values: Array, doubt: float) -> _Best:

@@ -14,7 +14,6 @@ from functools import lru_cache
 from math import ceil, exp, sqrt
 
 import numpy as np
-from scipy.signal import lfilter
 from scipy.special import gammainccinv, gammaincinv, ndtr
 
 from fallow.twin.simulation.demand import Array
@@ -96,6 +95,9 @@ def _wandering(seconds: float, hour: int, number: int, noise: Noise) -> Array:
     """A normal process of variance one with that correlation time."""
     if seconds <= 0:
         return noise(number, hour, CHUNK)
+    # late: it brings all of scipy.stats, half of what `fallow simulate` takes to start
+    from scipy.signal import lfilter
+
     kept = exp(-1.0 / seconds)
     before = min(ceil(FORGOTTEN * seconds), CHUNK)
     steps = np.concatenate([noise(number, hour - 1, before), noise(number, hour, CHUNK)])
