@@ -18,16 +18,16 @@ from tests.support.fleets import CHAT, GRID, TOLD, Written, setup
 
 ZONE = Zone("home", IntensitySource(GridCarbon.KIND, {"zone": "home"}), is_default=True)
 HIGH, LOW = CHAT, ServiceKey("llm", "s1")
-HOUR = 3600
+SPELL = 1800
 BEGIN = 2
 
 
 @cache
 def drive(first: int) -> Outcome:
-    """LOW wants six replicas all the time, HIGH two and for an hour six; one carries 16 requests."""
-    rate = np.full((2, 3 * HOUR), 70.0)
+    """LOW wants six replicas all the time, HIGH two and for half an hour six; one carries 16 requests."""
+    rate = np.full((2, 3 * SPELL), 70.0)
     rate[0] = 20.0
-    rate[0, HOUR : 2 * HOUR] = 70.0
+    rate[0, SPELL : 2 * SPELL] = 70.0
     arrivals = np.random.default_rng(1).poisson(rate).astype(np.float64)
     objectives = Objectives(Seconds(2), Seconds(0.05))
     services = [
@@ -51,7 +51,7 @@ def in_time(outcome: Outcome, key: ServiceKey) -> float:
 def test_gpus_go_to_higher_priority_while_it_needs_them_and_come_back() -> None:
     outcome = drive(100)
     before, meanwhile, after = (
-        (asked(outcome, HIGH, at), asked(outcome, LOW, at)) for at in (HOUR - 1, 1.5 * HOUR, 3 * HOUR)
+        (asked(outcome, HIGH, at), asked(outcome, LOW, at)) for at in (SPELL - 1, 1.5 * SPELL, 3 * SPELL)
     )
 
     assert before == (2, 6)
@@ -66,6 +66,6 @@ def test_gpus_go_to_higher_priority_while_it_needs_them_and_come_back() -> None:
 def test_an_equal_keeps_what_it_has_and_nothing_waits_in_vain() -> None:
     outcome = drive(0)
 
-    assert [asked(outcome, LOW, at) for at in (HOUR - 1, 1.5 * HOUR, 2 * HOUR)] == [6, 6, 6]
+    assert [asked(outcome, LOW, at) for at in (SPELL - 1, 1.5 * SPELL, 2 * SPELL)] == [6, 6, 6]
     # one replica waits, for an autoscaler of nodes to see
-    assert asked(outcome, HIGH, 1.5 * HOUR) == 3
+    assert asked(outcome, HIGH, 1.5 * SPELL) == 3

@@ -101,7 +101,7 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
     wave = 0.1 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
     arrivals = np.random.default_rng(1).poisson(wave, (1, 6000)).astype(np.float64)
-    before, after = drive(arrivals, None), drive(arrivals, HardwareRules())
+    before, after = drive(arrivals, None, every=2 * CYCLE), drive(arrivals, HardwareRules())
     assert switches(after) == ["l4", "h100", "l4"]
     (large,), (found,) = before.services, after.services
     assert found.facility.value < large.facility.value
@@ -164,16 +164,16 @@ def in_both(arrivals: Array, truth: float, said: float) -> Outcome:
 
 
 def test_a_precision_that_is_as_good_serves_and_stays_where_it_takes_less() -> None:
-    assert switches(in_both(poisson(40, 2400), truth=0.7, said=0.7)) == ["fp8"]
+    assert switches(in_both(poisson(40, 1800), truth=0.7, said=0.7)) == ["fp8"]
 
 
 def test_a_precision_that_was_promised_to_take_less_is_left_again_and_not_tried_anew() -> None:
     """It comes once it is known here what BF16 takes, and goes once it is known what it takes itself."""
-    found = in_both(poisson(40, 4800), truth=1.2, said=0.7)
+    found = in_both(poisson(40, 3600), truth=1.2, said=0.7)
     assert switches(found) == ["fp8", "h100"]
     (one,) = found.services
     assert one.replica_hours["fp8"] < 0.3 * one.replica_hours["h100"]
 
 
 def test_a_precision_that_takes_more_never_serves() -> None:
-    assert switches(in_both(poisson(40, 2400), truth=1.2, said=1.2)) == []
+    assert switches(in_both(poisson(40, 1800), truth=1.2, said=1.2)) == []

@@ -27,7 +27,7 @@ from tests.support.fleets import CHAT, H100, TOLD, Written, poisson
 
 PROMPT, OUTPUT = 500.0, 100.0
 TTFT, ITL = 2.0, 0.03
-COUNT, RATE, LENGTH = 6, 90.0, 3600
+COUNT, RATE, LENGTH = 6, 90.0, 1800
 TIERS = PrecisionRules((Tier(GramsPerKWh(0), frozenset({"FP8"})),))
 STEPS = ShiftRules((0.1, 0.5), Seconds(300))
 START = Start(pull=20, load=40, compile_=10, sigma=0.0)

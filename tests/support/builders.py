@@ -221,6 +221,7 @@ class Running:
         return self.replicas if self.ready is None else self.ready
 
 
+@lru_cache(maxsize=256)
 def pods_of(variant: str, run: Running) -> tuple[Pod, ...]:
     """Pods that are not ready yet were made a minute ago."""
     node_name = "node-a" if run.product == H100 else f"node-{run.product.removeprefix('NVIDIA-').lower()}"
@@ -230,6 +231,33 @@ def pods_of(variant: str, run: Running) -> tuple[Pod, ...]:
         for index in range(run.is_ready, run.replicas)
     ]
     return (*ready, *starting)
+
+
+@lru_cache(maxsize=256)
+def _meters(
+    variant: str,
+    run: Running,
+    at: Instant,
+    watts: float | Missing | None,
+    active: float | Missing | None,
+    counted: float,
+) -> tuple[Mapping[PodRef, EngineReading], Mapping[str, GpuReading]]:
+    """Of one variant: its engines, which all show the same, and their GPUs."""
+    busy = run.running + run.waiting > 0
+    share = 1 / max(run.is_ready, 1)
+    power = (BUSY_WATTS if busy else QUIET_WATTS) if watts is None else watts
+    ratio = (0.9 if busy else 0.0) if active is None else active
+    shown = engine(
+        at,
+        running=run.running * share,
+        waiting=run.waiting * share,
+        kv_usage=run.kv,
+        generated_tokens=(run.tokens + counted) * share,
+        requests=counted * share,
+    )
+    pods = pods_of(variant, run)
+    gpus = (gpu(f"GPU-{one.ref.name}", one.ref, at=at, watts=power, active=ratio, product=run.product) for one in pods)
+    return {one.ref: shown for one in pods if one.ready}, {one.uuid: one for one in gpus}
 
 
 def readings(
@@ -243,24 +271,12 @@ def readings(
     **more: Any,
 ) -> Readings:
     """What the meters show; GPUs draw and work as their engine's load says, unless told otherwise."""
-    engines, gpus = {}, {}
+    engines: dict[PodRef, EngineReading] = {}
+    gpus: dict[str, GpuReading] = {}
     for name, run in variants.items():
-        busy = run.running + run.waiting > 0
-        share = 1 / max(run.is_ready, 1)
-        for one in pods_of(name, run):
-            power = (BUSY_WATTS if busy else QUIET_WATTS) if watts is None else watts
-            ratio = (0.9 if busy else 0.0) if active is None else active
-            uuid = f"GPU-{one.ref.name}"
-            gpus[uuid] = gpu(uuid, one.ref, at=at, watts=power, active=ratio, product=run.product)
-            if one.ready:
-                engines[one.ref] = engine(
-                    at,
-                    running=run.running * share,
-                    waiting=run.waiting * share,
-                    kv_usage=run.kv,
-                    generated_tokens=(run.tokens + counted) * share,
-                    requests=counted * share,
-                )
+        of_engines, of_gpus = _meters(name, run, at, watts, active, counted)
+        engines |= of_engines
+        gpus |= of_gpus
     return Readings(at=at, engines=engines, gpus=gpus, waiting=tuple(waiting), **more)
 
 

@@ -225,7 +225,7 @@ def test_whatever_is_declared_and_whatever_is_true_a_service_settles(
     )
     bins: dict[str, dict[int, LoadBin]] = {"bf16": {}, "fp8": {}}
     serving, switches = "bf16", 0
-    for minute in range(150):
+    for minute in range(100):
         work = (reference if serving == "bf16" else true) * chance.lognormvariate(0.0, noise)
         tokens = RATE * 60
         one = window(
@@ -234,7 +234,7 @@ def test_whatever_is_declared_and_whatever_is_true_a_service_settles(
             generated=tokens,
             iterations=tokens / 9.5,
             requests=9,
-            start=NOW - 9000 + 60.0 * minute,
+            start=NOW - 6000 + 60.0 * minute,
         )
         bins[serving] = dict(binned(bins[serving], one))
         energies = {name: own(*load_points(known)) for name, known in bins.items()}
