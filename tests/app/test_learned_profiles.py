@@ -25,7 +25,7 @@ VIEW = ClusterView(services={CHAT: service()}, profiles=(EMPTY,))
 
 @pytest.fixture(scope="module")
 def books() -> Ledger:
-    known = learned(engine_windows(Traffic(3.0, 0.6), hours=1.5))
+    known = learned(engine_windows(Traffic(3.0, 0.6), hours=1.0))
     return Ledger(NOON, NOON, learned={PLACEMENT: known})
 
 
