@@ -1,19 +1,22 @@
 """Whole cycles with fakes and a fixed clock: only differences are written, doubt and failure take nothing away."""
 
+import asyncio
 import logging
 import random
 from dataclasses import replace
 
 import pytest
 
+from fallow.app.bookkeeping import Bookkeeper
+from fallow.app.cycle import Cycle, Sources
 from fallow.domain.errors import Conflict, Unreachable, WriteError
 from fallow.domain.figures import Missing
 from fallow.domain.plans import Change, ClearRequest, Outcome, RunVariant, ShieldPod
 from fallow.domain.policies import Mode
 from fallow.domain.reasons import Reason
-from fallow.domain.snapshots import Shield
+from fallow.domain.snapshots import ClusterView, Shield
 from fallow.domain.units import Seconds
-from fallow.domain.workloads import ServiceMemory
+from fallow.domain.workloads import ServiceKey, ServiceMemory
 from fallow.planner.levers import replicas
 from tests.support.builders import (
     BF16,
@@ -24,12 +27,17 @@ from tests.support.builders import (
     WAITING,
     WAKE,
     guards,
+    node,
     pod,
     policy,
     service,
     workload,
 )
-from tests.support.plant import FailingReporter, Listener, Plant
+from tests.support.carbon import InMemoryCarbonSource
+from tests.support.cluster import FakeCluster
+from tests.support.ledger import InMemoryLedgerStore
+from tests.support.metrics import FakeMetricSource
+from tests.support.plant import Clock, FailingReporter, Listener, Plant
 
 GREEN = policy(precision=PRECISION)
 TO_ZERO = service(minimum=0, wake=WAKE)
@@ -55,6 +63,31 @@ async def test_a_new_service_is_started_once_and_then_left_alone() -> None:
     assert [outcome.wrote for outcome in report.outcomes] == [True]
     await plant.pass_time(20)
     assert len(plant.cluster.changes) == 1
+
+
+class SlowCluster(FakeCluster):
+    """Takes a moment for each write; `most` were under way at once."""
+
+    under_way = most = 0
+
+    async def apply(self, change: Change) -> Outcome:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        return await super().apply(change)
+
+
+async def test_a_few_writes_are_under_way_at_once_and_outcomes_come_in_order() -> None:
+    keys = [ServiceKey("llm", f"chat-{number}") for number in range(7)]
+    services = {key: replace(service(), key=key, uid=str(key)) for key in keys}
+    cluster = SlowCluster(ClusterView(nodes={"node-a": node()}, services=services, policies=(GREEN,)))
+    sources = Sources(cluster, FakeMetricSource(), InMemoryCarbonSource())
+    books = Bookkeeper(InMemoryLedgerStore(), Seconds(300))
+    report = await Cycle(sources, books, (), window=Seconds(120), writes=3, clock=Clock()).run()
+
+    assert cluster.most == 3
+    assert [(outcome.key, outcome.wrote) for outcome in report.outcomes] == [(key, True) for key in keys]
 
 
 async def test_a_steady_service_costs_no_write() -> None:

@@ -6,8 +6,9 @@ Only observing, acting and reporting touch the world; a cycle that fails leaves 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from fallow.app.bookkeeping import Bookkeeper
 from fallow.app.openings import Openings
@@ -24,17 +25,19 @@ from fallow.domain.reasons import Reason
 from fallow.domain.reports import CycleReport
 from fallow.domain.snapshots import Snapshot, Workload
 from fallow.domain.units import Instant, Seconds
-from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.domain.workloads import ServiceKey
 from fallow.planner.changes import changes, takes_away
 from fallow.planner.decide import decide
+from fallow.planner.declared import Declared, declared
 from fallow.planner.estimate import Concluded, conclude, estimate, teach
 from fallow.planner.limiting import gpu_limits
-from fallow.planner.selection import cluster_time_zone, policy_for, time_zones
+from fallow.planner.selection import policy_for
 from fallow.planner.shielding import shields
-from fallow.planner.targets import concurrency_targets
 from fallow.ports import CarbonSource, Cluster, MetricSource, PueSource, Reporter
 
 log = logging.getLogger(__name__)
+A = TypeVar("A")
+B = TypeVar("B")
 
 # How long a cycle begins to write shields; with an API server that hardly answers the rest waits for the next one.
 SHIELDING_SECONDS = Seconds(20)
@@ -69,8 +72,9 @@ class Cycle:
         self._spells = Spells()
         self._openings = Openings()
         self._refusals = Refusals()
+        self._declared = Declared()
         self._concluded = Concluded()
-        self._writes = asyncio.Semaphore(writes)
+        self._writes = writes
         self._tidied: dict[str, str] = {}
         self._clock = clock
 
@@ -89,18 +93,19 @@ class Cycle:
         view = self._openings.seen(self._watch.recall(self._sources.cluster.view()), now)
         zones = await self._zones.read(now, view.zones)
         readings = await self._sources.metrics.read(now, scope_of(view))
+        known = self._declared = declared(view, self._declared)
         return Snapshot(
             at=self._now(),
             cluster=view,
             readings=readings,
             zones=zones,
             spells=self._spells.note(now, zones),
-            time_zones=time_zones(view),
-            time_zone=cluster_time_zone(view.policies),
+            time_zones=known.time_zones,
+            time_zone=known.time_zone,
             history=self._watch.history,
             previous=self._watch.previous,
             earlier=self._watch.earlier(now),
-            targets=concurrency_targets(view),
+            targets=known.targets,
             habits=self._watch.habits,
             refusal=self._refusals.cordons,
         )
@@ -120,7 +125,7 @@ class Cycle:
         refused = snapshot.refusal is not None and snapshot.refusal.stands(snapshot.at)
         due += (*shields(snapshot, plan), *(() if refused else plan.nodes))
         until = Instant(self._now() + SHIELDING_SECONDS)
-        outcomes = tuple(await asyncio.gather(*(self._apply(snapshot, change, until) for change in due)))
+        outcomes = await self._each(lambda change: self._apply(snapshot, change, until), due)
         self._refusals.note(outcomes, snapshot.at)
         await self._tidy(snapshot.cluster.leftovers)
         for error in await self._sources.cluster.limit(gpu_limits(snapshot, plan), self._now()):
@@ -150,18 +155,29 @@ class Cycle:
     def _now(self) -> Instant:
         return Instant(self._clock())
 
+    async def _each(self, write: Callable[[A], Awaitable[B]], things: Sequence[A]) -> tuple[B, ...]:
+        """In their order, so many at once. Most find that nothing differs and are not worth a task each."""
+        found: dict[int, B] = {}
+        left = iter(enumerate(things))
+
+        async def share() -> None:
+            for place, thing in left:
+                found[place] = await write(thing)
+
+        await asyncio.gather(*(share() for _ in range(min(self._writes, len(things)))))
+        return tuple(found[place] for place in range(len(things)))
+
     async def _apply(self, snapshot: Snapshot, change: Change, until: Instant) -> Outcome:
-        async with self._writes:
-            if isinstance(change, SideChange):
-                late = self._now() > until
-                return Outcome(change, wrote=False) if late else await self._sources.cluster.apply(change)
-            if refusal := self._recheck(snapshot, change):
-                return Outcome(change, wrote=False, error=refusal)
-            return await self._sources.cluster.apply(change)
+        if isinstance(change, SideChange):
+            late = self._now() > until
+            return Outcome(change, wrote=False) if late else await self._sources.cluster.apply(change)
+        if refusal := self._recheck(snapshot, change):
+            return Outcome(change, wrote=False, error=refusal)
+        return await self._sources.cluster.apply(change)
 
     async def _tidy(self, leftovers: Sequence[Autoscaler]) -> None:
         """What no service claims goes back to its owner; what became of it is told when it is new."""
-        told = await asyncio.gather(*(self._hand_back(scaler) for scaler in leftovers))
+        told = await self._each(self._hand_back, leftovers)
         now = {f"{scaler} in {scaler.namespace}": words for scaler, words in zip(leftovers, told, strict=True)}
         for name, words in now.items():
             if self._tidied.get(name) != words:
@@ -169,10 +185,9 @@ class Cycle:
         self._tidied = now
 
     async def _hand_back(self, scaler: Autoscaler) -> str:
-        async with self._writes:
-            if scaler not in self._sources.cluster.view().leftovers:
-                return "its owner was quicker"
-            error = await self._sources.cluster.hand_back(scaler)
+        if scaler not in self._sources.cluster.view().leftovers:
+            return "its owner was quicker"
+        error = await self._sources.cluster.hand_back(scaler)
         return error or f"its minimum is its owner's own again, {scaler.owners}"
 
     def _recheck(self, snapshot: Snapshot, change: ServiceChange) -> str:
@@ -212,7 +227,7 @@ def _as_carried_out(snapshot: Snapshot, plan: Plan, outcomes: tuple[Outcome, ...
     for key, error in failed.items():
         told = services[key]
         acted = told.decision is not None and not told.decision.proposal
-        memory = snapshot.cluster.memories.get(key, ServiceMemory()) if acted else told.memory
+        memory = snapshot.cluster.memory_of(key) if acted else told.memory
         standing = replace(told.standing, action="Hold", reason=Reason.WRITE_FAILED, message=error, proposal=False)
         services[key] = replace(told, decision=None, standing=standing, memory=memory)
     return replace(plan, services=services)

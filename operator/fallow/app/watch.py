@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fallow.domain.estimates import Estimates
 from fallow.domain.figures import Missing
-from fallow.domain.habits import Habits
+from fallow.domain.habits import NO_HABITS, Habits
 from fallow.domain.plans import Plan
 from fallow.domain.policies import Policy, ScalingRules
 from fallow.domain.readings import Readings
@@ -119,7 +119,7 @@ class Watch:
             # an autoscaler adds to what crests ask for, and its share is not theirs
             and not any(workload.scalers for workload in snapshot.workloads_of(key))
         )
-        before, allowed = self._habits.get(key, Habits()), 1.0 - service.objectives.attainment
+        before, allowed = self._habits.get(key, NO_HABITS), 1.0 - service.objectives.attainment
         arrivals = noted(before.arrivals, seen, seconds, timed=key not in self._slowed)
         if policy is not None and policy.name in capped:
             return replace(before, arrivals=arrivals)

@@ -14,3 +14,7 @@ class Habits:
 
     arrivals: Arrivals = field(default_factory=Arrivals)
     lateness: Lateness = field(default_factory=Lateness)
+
+
+# Of a service that was not read twice yet.
+NO_HABITS = Habits()

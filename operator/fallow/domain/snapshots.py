@@ -16,7 +16,7 @@ from fallow.domain.readings import PodRef, Readings
 from fallow.domain.refusals import Refusal
 from fallow.domain.tuning import PLAIN, Tuning
 from fallow.domain.units import Instant
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.workloads import NO_MEMORY, Service, ServiceKey, ServiceMemory
 from fallow.domain.zones import Spell, Zone, ZoneReading
 
 
@@ -161,6 +161,9 @@ class ClusterView:
         object.__setattr__(self, "serving", serving)
         object.__setattr__(self, "workloads_by_service", {key: tuple(found) for key, found in workloads.items()})
         object.__setattr__(self, "rolling", frozenset(one.service for one in self.workloads if one.rolling))
+
+    def memory_of(self, key: ServiceKey) -> ServiceMemory:
+        return self.memories.get(key, NO_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,3 +237,7 @@ class ServiceMemory:
     given_up: GivenUp | None = None
     cap_since: Instant | None = None
     moving: int = 0
+
+
+# Of a service that nobody has looked at yet.
+NO_MEMORY = ServiceMemory()

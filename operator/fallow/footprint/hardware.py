@@ -299,6 +299,7 @@ def _part(board: Hardware, profile: str, gigabytes: str | None) -> Hardware:
     )
 
 
+@cache
 def idle_ceiling(name: str) -> Watts:
     """Above this draw a loaded GPU is working: context watts times the spread seen between devices."""
     return hardware_of(name).context * IDLE_TOLERANCE

@@ -78,6 +78,8 @@ def how_to_stop(scaler: Autoscaler) -> str:
 
 def steps(before: Mapping[str, int], after: Mapping[str, int], scalers: Mapping[str, Autoscaler]) -> str:
     """What becomes of minimums, such as: minimum of HorizontalPodAutoscaler chat: 2 -> 4."""
+    if not scalers:
+        return ""
     changed = (
         f"minimum of {scaler}: {scaler.minimum} -> {minimum(scaler, after[variant])}"
         for variant, scaler in sorted(scalers.items())

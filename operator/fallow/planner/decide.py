@@ -155,10 +155,10 @@ def plan_service(
 ) -> ServicePlan:
     """What one service should run, and why."""
     context, verdict = _verdict(gathered(snapshot, service, estimate, around or Around()))
-    proposal, policy = verdict.proposal, context.policy
+    proposal, policy, scalers = verdict.proposal, context.policy, context.scalers
     enforced = verdict.always or policy.mode is Mode.ENFORCE
     wanted = dict(proposal.replicas) if proposal.replicas is not None else dict(context.current)
-    steps = autoscaled.steps(context.current, wanted, context.scalers)
+    steps = autoscaled.steps(context.current, wanted, scalers)
     decision = Decision(
         at=context.now,
         action=verdict.action,
@@ -195,8 +195,8 @@ def plan_service(
         throttled=_throttled(context, proposal.throttled if acts else None),
         clock=clocks.clock(context),
         step_tokens=context.step_tokens if proposal.step_tokens is None or not acts else proposal.step_tokens,
-        scalers=context.scalers,
-        above={name: max(context.asked(name) - runs[name], 0) for name in context.scalers if runs.get(name)},
+        scalers=scalers,
+        above={name: max(context.asked(name) - runs[name], 0) for name in scalers if runs.get(name)},
     )
 
 

@@ -100,8 +100,8 @@ def teach(ledger: Ledger | None, cluster: ClusterView, before: Taught) -> Taught
 
 
 def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Estimates:
-    """Estimate every service of the snapshot; pure. Nothing is decided by watts and joules per token of the moment:
-    where nobody is `told` of them they are left out.
+    """Estimate every service of the snapshot; pure. Nothing is decided by watts and joules per token of the moment, and
+    precisions alone by what work is bound by: where nobody is `told` of them they are left out.
     """
     draw = draws(snapshot) if told else NOT_DRAWN
     none_yet = None if books.ledger is None else Joules(0)
@@ -113,10 +113,10 @@ def estimate(snapshot: Snapshot, books: Concluded, *, told: bool = True) -> Esti
                 snapshot,
                 service,
                 watts=draw.services.get(key, Watts(0)) if told else NOT_TOLD,
-                joules_per_token=_joules_per_token(snapshot, service) if told else NOT_TOLD,
                 booked=books.booked.get(key, none_yet),
                 books=books,
                 p95s=(ttft[key], itl[key]),
+                told=told,
             )
             for key, service in snapshot.cluster.services.items()
         },
@@ -152,21 +152,22 @@ def _service(
     service: Service,
     *,
     watts: Watts | Missing,
-    joules_per_token: float | Missing,
     booked: Joules | None,
     books: Concluded,
     p95s: tuple[Seconds | Missing, Seconds | Missing],
+    told: bool,
 ) -> ServiceEstimate:
     policy = policy_for(service, snapshot.cluster.policies)
     max_age = (policy.guards if policy else GuardRules()).metrics_max_age
     demand = demand_of(snapshot, service, max_age)
     zone = _zone(snapshot, service)
+    bound = told or (policy is not None and policy.precision is not None)
     return ServiceEstimate(
         key=service.key,
         demand=demand,
         evidence=idle_evidence(snapshot, service, demand, max_age=max_age, idle_ceiling=idle_ceiling),
         watts=watts,
-        joules_per_token=joules_per_token,
+        joules_per_token=_joules_per_token(snapshot, service) if told else NOT_TOLD,
         ttft_p95=p95s[0],
         itl_p95=p95s[1],
         intensity=zone.intensity if zone else Missing(Reason.NO_ZONE, "no GridZone covers the service's nodes"),
@@ -176,7 +177,7 @@ def _service(
         at_least=demand_at_least(snapshot, service, max_age) if isinstance(demand, Missing) else None,
         energies=books.energies.get(service.key, {}),
         profiles=books.taught.profiles,
-        rooflines=rooflines(snapshot, service),
+        rooflines=rooflines(snapshot, service) if bound else {},
         tallies=tallies(snapshot, service, policy),
     )
 

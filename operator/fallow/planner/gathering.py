@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fallow.domain.autoscalers import Autoscaler
 from fallow.domain.estimates import ServiceEstimate
-from fallow.domain.habits import Habits
+from fallow.domain.habits import NO_HABITS
 from fallow.domain.policies import Mode, Objective, Policy, ScalingRules
 from fallow.domain.snapshots import Node, Snapshot, Workload
 from fallow.domain.workloads import Service, ServiceMemory, Variant
@@ -16,7 +16,7 @@ from fallow.planner.context import Around, Context
 from fallow.planner.pieces import held
 from fallow.planner.remembering import observed, settled, woken
 from fallow.planner.selection import agreed, nodes_of, policy_for, serving_of
-from fallow.planner.weighing import Place, Sites, Weighing, weighing
+from fallow.planner.weighing import BY_ENERGY, Place, Sites, Weighing, weighing
 
 NO_POLICY = Policy(name="", mode=Mode.OBSERVE, scaling=ScalingRules(enabled=False))
 
@@ -26,13 +26,13 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     policy = policy_for(service, snapshot.cluster.policies) or NO_POLICY
     workloads = {workload.variant: workload for workload in snapshot.workloads_of(service.key)}
     replicas = sum(workload.replicas for workload in workloads.values()) if workloads else None
-    before = snapshot.cluster.memories.get(service.key, ServiceMemory())
+    before = snapshot.cluster.memory_of(service.key)
     before = settled(before, service, replicas, snapshot.at)
     if autoscaled.rested_by(workloads.values()) is not None:
         before = replace(before, resting=False)
     pods = snapshot.pods_of(service.key)
     serving = serving_of(snapshot.cluster, service, before)
-    ready = sum(1 for pod in pods if pod.ready and not pod.deleting)
+    ready = len(snapshot.cluster.serving.get(service.key, ()))
     memory = woken(observed(before, service, estimate, policy.idle, snapshot.at), ready, estimate.booked, snapshot.at)
     # a variant removed from the spec may leave the one it was switched to as the one that serves
     to = memory.switching_to if memory.switching_to != serving.name else None
@@ -43,7 +43,7 @@ def gathered(snapshot: Snapshot, service: Service, estimate: ServiceEstimate, ar
     floor, ceiling = _bounds(service, memory, scaler, follows=follows)
     nodes = nodes_of(snapshot.cluster, pods)
     product = agreed(nodes)
-    habits = snapshot.habits.get(service.key, Habits())
+    habits = snapshot.habits.get(service.key, NO_HABITS)
 
     def carries(variant: Variant) -> Capacity:
         """While its engines are being replaced those are counted on that carry less."""
@@ -91,7 +91,7 @@ def _weighing(snapshot: Snapshot, service: Service, policy: Policy, nodes: tuple
     Where neither is looked at, plain watts.
     """
     if policy.objective is Objective.ENERGY and policy.mode is not Mode.RECOMMEND and not sites:
-        return Weighing()
+        return BY_ENERGY
     zones = tuple(zone_of(node, snapshot.zones) for node in nodes)
     here = Place(agreed(nodes) or "", zones) if zones else None
     profiles, variants = snapshot.cluster.profiles, service.variants if len(service.variants) > 1 else ()

@@ -89,7 +89,7 @@ def hurried(
     for key, service in cluster.services.items():
         if service.paused or service.requested == 0 or key in lately:
             continue
-        memory = cluster.memories.get(key, ServiceMemory())
+        memory = cluster.memory_of(key)
         why = _wakes(service, memory, queues)
         if why is None and (key in last.slowed or key not in last.stuck):
             why = _overrun(cluster, service, memory, queues, slowed=key in last.slowed)

@@ -49,7 +49,7 @@ def raised(service: Service, schedule: Schedule) -> Service:
 
 def lead(cluster: ClusterView, service: Service) -> Seconds:
     """How long before a window opens its replicas are started."""
-    memory = cluster.memories.get(service.key, ServiceMemory())
+    memory = cluster.memory_of(service.key)
     pods, product = cluster.pods_by_service.get(service.key, ()), product_of(cluster, service)
     takes = start_seconds(memory, serving_of(cluster, service, memory), cluster.profiles, product, pods)
     return UNKNOWN if takes is None else Seconds(min(takes * LONGER + LATE, STARTING_LIMIT))

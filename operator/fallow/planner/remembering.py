@@ -62,6 +62,9 @@ def observed(
     if request_at is not None and _is_over(request_at, quiet_since, idle, now):
         request_at = None
     state = _state(estimate, quiet_since, idle, now)
+    before = (memory.idle_state, memory.quiet_since, memory.request_seen, memory.request_at, memory.wake_handled)
+    if before == (state, quiet_since, request_seen, request_at, handled):
+        return memory
     return replace(
         memory,
         idle_state=state,

@@ -7,7 +7,7 @@ from fallow.domain.counterfactual import BaselineRule
 from fallow.domain.figures import Missing
 from fallow.domain.policies import Mode, Policy
 from fallow.domain.snapshots import Snapshot
-from fallow.domain.workloads import Service, ServiceKey, ServiceMemory
+from fallow.domain.workloads import Service, ServiceKey
 from fallow.footprint.savings import Situation
 from fallow.planner.capacity import profile_for, replica_capacity
 from fallow.planner.demand import demand_of, outside_waiting
@@ -35,7 +35,7 @@ def _situation(snapshot: Snapshot, service: Service, policy: Policy, rule: Basel
     known = {variant.name: profile_for(variant, profiles, product) for variant in service.variants}
     reference = service.reference
     holding = [pod for pod in snapshot.pods_of(service.key) if pod.scheduled and pod.gpus > 0]
-    memory = snapshot.cluster.memories.get(service.key, ServiceMemory())
+    memory = snapshot.cluster.memory_of(service.key)
     return Situation(
         service=service,
         rule=rule,

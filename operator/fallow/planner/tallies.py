@@ -7,7 +7,7 @@ from fallow.domain.policies import Policy
 from fallow.domain.readings import EngineReading, Histogram
 from fallow.domain.snapshots import Snapshot
 from fallow.domain.units import Seconds
-from fallow.domain.workloads import Service, ServiceMemory
+from fallow.domain.workloads import Service
 from fallow.planner.demand import serving_pods
 from fallow.planner.lateness import above
 
@@ -21,7 +21,7 @@ def tallies(snapshot: Snapshot, service: Service, policy: Policy | None) -> Mapp
     The new variant is judged by all that its replicas did, since these began with the switch; the old one by the recent
     window, in which both had the same load. A pod of the old one that was there at its start and not read is left out.
     """
-    memory = snapshot.cluster.memories.get(service.key, ServiceMemory())
+    memory = snapshot.cluster.memory_of(service.key)
     if policy is None or policy.shift is None or memory.before is None or memory.switching_to is None:
         return {}
     read, earlier = snapshot.readings.engines, snapshot.earlier

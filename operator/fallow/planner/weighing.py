@@ -94,6 +94,9 @@ class Weighing:
         return tuple(one for one in self.places if one.product == product)
 
 
+BY_ENERGY = Weighing()
+
+
 @dataclass(frozen=True, slots=True)
 class Spared:
     """At one place: W of the computers and GPUs held; less than nothing where more of these are needed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fallow.domain.figures import Missing
 from fallow.domain.learned import VariantEnergy
 from fallow.domain.plans import ServicePlan
-from fallow.domain.policies import PrecisionRules, Tier
+from fallow.domain.policies import Policy, PrecisionRules, Tier
 from fallow.domain.profiles import Profile, ProfilePoint, ProfileSource
 from fallow.domain.readings import Operations, Readings
 from fallow.domain.reasons import Reason
@@ -47,6 +48,16 @@ TRUSTING = policy(precision=PrecisionRules(TIERS, require_measured_advantage=Fal
 # J/token at 10 requests a replica: 0.5 as BF16, 0.4 as the lesser variant
 BASE = profile(BF16, (1, 100, 200), (10, 800, 400), (100, 4000, 650))
 LESS = {one.name: profile(one, (1, 100, 200), (10, 1000, 400), (100, 6000, 650)) for one in (FP8, INT4)}
+
+
+def untold(declared: Policy) -> Mapping[str, Roofline | Missing]:
+    snapshot = Scene(policy=declared).snapshot()
+    return estimate(snapshot, Concluded(), told=False).services[CHAT].rooflines
+
+
+def test_where_nobody_is_told_it_is_known_for_tiers_alone() -> None:
+    assert untold(policy()) == {}
+    assert untold(TRUSTING).keys() == {"bf16"}
 
 
 def counting(variants: dict[str, Running], flops: float, moved: float, at: Instant = NOW) -> Readings:

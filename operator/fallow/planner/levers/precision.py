@@ -37,11 +37,9 @@ class Asked:
 
 def propose(context: Context) -> Proposal | None:
     """Start a switch, or say why the serving variant stays; None where no tiers are set."""
-    if context.scalers:
+    if len(context.service.variants) < 2 or context.scalers or context.replicas == 0:
         return None
     rules, reference = context.policy.precision, context.reference
-    if len(context.service.variants) < 2 or context.replicas == 0:
-        return None
     if rules is None:
         return None if context.serving == reference else _begun(context, reference, "no policy asks for it any more")
     asked = _asked(context, rules)
