@@ -46,7 +46,7 @@ class Outcome:
 
 
 def looks(rate: Rate) -> Mapping[str, Looks]:
-    """What takes the place of `crests.rates`, by name."""
+    """What takes the place of `crests.rates`, and so of `crests.latest`, by name."""
     as_it_is = crests.rates
 
     def known(points: Sequence[DemandPoint], window: float) -> Rates:
@@ -61,6 +61,16 @@ def looks(rate: Rate) -> Mapping[str, Looks]:
     }
 
 
+def latest_of(look: Looks) -> Callable[[Sequence[DemandPoint], float], float | None]:
+    """What takes the place of `crests.latest`."""
+
+    def latest(points: Sequence[DemandPoint], window: float) -> float | None:
+        found = look(points, window)
+        return found[-1][1] if found else None
+
+    return latest
+
+
 def outcomes(seeds: Sequence[int]) -> Iterator[Outcome]:
     """Seeds of a week are services beside each other."""
     for name, shape in SHAPES.items():
@@ -72,7 +82,7 @@ def outcomes(seeds: Sequence[int]) -> Iterator[Outcome]:
         one = assembled(Together(parts))
         for words, look in looks(rate).items():
             # the planner takes no forecast, so what it takes for the rate is exchanged
-            with patch.object(crests, "rates", look):
+            with patch.multiple(crests, rates=look, latest=latest_of(look)):
                 services = all_run(one, [FALLOW], lambda *_: None, How(0))[0].services
             yield Outcome(
                 week=name,

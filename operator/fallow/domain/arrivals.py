@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # A burst that is seen over one cycle counts for at least so much of what it would in a shorter time: a choice.
@@ -77,17 +78,19 @@ class Arrivals:
         """Whether enough was seen to tell how uneven requests come, and how long they are."""
         return self.requests > 0 and self.answered >= FEWEST_ANSWERS and self.seconds >= FEWEST * self.cycles.every
 
-    def dispersion(self, seconds: float) -> float:
-        """Variance over mean of the requests that come in so many seconds; 1 for Poisson arrivals, and never less.
+    def dispersions(self, lengths: Sequence[float]) -> tuple[float, ...]:
+        """Variance over mean of the requests that come in times of these lengths, in seconds; 1 for Poisson arrivals,
+        and never less.
 
         Slow swings of the rate make it grow with the time in proportion, bursts within a cycle do not: cycles and
         spans together tell how much is of which, and a time shorter than a cycle is reckoned from both.
         """
         if not self.is_known:
-            return 1.0
+            return (1.0,) * len(lengths)
         rate = self.requests / self.seconds
         short, long = self.cycles.over(rate), self.spans.over(rate)
         apart = self.spans.every - self.cycles.every
         slope = max(long - short, 0.0) / apart if apart > 0 else 0.0
-        found = short + slope * (seconds - self.cycles.every)
-        return max(1.0, min(max(found, LEAST_SHARE * short), max(short, long)))
+        least, most = LEAST_SHARE * short, max(short, long)
+        found = (short + slope * (seconds - self.cycles.every) for seconds in lengths)
+        return tuple(max(1.0, min(max(one, least), most)) for one in found)

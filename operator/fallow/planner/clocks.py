@@ -21,7 +21,7 @@ from fallow.footprint.attribution import own_gpus
 from fallow.planner import guards
 from fallow.planner.capacity import Capacity, Same, engine_limit, in_work, pace, profile_for, rate_within
 from fallow.planner.context import Context
-from fallow.planner.crests import Crests, replicas
+from fallow.planner.crests import Crests, highest, replicas
 from fallow.planner.lateness import AIM
 
 # Clocks are looked at, and lowered, in steps of this share of the highest.
@@ -46,7 +46,7 @@ def clock(context: Context) -> float | None:
     crests = Crests.of(context, context.capacity[context.serving.name])
     if crests is None or in_doubt(context):
         return 1.0
-    rate = crests.highest(context.now - LOOKED)
+    rate = highest(context, LOOKED)
     height = crests.height_at(rate) / _filled(context)
     # a step at a time, so that what it does is seen before the next
     lowest = max(rules.lowest, min((one.share for one in context.clocks), default=1.0) - STEP)
@@ -110,8 +110,7 @@ def _filled(context: Context) -> float:
     Above the fewest replicas that are declared it is late requests that decide how many there are (`lateness`), and
     must not be made by clocks. At these it is the clocks that they decide: the more are late, the less is filled.
     """
-    length = context.policy.scaling.down_window
-    points = [point for point in context.history if context.now - point.at <= length]
+    points = context.lately(context.policy.scaling.down_window)
     late = [point.late for point in points if point.late is not None]
     answered = sum(point.flow.answered for point in points if point.flow is not None)
     allowed = (1.0 - context.service.objectives.attainment) * AIM * answered

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 from fallow.domain.autoscalers import Autoscaler
@@ -72,7 +74,7 @@ class Context:
     """One service at one instant. `current` are the replicas asked for now, by variant, pending ones included; where an
     autoscaler of others adds to them, its minimum.
 
-    `follows`: an autoscaler's minimum may be another than its owner's.
+    `history` is by time. `follows`: an autoscaler's minimum may be another than its owner's.
     `throttled`: its engines let their clocks fall while idle. `step_tokens` by variant, where Fallow limits them.
     `nodes` are those of its pods, `clocks` of the GPUs of the ready ones, where their policy lowers them and an agent
     sets that of each. `weighing`: by what its choices are compared.
@@ -114,6 +116,10 @@ class Context:
     def changing(self) -> frozenset[ServiceKey]:
         """Services of the same policy, where that limits how many change at one time."""
         return self.around.changing.get(self.policy.name, frozenset())
+
+    def lately(self, length: float) -> tuple[DemandPoint, ...]:
+        """Its history of the last so many seconds."""
+        return self.history[bisect_left(self.history, self.now - length, key=attrgetter("at")) :]
 
     @property
     def today(self) -> str:
@@ -164,7 +170,7 @@ class Context:
     @property
     def scalers(self) -> Mapping[str, Autoscaler]:
         """The autoscalers of others that own the replicas of a variant, alone."""
-        return {name: one.scaler for name, one in self.workloads.items() if one.scaler is not None}
+        return {name: scaler for name, one in self.workloads.items() if (scaler := one.scaler) is not None}
 
     @property
     def scaler(self) -> Autoscaler | None:

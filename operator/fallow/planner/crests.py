@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil, exp
+from operator import attrgetter
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.snapshots import DemandPoint
@@ -28,35 +30,41 @@ MEDIAN = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Crests:
-    """Of one service. A replica carries `each` requests per second; crests are taken over so many `seconds`, and all
-    but a share `missed` of the requests are to meet no higher one. `rates` are the recent ones. Where a request may
-    wait for `patience` seconds, crests over any time count as what is left of them when it is over. `height`: requests
-    per second to provide for at the latest rate.
+    """Of one service, to which `rate` requests per second come of late. A replica carries `each` of them; crests are
+    taken over so many `seconds`, and all but a share `missed` of the requests are to meet no higher one. Where a
+    request may wait for `patience` seconds, crests over any time count as what is left of them when it is over.
+    `uneven`: the variance over mean of the requests in so many seconds, and in each of WINDOWS where they may wait.
+    `height`: requests per second to provide for at the latest rate.
     """
 
     arrivals: Arrivals
-    rates: Sequence[tuple[Instant, float]]
+    rate: float
     each: float
     seconds: float
     missed: float
     patience: float = 0.0
+    uneven: tuple[float, ...] = field(init=False)
     height: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "height", self.height_at(self.rates[-1][1]))
+        windows = WINDOWS if self.patience > 0 else ()
+        object.__setattr__(self, "uneven", self.arrivals.dispersions((self.seconds, *windows)))
+        object.__setattr__(self, "height", self.height_at(self.rate))
 
     @classmethod
     def of(cls, context: Context, capacity: Capacity) -> Crests | None:
         """None where too little came yet, or no profile tells how many requests a replica carries."""
         tokens, each = context.habits.arrivals.tokens, capacity.requests_per_second
-        recent = rates(context.history, context.policy.scaling.up_window)
-        if tokens is None or each is None or not recent or not context.habits.arrivals.is_known:
+        if tokens is None or each is None or not context.habits.arrivals.is_known:
+            return None
+        rate = latest(context.history, context.policy.scaling.up_window)
+        if rate is None:
             return None
         objectives = context.service.objectives
         allowed = objectives.ttft_p95 if objectives.itl_p95 is None else tokens[1] * objectives.itl_p95
         return cls(
             arrivals=context.habits.arrivals,
-            rates=recent,
+            rate=rate,
             each=each,
             seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
             patience=capacity.patience,
@@ -72,15 +80,10 @@ class Crests:
         """Replicas that the latest rate asks for."""
         return replicas(self.height, self.each)
 
-    def highest(self, since: float) -> float:
-        """Of the rates since then."""
-        return max((rate for at, rate in self.rates if at >= since), default=0.0)
-
     @property
     def words(self) -> str:
-        rate = self.rates[-1][1]
         return (
-            f"{rate:.3g} requests/s with crests of {self.height:.3g}/s (variance {self._dispersion:.2g} times "
+            f"{self.rate:.3g} requests/s with crests of {self.height:.3g}/s (variance {self.uneven[0]:.2g} times "
             f"the mean; {self.missed:.2g} of the requests meet higher ones), {self.each:.3g}/s a replica within "
             "objectives"
         )
@@ -93,24 +96,35 @@ class Crests:
         However careful, nothing is provided for that is far above all that was seen: where more replicas leave as many
         late, more of them are no remedy.
         """
+        soon, *others = self.uneven
         if self.patience <= 0:
-            found = self._over(rate, self.seconds)
+            found = crest(rate, soon, self.seconds, self.missed)
         else:
-            found = max(rate, *(self._over(rate, each) * each / (each + self.patience) for each in WINDOWS))
+            crests = [crest(rate, one, each, self.missed) for each, one in zip(WINDOWS, others, strict=True)]
+            left = (one * each / (each + self.patience) for each, one in zip(WINDOWS, crests, strict=True))
+            found = max(rate, *left)
         highest = self.arrivals.highest
         return found if highest <= 0 else min(found, max(BELIEVED * highest, rate))
-
-    def _over(self, rate: float, seconds: float) -> float:
-        return crest(rate, self.arrivals.dispersion(seconds), seconds, self.missed)
-
-    @property
-    def _dispersion(self) -> float:
-        return self.arrivals.dispersion(self.seconds)
 
 
 def replicas(height: float, each: float) -> int:
     """Whole ones for so many requests per second."""
     return ceil(height / each - 1e-9)
+
+
+def latest(points: Sequence[DemandPoint], window: float) -> float | None:
+    """The last of `rates`, from no more points than it is the mean of; None where there is none."""
+    last = next((point.at for point in reversed(points) if point.flow is not None), None)
+    if last is None:
+        return None
+    recent = points[bisect_right(points, last - max(window, LOOK), key=attrgetter("at")) :]
+    return rates(recent, window)[-1][1]
+
+
+def highest(context: Context, length: float) -> float:
+    """Of the rates of the last so many seconds."""
+    found, since = rates(context.history, context.policy.scaling.up_window), context.now - length
+    return max((rate for at, rate in found if at >= since), default=0.0)
 
 
 def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, float]]:
@@ -122,11 +136,12 @@ def rates(points: Sequence[DemandPoint], window: float) -> list[tuple[Instant, f
 def trailing(values: Sequence[tuple[Instant, float]], window: float) -> list[tuple[Instant, float]]:
     """At each time the mean of the values in the `window` before it, its own included."""
     found: list[tuple[Instant, float]] = []
-    first, total = 0, 0.0
-    for place, (at, value) in enumerate(values):
-        total += value
-        while at - values[first][0] >= window:
-            total -= values[first][1]
-            first += 1
-        found.append((at, max(total, 0.0) / (place - first + 1)))
+    total, within, leaving = 0.0, 0, iter(values)
+    oldest, left = next(leaving, (Instant(0), 0.0))
+    for at, value in values:
+        total, within = total + value, within + 1
+        while at - oldest >= window:
+            total, within = total - left, within - 1
+            oldest, left = next(leaving)
+        found.append((at, max(total, 0.0) / within))
     return found

@@ -7,6 +7,8 @@ from math import ceil
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fallow.domain.arrivals import Arrivals, Uneven
 from fallow.domain.profiles import Profile
@@ -14,8 +16,8 @@ from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import DemandPoint, Flow, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import Objectives
-from fallow.planner.crests import LOOK, Crests, rates
-from tests.support.builders import BF16, CYCLE, NOW, Scene, guards, point, policy, profile, service, watched
+from fallow.planner.crests import LOOK, Crests, latest, rates
+from tests.support.builders import BF16, CHAT, CYCLE, NOW, Scene, guards, point, policy, profile, service, watched
 from tests.unit.planner.asking import planned
 from tests.unit.planner.test_replicas import serving
 
@@ -80,6 +82,14 @@ def test_replicas_that_crests_need_stay_though_few_requests_are_in_flight() -> N
     assert planned(scene(like(1, rate=10), rate=10, replicas=5)).replicas["bf16"] == 4
 
 
+def test_requests_that_nobody_counted_for_long_let_no_replica_go() -> None:
+    counted = scene(like(20), replicas=5)
+    seen = counted.history[CHAT]
+    since = tuple(replace(one, flow=None) if NOW - one.at <= 400 else one for one in seen)
+
+    assert planned(replace(counted, history={CHAT: since})).replicas["bf16"] == 5
+
+
 @pytest.mark.parametrize(
     ("arrivals", "known"),
     [(Arrivals(), KNOWN), (like(20), replace(KNOWN, prefill_rate=None))],
@@ -116,13 +126,21 @@ def test_a_cycle_that_is_not_known_is_left_out() -> None:
     assert rates(points(None), 60) == []
 
 
+@given(st.lists(st.none() | st.floats(-1, 1000), max_size=40), st.sampled_from([15.0, 60.0, 100.0, 300.0]))
+def test_the_latest_rate_is_the_last_of_all(came: list[float | None], window: float) -> None:
+    seen = points(*came)
+    known = rates(seen, window)
+
+    assert latest(seen, window) == (pytest.approx(known[-1][1], abs=1e-9) if known else None)
+
+
 def test_no_crest_far_above_the_busiest_cycle_is_provided_for() -> None:
-    careful = Crests(replace(like(160, rate=2.5), highest=12.0), [(NOW, 2.5)], 7.0, 1.0, 1e-6)
+    careful = Crests(replace(like(160, rate=2.5), highest=12.0), 2.5, 7.0, 1.0, 1e-6)
     unknown = replace(careful, arrivals=replace(careful.arrivals, highest=0.0))
 
     assert unknown.now > 64
     assert careful.now == ceil(4 * 12 / 7)
-    assert replace(careful, rates=[(NOW, 70.0)]).now == 10
+    assert replace(careful, rate=70.0).now == 10
 
 
 def test_prompts_alone_may_wait_as_long_as_their_objective_leaves() -> None:

@@ -100,7 +100,7 @@ def test_where_steps_cannot_be_chosen_none_are(known: Any, objectives: Objective
 def test_the_longer_requests_may_wait_the_fewer_replicas_do_and_never_fewer_than_the_rate_asks_for(
     dispersion: float, patience: float
 ) -> None:
-    found = [Crests(like(dispersion), [(NOW, 20.0)], 5.0, 1.0, 1e-4, wait).now for wait in (patience * 2, patience)]
+    found = [Crests(like(dispersion), 20.0, 5.0, 1.0, 1e-4, wait).now for wait in (patience * 2, patience)]
     assert 4 <= found[0] <= found[1]
 
 

@@ -17,7 +17,7 @@ from fallow.footprint.hardware import hardware_of
 from fallow.planner import autoscaled, guards
 from fallow.planner.capacity import Capacity, profile_for
 from fallow.planner.context import Context, Proposal
-from fallow.planner.crests import Crests, trailing
+from fallow.planner.crests import Crests, highest, trailing
 from fallow.planner.pauses import idle_share
 
 NAME = "Replicas"
@@ -48,17 +48,20 @@ def propose(context: Context) -> Proposal:
     if isinstance(demand, Missing):
         return _in_doubt(context, demand, waiting, capacity)
     needed, reason, why = need(demand, waiting, capacity)
-    sustained = _sustained(context, needed, waiting, capacity)
+    sustained = needed if needed <= context.carrying else _sustained(context, needed, waiting, capacity)
     crests = Crests.of(context, capacity)
     if crests is not None and crests.now > max(sustained, context.carrying):
         return _more(context, crests.now, Reason.ARRIVALS, crests.words, sustained=crests.now)
     if needed > context.carrying:
         return _more(context, needed, reason, why, sustained=sustained)
     stray = min(context.strays, default=None)
-    lowest = max(_lowest_safe(context, capacity, crests), context.floor)
     left = context.ready(context.serving.name) if stray else context.replicas - 1
-    if lowest <= left and needed <= left and waiting == 0:
-        return _fewer(context, lowest, capacity, crests, stray or context.serving.name)
+    # mostly the present says already that none can go
+    least = max(needed, context.floor, 1 if crests is None else crests.now)
+    if least <= left and waiting == 0:
+        lowest = max(_lowest_safe(context, capacity, crests), context.floor)
+        if lowest <= left:
+            return _fewer(context, lowest, capacity, crests, stray or context.serving.name)
     return _steady(context, demand, capacity, crests)
 
 
@@ -68,9 +71,11 @@ def _over_budget(context: Context) -> Proposal | None:
     By every guard but that of the objectives and the load of the peers: the budget's owner has accepted that requests
     are late once it is used up. Without fresh signals, a watched window and a rest since the last change nothing goes.
     """
-    budget, runs = context.budget.ceiling, context.replicas + sum(context.strays.values())
-    least = max(context.floor, 1)
-    if budget is None or runs <= budget.shrinks_to(least):
+    budget = context.budget.ceiling
+    if budget is None:
+        return None
+    runs, least = context.replicas + sum(context.strays.values()), max(context.floor, 1)
+    if runs <= budget.shrinks_to(least):
         return None
     vetoes = guards.raised(
         guards.freshness(context),
@@ -100,34 +105,27 @@ def _in_doubt(context: Context, fault: Missing, waiting: float, capacity: Capaci
 
 def need(demand: DemandPoint, outside: float, capacity: Capacity) -> tuple[int, Reason, str]:
     """Replicas that the load of this instant asks for, with the signal that asks for most."""
-    in_flight = demand.in_flight + outside
-    by_signal = [
-        (
-            ceil(in_flight / capacity.concurrency),
-            Reason.QUEUE_GROWING if demand.waiting + outside > 0 else Reason.CONCURRENCY,
-            (
-                f"{in_flight:.0f} requests in flight ({demand.waiting + outside:.0f} waiting), "
-                f"{capacity.concurrency:.0f} a replica by {capacity.origin}"
-            ),
-        )
-    ]
-    if demand.kv_mean is not None:
-        by_signal.append(
-            (
-                ceil(demand.kv_mean * demand.ready / KV_TARGET - 1e-9),
-                Reason.KV_CACHE_FULL,
-                f"KV cache {demand.kv_mean:.0%} full over {demand.ready} replicas, target {KV_TARGET:.0%}",
-            )
-        )
-    if demand.tokens_per_second is not None and capacity.tokens_per_second:
-        by_signal.append(
-            (
-                ceil(demand.tokens_per_second / capacity.tokens_per_second - 1e-9),
-                Reason.TOKEN_RATE,
-                f"{demand.tokens_per_second:.0f} tokens/s, {capacity.tokens_per_second:.0f} a replica",
-            )
-        )
-    return max(by_signal, key=lambda signal: signal[0])
+    by_requests, by_cache, by_tokens = _by_signal(demand, outside, capacity)
+    most, waiting = max(by_requests, by_cache, by_tokens), demand.waiting + outside
+    if most == by_requests:
+        reason = Reason.QUEUE_GROWING if waiting > 0 else Reason.CONCURRENCY
+        words = f"{demand.in_flight + outside:.0f} requests in flight ({waiting:.0f} waiting)"
+        return most, reason, f"{words}, {capacity.concurrency:.0f} a replica by {capacity.origin}"
+    if most == by_cache:
+        words = f"KV cache {demand.kv_mean:.0%} full over {demand.ready} replicas, target {KV_TARGET:.0%}"
+        return most, Reason.KV_CACHE_FULL, words
+    words = f"{demand.tokens_per_second:.0f} tokens/s, {capacity.tokens_per_second:.0f} a replica"
+    return most, Reason.TOKEN_RATE, words
+
+
+def _by_signal(demand: DemandPoint, outside: float, capacity: Capacity) -> tuple[int, int, int]:
+    """Replicas for the requests in flight, for the KV cache and for the token rate; 0 for what is not known."""
+    cache, tokens, each = demand.kv_mean, demand.tokens_per_second, capacity.tokens_per_second
+    return (
+        ceil((demand.in_flight + outside) / capacity.concurrency),
+        0 if cache is None else ceil(cache * demand.ready / KV_TARGET - 1e-9),
+        0 if tokens is None or not each else ceil(tokens / each - 1e-9),
+    )
 
 
 def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity) -> int:
@@ -137,9 +135,8 @@ def _sustained(context: Context, needed: int, waiting: float, capacity: Capacity
     """
     if needed >= PANIC * max(context.carrying, 1):
         return needed
-    window = context.policy.scaling.up_window
-    recent = [point for point in context.history if context.now - point.at <= window]
-    return min([needed, *(need(point, waiting, capacity)[0] for point in recent)])
+    recent = context.lately(context.policy.scaling.up_window)
+    return min([needed, *(max(_by_signal(point, waiting, capacity)) for point in recent)])
 
 
 def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained: int) -> Proposal:
@@ -153,8 +150,7 @@ def _more(context: Context, needed: int, reason: Reason, why: str, *, sustained:
         message = f"{needed} replicas are needed ({why}), not yet for {context.policy.scaling.up_window:.0f} s"
         veto = Veto("window", Reason.WINDOW_NOT_FULL, message)
         return Proposal(NAME, Reason.WINDOW_NOT_FULL, message, vetoes=(veto,))
-    recent = [point.desired for point in context.history if context.now - point.at <= STEP_WINDOW]
-    base = max(min(recent, default=current), 1)
+    base = max(min((point.desired for point in context.lately(STEP_WINDOW)), default=current), 1)
     step = max(int(base * context.policy.guards.max_step_per_minute), base + 1)
     target = min(sustained, most, step)
     if target <= current:
@@ -186,24 +182,18 @@ def _lowest_safe(context: Context, capacity: Capacity, crests: Crests | None) ->
     Where crests are provided for, requests in flight count by their means over the up window: a moment tells no more.
     """
     length = context.policy.scaling.down_window
-    points = [point for point in context.history if context.now - point.at <= length]
-    lowest = 1
-    for point in points:
-        if crests is None:
-            lowest = max(lowest, ceil(point.in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9))
-        if point.kv_mean is not None:
-            lowest = max(lowest, ceil(point.kv_mean * point.ready / (KV_TARGET * DEAD_BAND) - 1e-9))
-        if point.tokens_per_second is not None and capacity.tokens_per_second:
-            lowest = max(lowest, ceil(point.tokens_per_second / (capacity.tokens_per_second * DEAD_BAND) - 1e-9))
-    if crests is None:
-        return lowest
-    means = trailing([(point.at, point.in_flight) for point in points], context.policy.scaling.up_window)
-    in_flight = max((mean for _, mean in means), default=0.0)
-    return max(
-        lowest,
-        crests.needed(crests.highest(context.now - length), filled=DEAD_BAND),
-        ceil(in_flight / (capacity.concurrency * DEAD_BAND) - 1e-9),
-    )
+    points = context.lately(length)
+    cache = max([point.kv_mean * point.ready for point in points if point.kv_mean is not None], default=0.0)
+    lowest = max(ceil(cache / (KV_TARGET * DEAD_BAND) - 1e-9), 1)
+    if capacity.tokens_per_second:
+        tokens = max([one.tokens_per_second for one in points if one.tokens_per_second is not None], default=0.0)
+        lowest = max(lowest, ceil(tokens / (capacity.tokens_per_second * DEAD_BAND) - 1e-9))
+    in_flight = [point.in_flight for point in points]
+    if crests is not None:
+        means = trailing([(point.at, point.in_flight) for point in points], context.policy.scaling.up_window)
+        in_flight = [mean for _, mean in means]
+        lowest = max(lowest, crests.needed(highest(context, length), filled=DEAD_BAND))
+    return max(lowest, ceil(max(in_flight, default=0.0) / (capacity.concurrency * DEAD_BAND) - 1e-9))
 
 
 def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | None, variant: str) -> Proposal:
@@ -222,7 +212,7 @@ def _fewer(context: Context, lowest: int, capacity: Capacity, crests: Crests | N
     runs = context.replicas + sum(context.strays.values())
     goes = min(max((runs - lowest) // 2, 1), max(int(runs * AT_ONCE), 1), context.current[variant])
     length, left = context.policy.scaling.down_window, runs - goes
-    peak = max((point.in_flight for point in context.history if context.now - point.at <= length), default=0.0)
+    peak = max((point.in_flight for point in context.lately(length)), default=0.0)
     message = (
         f"the last {length:.0f} s needed {lowest} of {runs} replicas; "
         f"{left} carry its peak of {peak:.0f} requests at {peak / left:.0f} of {capacity.concurrency:.0f} each"

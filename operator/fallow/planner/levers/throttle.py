@@ -63,12 +63,12 @@ def is_wanted(context: Context) -> bool:
 
     While it is not known whether a budget asks for it, it stays as it is.
     """
-    rules = context.policy.idle
-    if rules is None or why_never(context) is not None:
+    rules, budget = context.policy.idle, context.budget
+    if rules is None:
         return False
-    if rules.throttle or Remedy.THROTTLE in context.budget.active:
-        return True
-    return context.throttled and Remedy.THROTTLE in context.budget.unknown
+    asked = rules.throttle or Remedy.THROTTLE in budget.active
+    kept = context.throttled and Remedy.THROTTLE in budget.unknown
+    return (asked or kept) and why_never(context) is None
 
 
 def why_never(context: Context) -> str | None:
@@ -104,8 +104,7 @@ def _saved(context: Context) -> Watts | None:
     """None where the GPUs are not known."""
     if context.product is None:
         return None
-    length = context.policy.scaling.down_window
-    points = [point for point in context.history if context.now - point.at <= length]
+    points = context.lately(context.policy.scaling.down_window)
     hardware = hardware_of(context.product)
     gpus = context.asked(context.serving.name) * context.serving.gpus
     return (hardware.context - hardware.bare) * (gpus * idle_share(points))
