@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import inf
@@ -82,12 +82,12 @@ def replica_capacity(
     Headroom (0..1) is kept free from profiled and engine limits; a declared target is taken as it is. The lengths of
     `recent` requests, and how long their steps took, give the rate beside it.
     """
-    found = _concurrency(service, variant, profile, headroom)
+    known = _concurrency(service, variant, profile, headroom)
     if recent is None or recent.tokens is None or profile is None:
-        return found
+        return Capacity(*known)
     limit = engine_limit(variant, profile)
     rate = rate_within(profile, *recent.tokens, service.objectives.itl_p95, limit, pace(profile, recent))
-    return replace(found, requests_per_second=rate, patience=patience(service, profile, recent.tokens[0]))
+    return Capacity(*known, requests_per_second=rate, patience=patience(service, profile, recent.tokens[0]))
 
 
 def patience(service: Service, profile: Profile, prompt: float) -> float:
@@ -229,23 +229,26 @@ def _step(point: ProfilePoint) -> float:
     return point.concurrency / point.tokens_per_second if point.itl is None else float(point.itl)
 
 
-def _concurrency(service: Service, variant: Variant, profile: Profile | None, headroom: float) -> Capacity:
+def _concurrency(
+    service: Service, variant: Variant, profile: Profile | None, headroom: float
+) -> tuple[float, str, float | None]:
+    """With its origin, and the tokens per second that the profile has there."""
     limit = engine_limit(variant, profile)
     if service.scaling.target_concurrency is not None:
-        return Capacity(min(service.scaling.target_concurrency, limit), "scaling.targetConcurrency")
+        return min(service.scaling.target_concurrency, limit), "scaling.targetConcurrency", None
     if profile and service.objectives.itl_p95 is not None:
         within = profile.concurrency_within(service.objectives.itl_p95)
         if within is not None:
             concurrency = min(within, limit) * (1 - headroom)
-            return Capacity(concurrency, f"ModelProfile {profile.name} within objectives.itl", _rate(profile, within))
+            return concurrency, f"ModelProfile {profile.name} within objectives.itl", _rate(profile, within)
         if any(point.itl is not None for point in profile.points):
             least = min(profile.points[0].concurrency, limit)
             origin = f"the lowest of ModelProfile {profile.name}, since objectives.itl is met nowhere in it"
-            return Capacity(least * (1 - headroom), origin, _rate(profile, least))
+            return least * (1 - headroom), origin, _rate(profile, least)
     if profile and profile.points:
         top = min(profile.points[-1].concurrency, limit)
-        return Capacity(top * (1 - headroom), f"ModelProfile {profile.name}", _rate(profile, top))
-    return Capacity(limit * (1 - headroom), "the engine's concurrency limit")
+        return top * (1 - headroom), f"ModelProfile {profile.name}", _rate(profile, top)
+    return limit * (1 - headroom), "the engine's concurrency limit", None
 
 
 def _rate(profile: Profile, concurrency: float) -> float | None:

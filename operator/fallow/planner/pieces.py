@@ -11,8 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import ceil, exp, log, log1p, sqrt
-from statistics import NormalDist
+from math import ceil, erfc, exp, log, log1p, sqrt
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.profiles import Profile
@@ -35,7 +34,6 @@ SPREAD = 2.0
 SPARED = 0.25
 # Shares of what is carried in the mean that are looked at.
 SHARES = tuple(number / 20 for number in range(19, 0, -1))
-NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +83,11 @@ def _with(tokens: int, variant: Variant, profile: Profile, recent: Arrivals) -> 
     lengths, rate = recent.tokens, profile.prefill_rate
     if lengths is None or rate is None:
         return None
+    beside = _beside(lengths)
     for batch, step in _known(variant, profile):
         room = max(tokens - batch, 1.0)
-        found = _full(batch, room, step + PIECE + room / rate, lengths)
-        if found is not None:
-            return found
+        if room * beside <= batch:
+            return _full(batch, room, step + PIECE + room / rate, lengths)
     return None
 
 
@@ -100,26 +98,26 @@ def in_pieces(service: Service, variant: Variant, profile: Profile, recent: Arri
     itl, tokens = service.objectives.itl_p95, recent.tokens
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
-    gap = itl * FULL
+    gap, beside = itl * FULL, _beside(tokens)
     for batch, step in _known(variant, profile):
         room = (gap - step - PIECE) * profile.prefill_rate
         if room < FEWEST_TOKENS:
             return None
-        found = _full(batch, room, gap, tokens)
-        if found is not None:
-            return found
+        if room * beside <= batch:
+            return _full(batch, room, gap, tokens)
     return None
 
 
-def _full(batch: float, room: float, gap: float, lengths: tuple[float, float]) -> Pieces | None:
-    """A replica that takes pieces of `room` tokens and nothing else, one each `gap` seconds; None where more than the
-    batch would decode beside them (Little's law).
-    """
+def _beside(lengths: tuple[float, float]) -> float:
+    """Requests that decode beside each token of the pieces, one in every step (Little's law)."""
     prompt, output = lengths
-    rate = room / prompt / gap
-    if rate * output * gap > batch:
-        return None
-    return Pieces(int(room + batch), rate, Seconds(ceil(prompt / room) * gap))
+    return output / prompt
+
+
+def _full(batch: float, room: float, gap: float, lengths: tuple[float, float]) -> Pieces:
+    """A replica that takes pieces of `room` tokens and nothing else, one each `gap` seconds."""
+    prompt, _ = lengths
+    return Pieces(int(room + batch), room / prompt / gap, Seconds(ceil(prompt / room) * gap))
 
 
 def better_in_pieces(
@@ -158,18 +156,20 @@ def whole(service: Service, variant: Variant, profile: Profile, recent: Arrivals
     if itl is None or tokens is None or profile.prefill_rate is None:
         return None
     prompt, output = tokens[0] / profile.prefill_rate, tokens[1]
-    known = tuple(_known(variant, profile))
+    known = _known(variant, profile)
     if not known:
         return 0.0
-    seldom = ((known[0][0] * share, known[0][1]) for share in reversed(SHARES))
-    batches = (*seldom, *known)
     missed = 1.0 - service.objectives.attainment
 
     def late(of: tuple[float, float]) -> bool:
         return _late(of, itl, (prompt, output), replicas) > missed
 
     # the more requests, the more of them are late
-    kept = bisect_left(batches, True, key=late)
+    batches, kept = known, bisect_left(known, True, key=late)
+    if kept == 0:
+        fewest, step = known[0]
+        batches = tuple((fewest * share, step) for share in reversed(SHARES))
+        kept = bisect_left(batches, True, key=late)
     if kept == 0:
         return 0.0
     batch, step = batches[kept - 1]
@@ -194,7 +194,7 @@ def _late(of: tuple[float, float], itl: Seconds, request: tuple[float, float], r
     return _beyond(output * (itl - step), added, variance)
 
 
-def _known(variant: Variant, profile: Profile) -> Iterable[tuple[float, float]]:
+def _known(variant: Variant, profile: Profile) -> tuple[tuple[float, float], ...]:
     """Batches up to the engine's limit with the profile's seconds of a step: among many prompts it is not told how long
     steps have lately taken (`capacity.pace`), and engines are not to be replaced for what is not known.
     """
@@ -206,7 +206,7 @@ def _beyond(limit: float, mean: float, variance: float) -> float:
     if limit <= 0:
         return 1.0
     width = sqrt(log1p(variance / mean**2))
-    return 1.0 - NORMAL.cdf((log(limit / mean) + width**2 / 2) / width)
+    return erfc((log(limit / mean) + width**2 / 2) / (width * sqrt(2.0))) / 2.0
 
 
 def _flags(service: Service) -> frozenset[str]:

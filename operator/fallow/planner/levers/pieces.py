@@ -29,7 +29,9 @@ def propose(context: Context) -> Proposal | None:
     if not context.policy.scaling.limits_steps or why_whole(context.service) is not None:
         return None if now is None else _proposed(context, None, "the policy leaves steps as they are", None)
     profile, recent = profile_for(context.serving, context.profiles, context.product), context.habits.arrivals
-    if profile is None or not recent.is_known:
+    # the fewest replicas stay, however much more each of them would carry
+    may_spare = now is not None or context.replicas > max(context.floor, 1)
+    if profile is None or not recent.is_known or not may_spare:
         return None
     found = in_pieces(context.service, context.serving, profile, recent)
     wanted = found is not None or now is not None
@@ -37,16 +39,19 @@ def propose(context: Context) -> Proposal | None:
     if plain is None:
         return None
     carried = 0.0 if found is None else found.within(context.service.objectives, context.replicas)
-    words = f"a replica carries {carried:.3g} requests/s in pieces and {plain:.3g} whole"
     if now is not None and carried < plain * KEPT:
-        return _proposed(context, None, words, None)
+        return _proposed(context, None, _words(carried, plain), None)
     if found is None or carried == 0 or _is_near(now, found) or (now is None and carried < plain * GAIN):
         return None
     spared = _spared(context, plain / carried)
     saves = _saved(context, spared) if now is None else None
     if now is None and not replacing.pays(context, saves, spared):
         return None
-    return _proposed(context, found, words, saves)
+    return _proposed(context, found, _words(carried, plain), saves)
+
+
+def _words(carried: float, plain: float) -> str:
+    return f"a replica carries {carried:.3g} requests/s in pieces and {plain:.3g} whole"
 
 
 def _proposed(context: Context, found: Pieces | None, words: str, saves: Watts | None) -> Proposal:

@@ -78,6 +78,7 @@ class FleetCluster:
         self._simulation, self._declared = simulation, declared
         self._began = simulation.run.began
         self._pods: dict[int, tuple[Life, Pod]] = {}
+        self._nodes: dict[str, ClusterNode] = {}
         self._view: ClusterView | None = None
         self._seen = -1
         self.asked: list[tuple[ServiceKey, str, int, int]] = []
@@ -165,14 +166,34 @@ class FleetCluster:
                 tuning = Tuning(place in fleet.pools.throttled, fleet.pools.step_tokens.get(place))
                 workloads.append(Workload(key.namespace, full, key, name, asked, ready, 1, tuning=tuning))
         self._pods = kept
+        self._nodes = {node.name: self._node(node) for node in fleet.nodes if node.power is NodePower.ON}
         return ClusterView(
-            nodes={node.name: _node(node, self._began) for node in fleet.nodes if node.power is NodePower.ON},
+            nodes=self._nodes,
             pods=pods,
             workloads=tuple(workloads),
             services=declared.services,
             policies=declared.policies,
             zones=declared.zones,
             profiles=declared.profiles,
+        )
+
+    def _node(self, node: Node) -> ClusterNode:
+        """As it was seen last, where it is neither emptied nor kept since."""
+        began, known = self._began, self._nodes.get(node.name)
+        emptying = None if node.emptying is None else Instant(began + node.emptying)
+        kept_since = None if node.kept_since is None else Instant(began + node.kept_since)
+        if known is not None and (known.emptying, known.kept_since) == (emptying, kept_since):
+            return known
+        return ClusterNode(
+            node.name,
+            f"198.19.{node.number // 250}.{node.number % 250 + 1}",
+            {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone},
+            node.kind.boards,
+            node.kind.product,
+            cordoned=emptying is not None,
+            emptying=emptying,
+            kept_since=kept_since,
+            instances=node.kind.gpus if node.kind.divided else 0,
         )
 
     def _pod(self, replica: Replica, key: ServiceKey, variant: str) -> Pod:
@@ -384,20 +405,6 @@ class Books:
         """There is no other writer."""
         self._kept = ledger
         return ledger
-
-
-def _node(node: Node, began: float) -> ClusterNode:
-    return ClusterNode(
-        node.name,
-        f"198.19.{node.number // 250}.{node.number % 250 + 1}",
-        {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone},
-        node.kind.boards,
-        node.kind.product,
-        cordoned=node.emptying is not None,
-        emptying=None if node.emptying is None else Instant(began + node.emptying),
-        kept_since=None if node.kept_since is None else Instant(began + node.kept_since),
-        instances=node.kind.gpus if node.kind.divided else 0,
-    )
 
 
 def _spare(node: Node, now: float, at: Instant) -> Iterator[GpuReading]:
