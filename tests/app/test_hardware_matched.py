@@ -53,8 +53,7 @@ def drive(
     """One node of each type with eight GPUs; the small ones are in a zone of their own."""
     queries = {H100: asked("H100 80GB HBM3"), L4: asked("L4")}
     tables = {
-        product: predicted_table(replace(query, context=PROMPT + OUTPUT / 2))
-        for product, query in queries.items()
+        product: predicted_table(replace(query, context=PROMPT + OUTPUT / 2)) for product, query in queries.items()
     }
     start = Start(pull=20, load=40, compile_=10, sigma=0.0)
     variants = tuple(

@@ -9,21 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.domain.workloads import ServiceKey
-from fallow.twin.calibration.tasks import Precision
-from fallow.twin.demand.recorded import Recorded
-from fallow.twin.physics.calibrated import law_for
-from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import EngineLimits
-from fallow.twin.pods import EngineFacts, NodeFacts
-from fallow.twin.rates import Piecewise
-from fallow.twin.replay import Objectives, Replicas, replay
+from fallow.twin.simulation.crowding import OLDEST
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.sight import LATENCY_BOUNDS, places_of
 from fallow.twin.simulation.steady import steady
-from fallow.twin.simulation.table import EngineTable, table_of
-from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
+from fallow.twin.simulation.table import EngineTable
+from tests.support.clocks import Load, both_clocks, kept
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 
@@ -56,30 +49,12 @@ def test_energy_and_attainment_are_those_of_the_event_engine(
     rate: float, prompt: float, output: float, replicas: int, chunk: int | None, seconds: int
 ) -> None:
     limits = EngineLimits() if chunk is None else EngineLimits(chunk_tokens=chunk)
-    traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(prompt, 0.9), Lengths(output, 0.9), seed=3)
-    rows, key = traffic.until(seconds), ServiceKey("a", "b")
-    facts = EngineFacts("m", "m", Precision.BF16, limits=limits)
-    event = replay(
-        [NodeFacts("n", "n", "", Gpu.H100, replicas)],
-        [Replicas(key, facts, replicas)],
-        {key: rows},
-        seconds=seconds,
-        objectives={key: Objectives(1.0, 0.025)},
-    ).services[0]
-    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=seconds).block(0, seconds)
-    law = law_for(Gpu.H100, "8b", Precision.BF16, 1)
-    fast = engines(table_of(law, limits, context=prompt + output / 2), prompt_cv=0.9, output_cv=0.9)
-    for _ in range(replicas):
-        fast.join(0)
-    for begin in range(0, seconds, 15):
-        part = slice(begin, begin + 15)
-        fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
+    event, fast = both_clocks(Load(rate, prompt, output, replicas, seconds, ttft=1.0, itl=0.025, limits=limits))
 
     totals = fast.after.totals
-    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.05)
+    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.025)
     assert totals.generated.sum() == pytest.approx(event.generated_tokens, rel=0.04)
-    assert event.attainment is not None
-    assert totals.good.sum() / totals.done.sum() == pytest.approx(event.attainment, abs=0.05)
+    assert kept(fast) == pytest.approx(event.attainment, abs=0.035)
 
 
 @given(
@@ -115,6 +90,27 @@ def test_hours_of_spells_and_flapping_leave_every_sum_finite() -> None:
     assert (run.engines.in_work >= 0).all()
     assert (after.kept <= 1 + 1e-9).all()
     assert totals.good.sum() <= totals.done.sum() * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("cv", [0.0, 0.9, 2.15])
+def test_in_a_quiet_night_answers_do_not_grow_old_without_end(cv: float) -> None:
+    fast = engines(output_cv=cv)
+    fast.join(0)
+    lengths = np.full((1, 15), 300.0), np.full((1, 15), 200.0)
+    with np.errstate(all="raise", under="ignore"):
+        for busy in (*[8.0] * 40, *[0.0] * 240):
+            fast.advance(np.full((1, 15), busy), *lengths)
+            assert 0 <= fast.after.age[0] <= OLDEST * 200 * (1 + cv**2) / 2 * (1 + 1e-9)
+
+
+def test_cache_use_counts_answers_as_long_as_they_are_found() -> None:
+    fast = engines(output_cv=0.9)
+    fast.join(0)
+    for _ in range(40):
+        fast.advance(np.full((1, 15), 8.0), np.full((1, 15), 300.0), np.full((1, 15), 200.0))
+
+    held = fast.batch[0] * (300 + 200 * (1 + 0.9**2) / 2) + fast.prefilling[0] * 300
+    assert fast.kv_usage[0] == pytest.approx(held / TABLE.cache, rel=0.02)
 
 
 @given(seed=st.integers(0, 1000), rate=st.floats(0.0, 20.0), more=st.floats(1.0, 3.0))
@@ -174,31 +170,15 @@ def test_a_service_without_replicas_holds_its_requests_and_serves_them_late() ->
 @pytest.mark.parametrize(("rate", "replicas"), [(0.02, 1), (0.2, 1), (0.2, 4), (2.0, 4)])
 def test_clocks_fall_as_those_of_the_event_engine(rate: float, replicas: int) -> None:
     seconds = 600 if rate > 1 else 2400
-    traffic = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(600, 0.5), Lengths(80, 0.5), seed=5)
-    rows, key = traffic.until(seconds), ServiceKey("a", "b")
-    event = replay(
-        [NodeFacts("n", "n", "", Gpu.H100, replicas)],
-        [Replicas(key, EngineFacts("m", "m", Precision.BF16, throttles=True), replicas)],
-        {key: rows},
-        seconds=seconds,
-        objectives={key: Objectives(0.15, 0.025)},
-    ).services[0]
-    load = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=seconds).block(0, seconds)
-    fast = engines(prompt_cv=0.5, output_cv=0.5, ttft=0.15)
-    fast.after.throttle(0, on=True)
-    for _ in range(replicas):
-        fast.join(0)
-    for begin in range(0, seconds, 15):
-        part = slice(begin, begin + 15)
-        fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
+    event, fast = both_clocks(
+        Load(rate, 600, 80, replicas, seconds, cv=0.5, ttft=0.15, itl=0.025, throttles=True, seed=5)
+    )
 
-    totals = fast.after.totals
-    assert totals.joules.sum() == pytest.approx(event.energy.value, rel=0.06)
+    assert fast.after.totals.joules.sum() == pytest.approx(event.energy.value, rel=0.06)
     assert event.attainment is not None
     # of several idle replicas the event engine's router takes the same one, the fast clock any of them
     warmer = 0.0 if replicas == 1 else 0.3
-    kept = totals.good.sum() / totals.done.sum()
-    assert event.attainment - 0.06 - warmer <= kept <= event.attainment + 0.03
+    assert event.attainment - 0.06 - warmer <= kept(fast) <= event.attainment + 0.03
 
 
 def test_an_idle_engine_whose_clocks_fall_draws_what_an_empty_gpu_does() -> None:

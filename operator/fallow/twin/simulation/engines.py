@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fallow.twin.simulation.aftermath import Aftermath, Prompts, Stretch
+from fallow.twin.physics.constants import BLOCK_TOKENS
+from fallow.twin.simulation.aftermath import Aftermath, Prompts, Stretch, unknown
+from fallow.twin.simulation.crowding import Crowd, Pressed
 from fallow.twin.simulation.demand import Array, Spread
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
@@ -22,6 +24,11 @@ TINY = 1e-12
 NOBODY = 1e-9
 # Steps are looked up at quarters of a batch: the error is below 0.2 % of a step.
 FINE = 4
+# Steps of an answer that may come with its prompt: what is left is never nothing.
+MOST_SPARED = 0.9
+# Of the cache, from where on it is watched whether it fills up, and what a crest within a stretch may be over its mean.
+# Choices: to watch takes as long again as all else in a second.
+WATCHED, CREST = 0.5, 2.0
 # How far back arrivals are kept to tell how long the first of a queue has waited.
 MOST_WAIT = 1 << 14
 
@@ -44,7 +51,8 @@ class Pools:
 @dataclass(frozen=True, slots=True)
 class _Frame:
     """What is the same through a stretch, and what comes in: rows are seconds. `each`: one over the ready replicas,
-    `share` of its service that a pool takes, `room` in its slots, `most` of a second that goes to prompts.
+    `share` of its service that a pool takes, `room` in its slots, `most` of a second that goes to prompts. `spared`:
+    steps that an answer does not take by itself. `beside`: quarters of a request, beyond the mean, that one finds.
     """
 
     arrivals: Array
@@ -54,6 +62,8 @@ class _Frame:
     share: Array
     room: Array
     most: Array
+    spared: Array
+    beside: Array
 
 
 class Engines:
@@ -74,7 +84,13 @@ class Engines:
         self._chunk = np.tile([float(table.chunk) for table in tables], 2)
         self._piece = np.tile([table.piece for table in tables], 2)
         self._slots = np.array([float(table.slots) for table in tables])
-        self._cache = np.array([table.cache for table in tables])
+        self._cache = np.tile([table.cache for table in tables], 2)
+        cached = pools.spread.cached[:, None]
+        self._computed = 1.0 - cached
+        # only whole blocks are found in cache
+        self._cut = np.where(cached > 0, (BLOCK_TOKENS - 1) / 2.0, 0.0)
+        # long answers are found decoding longer, and half of one is there in the mean
+        self._grown = np.maximum((1.0 + pools.spread.output_cv**2) / 2.0, 1.0)[:, None]
         columns = 2 * self.pools
         self.ready = np.zeros(columns)
         self.batch = np.zeros(columns)
@@ -99,11 +115,11 @@ class Engines:
 
     @property
     def kv_usage(self) -> Array:
-        """Share of each replica's cache, 0..1, by serving pool; half of the answers is there on average."""
+        """Share of each replica's cache, 0..1, by serving pool."""
         some = slice(self.pools)
         prompt = self.after.prompt[some]
-        used = self.batch[some] * (prompt + self.output[some] / 2) + self.prefilling[some] * prompt
-        return np.asarray(np.minimum(used / np.maximum(self.ready[some], 1.0) / self._cache, 1.0))
+        used = self.batch[some] * (prompt + self.after.age[some]) + self.prefilling[some] * prompt
+        return np.asarray(np.minimum(used / np.maximum(self.ready[some], 1.0) / self._cache[some], 1.0))
 
     def by_service(self, values: Array) -> Array:
         """Sums over pools; of values by column, those that drain among them. Rows are kept apart."""
@@ -184,44 +200,83 @@ class Engines:
         seconds = len(frame.arrivals)
         kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
         waiting, in_work = np.empty((seconds, len(self.waiting))), np.empty((seconds, 2 * self.pools))
+        crowd = self._crowd(frame, prompt, output)
         for second in range(seconds):
-            self._admit(frame, kept, second)
-            self._work(frame, kept, second)
+            pressed = self._press(crowd) if crowd else None
+            self._admit(frame, kept, second, pressed)
+            self._work(frame, kept, second, pressed)
+            if crowd:
+                self._follow(crowd, kept, second)
             waiting[second] = self.waiting
             np.add(self.batch, self.prefilling, out=in_work[second])
+        kept.backlog[seconds] = self.backlog
         self.after.work_out(kept, self.ready, prompt, frame.prompts)
+        if crowd:
+            self.after.age[:] = crowd.ages
         return waiting + self.by_service(in_work)
 
     def _frame(self, arrivals: Array, prompt: Array, output: Array) -> _Frame:
-        ready = self.ready[: self.pools]
+        ready, seconds = self.ready[: self.pools], arrivals.shape[1]
         there = np.add.reduceat(ready, self._starts)
-        uncached = (prompt * (1.0 - self._pools.spread.cached)[:, None]).T
+        uncached = np.minimum(prompt * self._computed + self._cut, prompt).T
         each = 1.0 / np.maximum(self.ready, 1.0)
-        step = self._step[self._places(self._mean * each)]
+        batch = self._mean * each
+        # one who decodes finds more others than the mean: the variance of what is not known of the batch over its mean
+        beside = 0.5 + FINE * unknown(self._rate, each)
+        step = self._step[self._places(batch, beside)]
         tokens = uncached[:, self._both]
-        beside = np.maximum(self._chunk - self._mean * each, 1.0)
-        pieces = np.maximum(tokens / beside, 1.0)
-        longest = beside / self._prefill_rate + self._piece
+        most = np.maximum(self._chunk - batch, 1.0)
+        pieces = np.maximum(tokens / most, 1.0)
+        longest = most / self._prefill_rate + self._piece
         # of two prompts in one step each takes its own, which makes one more of those that are spread
         parts = pieces + np.minimum(pieces - 1.0, 1.0)
         computed = tokens / self._prefill_rate + parts * self._piece
+        mean = np.add.reduce(pieces, axis=0) / seconds
+        # and the last of a full step of short ones is cut in two
+        cut = np.maximum(2.0 - mean, 0.0) * self._piece
+        # the first token comes with the prompt, in steps that are its own only where nobody else decodes
+        own = mean * np.exp(-batch * (1.0 - 1.0 / self.output))
         return _Frame(
             arrivals=np.ascontiguousarray(arrivals.T),
             prompts=Prompts(computed, pieces, longest),
             output=np.maximum(output, 1.0).T[:, self._both],
             each=each,
             share=ready / np.maximum(there, 1.0)[self.service],
-            room=ready * np.minimum(self._slots, self._cache / (prompt + output).mean(axis=1)[self.service]),
-            most=longest / (step + longest),
+            room=ready * self._slots,
+            most=longest / (step + longest + cut),
+            spared=np.minimum(1.0 - own, MOST_SPARED),
+            beside=beside,
         )
 
-    def _admit(self, frame: _Frame, kept: Stretch, second: int) -> None:
+    def _crowd(self, frame: _Frame, prompt: Array, output: Array) -> Crowd | None:
+        """None while no pool comes near to filling its cache within the stretch."""
+        some, seconds = slice(self.pools), prompt.shape[1]
+        tokens = np.add.reduce(prompt + output * self._grown, axis=1) / seconds
+        # of those who come as many are there at once as come while an answer lasts
+        there = np.minimum(CREST / (self._rate[some] * seconds + TINY), 1.0)
+        coming = np.add.reduce(frame.arrivals, axis=0)[self.service] * there + self.waiting[self.service]
+        most = (self.batch[some] + self.prefilling[some] + coming * frame.share) * tokens[self.service]
+        if not np.count_nonzero(most > WATCHED * self._cache[some] * self.ready[some]):
+            return None
+        return self.after.crowd(self.ready, self._cache, np.add.reduce(prompt, axis=1) / seconds)
+
+    def _press(self, crowd: Crowd) -> Pressed:
+        ended = self._mean * self._rate
+        return crowd.press(self.batch, self.prefilling, ended, ended * self.output, self.waiting[self._both])
+
+    def _follow(self, crowd: Crowd, kept: Stretch, second: int) -> None:
+        ended = kept.ended[second]
+        crowd.follow(self.batch + ended, kept.mixing[second], ended, self.output)
+
+    def _admit(self, frame: _Frame, kept: Stretch, second: int, pressed: Pressed | None) -> None:
         """First come first served, as far as slots and cache go; kept are the entries and how long they waited."""
         some = slice(self.pools)
         queue = self.waiting + frame.arrivals[second]
         wanted = queue[self.service] * frame.share
         free = np.maximum(frame.room - self.batch[some] - self.prefilling[some], 0.0)
         free += self.batch[some] * np.minimum(self._rate[some], 1.0)
+        if pressed:
+            np.minimum(free, pressed.entering[some], out=free)
         entered = np.minimum(wanted, free, out=kept.entered[second, some])
         admitted = np.add.reduceat(entered, self._starts)
         self.arrived += frame.arrivals[second]
@@ -235,13 +290,14 @@ class Engines:
         self.waiting = queue
         self._queueing = bool(np.count_nonzero(queue))
 
-    def _work(self, frame: _Frame, kept: Stretch, second: int) -> None:
+    def _work(self, frame: _Frame, kept: Stretch, second: int, pressed: Pressed | None) -> None:
         """Prefill first: what comes in and what is left over, at most the time that a chunk leaves to decoding. Then
         arrivals to and departures from decoding in closed form, at the steps of the mean batch of the second before.
         """
         entered = kept.entered[second]
         kept.backlog[second] = self.backlog
-        work = self.backlog + entered * frame.prompts.computed[second] * frame.each
+        computed = entered + pressed.again if pressed else entered
+        work = self.backlog + computed * frame.prompts.computed[second] * frame.each
         spent = np.minimum(work, frame.most, out=kept.spent[second])
         begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
         # rounding must leave nothing below zero: it would be taken in again as a negative number of requests
@@ -250,16 +306,17 @@ class Engines:
         mixing = np.divide(begun, np.maximum(self.batch + begun, TINY), out=kept.mixing[second])
         self.output += mixing * (frame.output[second] - self.output)
         kept.output[second] = self.output
-        step = kept.step[second] = self._step[self._places(self._mean * frame.each)]
-        rate = np.divide(1.0 - spent, self.output * step, out=kept.rate[second])
-        level = begun / rate
-        after = np.maximum(level + (self.batch - level) * np.exp(-rate), 0.0)
+        step = kept.step[second] = self._step[self._places(self._mean * frame.each, frame.beside)]
+        rate = np.divide(1.0 - spent, (self.output - frame.spared) * step, out=kept.rate[second])
+        leaving = rate * pressed.working if pressed else rate
+        level = begun / leaving
+        after = np.maximum(level + (self.batch - level) * np.exp(-leaving), 0.0)
         ended = np.subtract(self.batch + begun, after, out=kept.ended[second])
         self._mean = ended / rate
         self._rate, self.batch = rate, after
 
-    def _places(self, batch: Array) -> IntArray:
-        return np.asarray(self._place + np.minimum(batch * FINE + 0.5, self._last).astype(np.int64))
+    def _places(self, batch: Array, beside: Array) -> IntArray:
+        return np.asarray(self._place + np.minimum(batch * FINE + beside, self._last).astype(np.int64))
 
     def _waited(self, admitted: Array) -> Array:
         """Seconds since those who are admitted now arrived, first come first served, by service."""

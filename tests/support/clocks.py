@@ -1,0 +1,73 @@
+"""The same requests on the event engine and on the fast clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+
+from fallow.domain.workloads import ServiceKey
+from fallow.twin.calibration.tasks import Precision
+from fallow.twin.demand.recorded import Recorded
+from fallow.twin.physics.calibrated import law_for
+from fallow.twin.physics.constants import Gpu
+from fallow.twin.physics.engine import EngineLimits
+from fallow.twin.pods import EngineFacts, NodeFacts
+from fallow.twin.rates import Piecewise
+from fallow.twin.replay import Objectives, Replicas, ServiceResult, replay
+from fallow.twin.simulation.demand import Spread
+from fallow.twin.simulation.engines import Engines, Pools
+from fallow.twin.simulation.table import table_of
+from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Poisson requests of 8B on one H100 a replica; objectives in seconds, infinite for none."""
+
+    rate: float
+    prompt: float
+    output: float
+    replicas: int = 1
+    seconds: int = 600
+    cv: float = 0.9
+    ttft: float = inf
+    itl: float = inf
+    limits: EngineLimits = field(default_factory=EngineLimits)
+    throttles: bool = False
+    seed: int = 3
+
+
+def both_clocks(load: Load) -> tuple[ServiceResult, Engines]:
+    """Of the event engine what came out, of the fast clock the engines as they stand at the end."""
+    output_cv = load.cv if load.output > 1 else 0.0
+    lengths = Lengths(load.prompt, load.cv), Lengths(load.output, output_cv)
+    rows = GeneratedTraffic(Piecewise(((0.0, load.rate),)), *lengths, seed=load.seed).until(load.seconds)
+    key = ServiceKey("a", "b")
+    facts = EngineFacts("m", "m", Precision.BF16, limits=load.limits, throttles=load.throttles)
+    event = replay(
+        [NodeFacts("n", "n", "", Gpu.H100, load.replicas)],
+        [Replicas(key, facts, load.replicas)],
+        {key: rows},
+        seconds=load.seconds,
+        objectives={key: Objectives(load.ttft, load.itl)},
+    ).services[0]
+    # a request of one token at the start keeps the record's own beginning
+    demand = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=load.seconds).block(0, load.seconds)
+    context = load.prompt + load.output * (1.0 + output_cv**2) / 2
+    table = table_of(law_for(Gpu.H100, "8b", Precision.BF16, 1), load.limits, context=context)
+    spread = Spread(np.array([load.cv]), np.array([output_cv]), np.array([load.limits.prefix_hit_share]))
+    fast = Engines(Pools([table], np.array([0]), spread, np.array([load.ttft]), np.array([load.itl])))
+    fast.after.throttle(0, on=load.throttles)
+    for _ in range(load.replicas):
+        fast.join(0)
+    for begin in range(0, load.seconds, 15):
+        part = slice(begin, begin + 15)
+        fast.advance(demand.arrivals[:, part], demand.prompt[:, part], demand.output[:, part])
+    return event, fast
+
+
+def kept(fast: Engines) -> float:
+    """The share of those who ended that were in time."""
+    return float(fast.after.totals.good.sum() / fast.after.totals.done.sum())
