@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -101,17 +102,25 @@ def _event(case: Case, rows: list[Arrival]) -> tuple[float, float]:
 
 def _fast(case: Case, rows: list[Arrival]) -> tuple[float, float]:
     instance = profiles_of("H100")[case.part] if case.part else None
-    # a request of one token at the start keeps the record's own beginning
-    load = Recorded(KEY, [Arrival(0.0, 1, 1), *rows], seconds=case.seconds).block(0, case.seconds)
-    # those who are found decoding have longer answers than those who come
-    context = case.prompt + case.output * (1.0 + case.output_cv**2) / 2
-    table = table_of(law_for(Gpu.H100, case.model, Precision.BF16, case.gpus, part=instance), context=context)
     spread = Spread(np.array([case.prompt_cv]), np.array([case.output_cv]), np.array([case.cached]))
+    law = law_for(Gpu.H100, case.model, Precision.BF16, case.gpus, part=instance)
+    table = table_of(law, context=case.prompt + case.output * float(spread.found[0]))
     fast = Engines(Pools([table], np.array([0]), spread, np.array([case.ttft]), np.array([case.itl])))
-    for _ in range(case.replicas):
+    live(fast, rows, replicas=case.replicas, seconds=case.seconds)
+    return float(fast.after.totals.joules.sum()), kept(fast)
+
+
+def live(fast: Engines, rows: Sequence[Arrival], *, replicas: int, seconds: int) -> None:
+    """One pool with so many replicas from the start meets these requests, in stretches as between two cycles."""
+    # a request of one token at the start keeps the record's own beginning
+    load = Recorded(KEY, [Arrival(0.0, 1, 1), *rows], seconds=seconds).block(0, seconds)
+    for _ in range(replicas):
         fast.join(0)
-    for begin in range(0, case.seconds, 15):
+    for begin in range(0, seconds, 15):
         part = slice(begin, begin + 15)
         fast.advance(load.arrivals[:, part], load.prompt[:, part], load.output[:, part])
-    totals = fast.after.totals
-    return float(totals.joules.sum()), float(totals.good.sum() / totals.done.sum())
+
+
+def kept(fast: Engines) -> float:
+    """The share of those who ended that were in time."""
+    return float(fast.after.totals.good.sum() / fast.after.totals.done.sum())

@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench.scoreboard.roles import ALL, role_rows
-from bench.scoreboard.table import bound_rows, markdown, rows_of
+from bench.scoreboard.roles import role_rows
+from bench.scoreboard.table import ALL, bound_rows, markdown, rows_of
 from bench.scoreboard.tuned import tuned_rows
 from bench.scoreboard.work import Rows, assembled, bounds_by_service, recorded, weeks
 from fallow.app.simulation.running import FALLOW, How, all_run
@@ -46,11 +46,8 @@ def main() -> None:
     freed = bounds_by_service(free, all_levers=True)
     (best,) = all_run(free, [FALLOW], lambda _, share: shown(f"{FALLOW}{ALL}", share), How(0, given.cycle, PARTS))
     found += rows_of(replace(best, controller=f"{FALLOW}{ALL}"), rows, freed)
-    asked = [
-        {"requests": round(float(count)), "tokens": float(count * tokens)}
-        for count, tokens in zip(one.seen.requests, one.seen.output, strict=True)
-    ]
-    found += bound_rows(rows, bounds, asked) + bound_rows(rows, freed, asked, ALL)
+    asked = (one.seen.requests, one.seen.output)
+    found += bound_rows(rows, bounds, *asked) + bound_rows(rows, freed, *asked, ALL)
     found += role_rows(demand, rows, shown, every=given.cycle, parts=PARTS)
     if given.tuned:
         print(f"{time.perf_counter() - began:6.0f} s  autoscalers at every setting", flush=True)

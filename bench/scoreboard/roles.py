@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.scoreboard.table import bound_rows, rows_of
+from bench.scoreboard.table import ALL, bound_rows, rows_of
 from bench.scoreboard.work import ITL, TTFT, Rows, assembled, bounds_by_service
 from fallow.app.simulation.running import FALLOW, How, Shown, all_run
 from fallow.domain.workloads import ServiceKey
@@ -21,7 +21,6 @@ from fallow.twin.simulation.result import Outcome
 
 # A prompt that comes computed: vLLM takes up what is left of it as its last tokens.
 CACHED = 0.99
-ALL = ", all levers"
 # Who is set against Fallow on engines apart, with the settings that they have on whole ones.
 OPPONENTS = ("static-70", "hpa", "strong")
 # Of prompts the first token is all that can be late, of answers the gaps.
@@ -62,11 +61,7 @@ def role_rows(demand: Demand, rows: Rows, shown: Shown, *, every: int, parts: in
     (best,) = all_run(free, [FALLOW], _named(shown, ALL), How(0, every, parts))
     found += _rows([replace(best, controller=f"{FALLOW}{ALL}")], told, freed)
     counts, tokens = (values[len(rows.traces) :] for values in (one.seen.requests, one.seen.output))
-    asked = [
-        {"requests": round(float(count)), "tokens": float(count * each)}
-        for count, each in zip(counts, tokens, strict=True)
-    ]
-    return found + bound_rows(told, bounds, asked) + bound_rows(told, freed, asked, ALL)
+    return found + bound_rows(told, bounds, counts, tokens) + bound_rows(told, freed, counts, tokens, ALL)
 
 
 def joined(prompts: Mapping[str, Any], answers: Mapping[str, Any]) -> dict[str, Any]:

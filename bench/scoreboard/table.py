@@ -10,6 +10,9 @@ from bench.scoreboard.work import ATTAINMENT, Rows
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.result import Outcome
 
+# After the name of who may use all levers.
+ALL = ", all levers"
+
 
 def rows_of(outcome: Outcome, rows: Rows, bounds: Array) -> list[dict[str, Any]]:
     found = []
@@ -36,21 +39,21 @@ def rows_of(outcome: Outcome, rows: Rows, bounds: Array) -> list[dict[str, Any]]
     return found
 
 
-def bound_rows(
-    rows: Rows, bounds: Array, services: Sequence[Mapping[str, Any]], which: str = ""
-) -> list[dict[str, Any]]:
-    """The floor and the oracles as rows of their own; they serve every request of the demand in time."""
+def bound_rows(rows: Rows, bounds: Array, requests: Array, output: Array, which: str = "") -> list[dict[str, Any]]:
+    """The floor and the oracles as rows of their own; they serve every request of the demand in time. By service the
+    `requests`, and the mean tokens of their answers.
+    """
     found = []
     for column, name in enumerate(("floor", "integer oracle", "schedule oracle")):
-        for index, one in enumerate(services):
+        for index, (count, tokens) in enumerate(zip(requests, output, strict=True)):
             found.append(
                 {
                     "controller": name + which,
                     "trace": rows.traces[index],
                     "seed": rows.seeds[index],
                     "energy_joules": float(bounds[index, column]),
-                    "good_tokens": one["tokens"],
-                    "requests": one["requests"],
+                    "good_tokens": float(count * tokens),
+                    "requests": round(float(count)),
                     "attainment": 1.0,
                     "replica_hours": None,
                     "carbon_g": None,

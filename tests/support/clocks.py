@@ -7,9 +7,9 @@ from math import inf
 
 import numpy as np
 
+from bench.clocks.nearness import live
 from fallow.domain.workloads import ServiceKey
 from fallow.twin.calibration.tasks import Precision
-from fallow.twin.demand.recorded import Recorded
 from fallow.twin.physics.calibrated import law_for
 from fallow.twin.physics.constants import Gpu
 from fallow.twin.physics.engine import EngineLimits
@@ -19,7 +19,7 @@ from fallow.twin.replay import Objectives, Replicas, ServiceResult, replay
 from fallow.twin.simulation.demand import Spread
 from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.table import table_of
-from fallow.twin.traffic import Arrival, GeneratedTraffic, Lengths
+from fallow.twin.traffic import GeneratedTraffic, Lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,10 @@ def both_clocks(load: Load) -> tuple[ServiceResult, Engines]:
         seconds=load.seconds,
         objectives={key: Objectives(load.ttft, load.itl)},
     ).services[0]
-    # a request of one token at the start keeps the record's own beginning
-    demand = Recorded(key, [Arrival(0.0, 1, 1), *rows], seconds=load.seconds).block(0, load.seconds)
-    context = load.prompt + load.output * (1.0 + output_cv**2) / 2
-    table = table_of(law_for(Gpu.H100, "8b", Precision.BF16, 1), load.limits, context=context)
     spread = Spread(np.array([load.cv]), np.array([output_cv]), np.array([load.limits.prefix_hit_share]))
+    context = load.prompt + load.output * float(spread.found[0])
+    table = table_of(law_for(Gpu.H100, "8b", Precision.BF16, 1), load.limits, context=context)
     fast = Engines(Pools([table], np.array([0]), spread, np.array([load.ttft]), np.array([load.itl])))
     fast.after.throttle(0, on=load.throttles)
-    for _ in range(load.replicas):
-        fast.join(0)
-    for begin in range(0, load.seconds, 15):
-        part = slice(begin, begin + 15)
-        fast.advance(demand.arrivals[:, part], demand.prompt[:, part], demand.output[:, part])
+    live(fast, rows, replicas=load.replicas, seconds=load.seconds)
     return event, fast
-
-
-def kept(fast: Engines) -> float:
-    """The share of those who ended that were in time."""
-    return float(fast.after.totals.good.sum() / fast.after.totals.done.sum())

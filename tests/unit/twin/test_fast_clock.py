@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.clocks.nearness import kept
 from fallow.twin.physics.engine import EngineLimits
 from fallow.twin.simulation.crowding import OLDEST
 from fallow.twin.simulation.demand import Spread
@@ -16,7 +17,7 @@ from fallow.twin.simulation.engines import Engines, Pools
 from fallow.twin.simulation.sight import LATENCY_BOUNDS, places_of
 from fallow.twin.simulation.steady import steady
 from fallow.twin.simulation.table import EngineTable
-from tests.support.clocks import Load, both_clocks, kept
+from tests.support.clocks import Load, both_clocks
 from tests.support.fleets import TABLE, Written, poisson, setup, simulation
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.clocks.nearness import kept
 from fallow.twin.physics.engine import EngineLimits
-from tests.support.clocks import Load, both_clocks, kept
+from tests.support.clocks import Load, both_clocks
 
 # A KV connector hands a decode engine what others computed.
 HANDED_OVER = EngineLimits(prefix_hit_share=0.99)

@@ -7,7 +7,7 @@ the powering off of nodes differ from a run in one piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import ceil
 
 import numpy as np
@@ -103,14 +103,7 @@ def _part(one: Assembled, rows: Sequence[int], kinds: tuple[NodeKind, ...]) -> A
         one,
         setup=replace(one.setup, nodes=kinds, services=tuple(one.setup.services[row] for row in rows)),
         demand=Rows(one.demand, rows),
-        seen=Survey(
-            some(seen.requests),
-            some(seen.prompt),
-            some(seen.output),
-            some(seen.context),
-            some(seen.start),
-            some(seen.peak),
-        ),
+        seen=Survey(*(some(getattr(seen, one.name)) for one in fields(Survey))),
         declared=Declared(
             [declared.services[key] for key in keys], declared.policies, declared.zones, declared.profiles
         ),

@@ -149,8 +149,8 @@ class Aftermath:
         # rows of one array each, since they move together
         self._decoding = np.concatenate((np.ones((2, columns)), np.zeros((2, columns))))
         self.prompt, self.kept, self.mean_itl, self.age = self._decoding
-        # those who end have made as many tokens, in means of all: long answers are found longer (renewal theory)
-        self._leaving = (2.0 / (1.0 + pools.spread.output_cv**2))[both]
+        # those who end have made a whole answer, in means of all who decode
+        self._leaving = (1.0 / pools.spread.found)[both]
         self._lasting = np.zeros((2, columns))
         self.totals = Totals(*(np.zeros(columns) for _ in fields(Totals)))
         self.counters = np.zeros((columns, TTFT.stop))

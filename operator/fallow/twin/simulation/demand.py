@@ -35,6 +35,13 @@ class Spread:
     output_cv: Array
     cached: Array
 
+    @property
+    def found(self) -> Array:
+        """Tokens that an answer has so far when it is found decoding, in mean answers: long ones are found more often,
+        and half of one is there in the mean (renewal theory).
+        """
+        return (1.0 + self.output_cv**2) / 2.0
+
 
 class Demand(Protocol):
     """The same block is the same whenever it is asked for; what is kept of those before does not grow."""

@@ -89,8 +89,7 @@ class Engines:
         self._computed = 1.0 - cached
         # only whole blocks are found in cache
         self._cut = np.where(cached > 0, (BLOCK_TOKENS - 1) / 2.0, 0.0)
-        # long answers are found decoding longer, and half of one is there in the mean
-        self._grown = np.maximum((1.0 + pools.spread.output_cv**2) / 2.0, 1.0)[:, None]
+        self._grown = np.maximum(pools.spread.found, 1.0)[:, None]
         columns = 2 * self.pools
         self.ready = np.zeros(columns)
         self.batch = np.zeros(columns)

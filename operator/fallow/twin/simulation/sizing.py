@@ -57,9 +57,7 @@ def survey(demand: Demand) -> Survey:
             start = load.arrivals[:, :300].mean(axis=1)
     some = np.maximum(requests, 1.0)
     prompt, output = np.maximum(prompt / some, 1.0), np.maximum(output / some, 1.0)
-    # who is found decoding has a longer answer than who comes, and half of it in the mean (renewal theory)
-    context = prompt + output * (1.0 + demand.spread.output_cv**2) / 2
-    return Survey(requests, prompt, output, context, start, peak)
+    return Survey(requests, prompt, output, prompt + output * demand.spread.found, start, peak)
 
 
 @dataclass(frozen=True, slots=True)
