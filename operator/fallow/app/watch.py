@@ -13,6 +13,7 @@ from fallow.domain.readings import Readings
 from fallow.domain.snapshots import ClusterView, DemandPoint, Snapshot
 from fallow.domain.units import Instant, Seconds
 from fallow.domain.workloads import ServiceKey, ServiceMemory
+from fallow.planner.aim import aimed
 from fallow.planner.arrivals import anew, noted
 from fallow.planner.budgets import capping
 from fallow.planner.lateness import learned
@@ -119,14 +120,12 @@ class Watch:
             # an autoscaler adds to what crests ask for, and its share is not theirs
             and not any(workload.scalers for workload in snapshot.workloads_of(key))
         )
-        before, allowed = self._habits.get(key, NO_HABITS), 1.0 - service.objectives.attainment
+        before = self._habits.get(key, NO_HABITS)
         arrivals = noted(before.arrivals, seen, seconds, timed=key not in self._slowed)
         if policy is not None and policy.name in capped:
             return replace(before, arrivals=arrivals)
-        return Habits(
-            arrivals=arrivals,
-            lateness=learned(before.lateness, seen, allowed, seconds, decides=decides),
-        )
+        aim = (1.0 - service.objectives.attainment) * aimed(service.objectives, before)
+        return Habits(arrivals, learned(before.lateness, seen, aim, seconds, decides=decides))
 
     def _keep(self, readings: Readings) -> None:
         self._previous = readings

@@ -6,7 +6,9 @@ from math import exp, sqrt
 from statistics import NormalDist
 
 from fallow.domain.arrivals import Arrivals, Uneven
+from fallow.domain.lateness import Lateness
 from fallow.domain.snapshots import DemandPoint
+from fallow.domain.workloads import Objectives
 
 # Cycles of a span; seconds after which what was seen counts for a third.
 SPAN = 4
@@ -16,6 +18,10 @@ GAP = 300.0
 # Of the requests that may miss the objectives, so many may do so in a crest that is larger than provided for. The rest
 # is for starts, uneven spreading and a rate that moved on.
 OF_MISSES = 0.06
+# However few are late: half of all crests are provided for.
+MEDIAN = 0.5
+# A burst is looked at over the time that an answer may take by its objective, within these seconds.
+SHORTEST, LONGEST = 1.0, 60.0
 
 
 def noted(before: Arrivals, point: DemandPoint, seconds: float, *, timed: bool = True) -> Arrivals:
@@ -85,6 +91,17 @@ def _parted(before: Uneven) -> Uneven:
 def _deviations(missed: float) -> float:
     """Standard deviations above the mean that a normal value exceeds with this chance."""
     return NormalDist().inv_cdf(1.0 - missed)
+
+
+def share_missed(objectives: Objectives, lateness: Lateness) -> float:
+    """Share of the requests (0..1) that may meet higher crests than are provided for, by how many were late so far."""
+    return min((1.0 - objectives.attainment) * OF_MISSES * exp(lateness.lenience), MEDIAN)
+
+
+def seconds_of(objectives: Objectives, output: float) -> float:
+    """That a burst is looked at over, where answers have so many tokens."""
+    allowed = objectives.ttft_p95 if objectives.itl_p95 is None else output * objectives.itl_p95
+    return min(max(allowed or SHORTEST, SHORTEST), LONGEST)
 
 
 def crest(rate: float, dispersion: float, seconds: float, missed: float) -> float:

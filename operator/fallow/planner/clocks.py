@@ -19,10 +19,10 @@ from fallow.domain.snapshots import Pod, Snapshot
 from fallow.domain.units import Seconds
 from fallow.footprint.attribution import own_gpus
 from fallow.planner import guards
+from fallow.planner.aim import LEAST
 from fallow.planner.capacity import Capacity, Same, engine_limit, in_work, pace, profile_for, rate_within
 from fallow.planner.context import Context
 from fallow.planner.crests import Crests, highest, replicas
-from fallow.planner.lateness import AIM
 
 # Clocks are looked at, and lowered, in steps of this share of the highest.
 STEP = 0.05
@@ -113,7 +113,7 @@ def _filled(context: Context) -> float:
     points = context.lately(context.policy.scaling.down_window)
     late = [point.late for point in points if point.late is not None]
     answered = sum(point.flow.answered for point in points if point.flow is not None)
-    allowed = (1.0 - context.service.objectives.attainment) * AIM * answered
+    allowed = (1.0 - context.service.objectives.attainment) * LEAST * answered
     if context.ready(context.serving.name) > max(context.floor, 1) or len(late) < len(points) or allowed <= 0:
         return LEAST_FILLED
     return MOST_FILLED - (MOST_FILLED - LEAST_FILLED) * min(sum(late) / allowed, 1.0)

@@ -5,27 +5,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import ceil, exp
+from math import ceil
 from operator import attrgetter
 
 from fallow.domain.arrivals import Arrivals
 from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Instant
-from fallow.planner.arrivals import OF_MISSES, crest
+from fallow.planner.arrivals import crest, seconds_of, share_missed
 from fallow.planner.capacity import Capacity
 from fallow.planner.context import Context
 
 # Seconds over which a rate is taken at least: over fewer it is mostly chance.
 LOOK = 60.0
-# A burst is looked at over the time that an answer may take by its objective, and over this long at least.
-SHORTEST = 1.0
 # Seconds over which crests are taken where requests may wait.
 WINDOWS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, LOOK)
 # Crests within a cycle are believed to be up to so many times as high as the busiest cycle of the last half hour: those
 # of Azure's coding trace of 2023 last some 7 s of the 15. A choice.
 BELIEVED = 4.0
-# However few are late: half of all crests are provided for.
-MEDIAN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +57,13 @@ class Crests:
         if rate is None:
             return None
         objectives = context.service.objectives
-        allowed = objectives.ttft_p95 if objectives.itl_p95 is None else tokens[1] * objectives.itl_p95
         return cls(
             arrivals=context.habits.arrivals,
             rate=rate,
             each=each,
-            seconds=min(max(allowed or SHORTEST, SHORTEST), LOOK),
+            seconds=seconds_of(objectives, tokens[1]),
             patience=capacity.patience,
-            missed=min((1.0 - objectives.attainment) * OF_MISSES * exp(context.habits.lateness.lenience), MEDIAN),
+            missed=share_missed(objectives, context.habits.lateness),
         )
 
     def needed(self, rate: float, *, filled: float = 1.0) -> int:

@@ -15,9 +15,6 @@ from fallow.domain.snapshots import DemandPoint
 from fallow.domain.units import Seconds
 from fallow.domain.workloads import Objectives
 
-# So much of the late requests that an objective allows is aimed at: what comes late to notice has room, and a service
-# that is replaced for another that is never late loses less than half a point (docs/benchmarks.md).
-AIM = 0.4
 # With nobody late, so many seconds at the highest rate of late make the share e times as large; and that is forgotten
 # over so many.
 SLOWLY = 1800.0
@@ -56,19 +53,19 @@ def above(old: Histogram | None, new: Histogram, limit: Seconds) -> float:
     return found - (counts[-1] - (below + (counts[place] - below) * into / width))
 
 
-def learned(before: Lateness, point: DemandPoint, allowed: float, seconds: float, *, decides: bool = True) -> Lateness:
-    """With the requests of the `seconds` up to a point, of which a share `allowed` (0..1) may be late.
+def learned(before: Lateness, point: DemandPoint, aim: float, seconds: float, *, decides: bool = True) -> Lateness:
+    """With the requests of the `seconds` up to a point, of which a share `aim` (0..1) is to be late.
 
     Unless crests `decide` how many replicas there are, that few are late is not to their credit: until they do again,
     care is no less than when they last did.
     """
-    if point.flow is None or point.late is None or allowed <= 0 or seconds <= 0:
+    if point.flow is None or point.late is None or aim <= 0 or seconds <= 0:
         return before
     most = max(point.flow.answered, before.most * exp(-seconds / DAYS))
     if most <= 0:
         return before
-    room = point.flow.answered * allowed * AIM - point.late
-    moved = before.lenience + room * seconds / (most * allowed * AIM * SLOWLY)
+    room = point.flow.answered * aim - point.late
+    moved = before.lenience + room * seconds / (most * aim * SLOWLY)
     moved = min(max(moved, LEAST), MOST)
     if decides:
         return Lateness(moved, most)
