@@ -107,3 +107,22 @@ ROLES = (
     Role("both", _one(2048, 28, 900), {1: 1.23, 2: 4.5, 4: 11.1, 8: 26.2}),
     Role("both", _one(1155, 211, 900), {1: 7.6, 2: 16.7, 4: 35.7, 8: 73.5}),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class InTurns:
+    """Services with so many `replicas` each, of 8B on `gpus` H100 of which `copies` are handed out; `rates`: requests
+    per second of each service.
+    """
+
+    rates: tuple[float, ...]
+    replicas: int = 1
+    gpus: int = 1
+    copies: int = 2
+    prompt: float = 1155
+    output: float = 211
+    ttft: float = 1.0
+    itl: float = 0.05
+    cv: float = CV
+    seconds: int = SECONDS
+    seeds: int = 1

@@ -63,11 +63,13 @@ def setup(
     start: Start | None = None,
     grace: float = 60.0,
     sleep: Sleep | None = None,
+    copies: int = 1,
 ) -> Setup:
+    """Each node offers 8 GPUs, or 8 copies of fewer."""
     variant = VariantSetup("bf16", 1, {H100: TABLE}, start or Start(pull=20, load=40, compile_=10, sigma=0.0))
     keys = [ServiceKey("llm", f"s{index}") if index else CHAT for index in range(services)]
     return Setup(
-        nodes=(NodeKind(H100, "NVIDIA H100 80GB HBM3", 71.8, 8, nodes, "home"),),
+        nodes=(NodeKind(H100, "NVIDIA H100 80GB HBM3", 71.8, 8, nodes, "home", copies=copies),),
         services=tuple(
             ServiceSetup(key, (variant,), 1.0, 0.05, minimum, maximum, replicas, grace, sleep) for key in keys
         ),

@@ -133,7 +133,9 @@ def _inputs(written: "Scenario", one: "Assembled", how: "How", names: list[str])
     from fallow.app.simulation.faults import fault_text
     from fallow.twin.baselines.named import BASELINES
 
-    nodes = ", ".join(f"{kind.count} x {kind.gpus} {kind.product}" for kind in one.setup.nodes)
+    nodes = ", ".join(
+        f"{kind.count} x {kind.gpus}{kind.in_turns * ' copies of'} {kind.product}" for kind in one.setup.nodes
+    )
     traffic = ", ".join(
         f"{key} ({round(float(one.seen.requests[index])):,} requests, {one.seen.prompt[index]:.0f} and"
         f" {one.seen.output[index]:.0f} tokens)"

@@ -181,15 +181,18 @@ def _kind(nodes: Nodes) -> NodeKind:
     gpu, part = _divided(nodes.product)
     zone = nodes.zone or "home"
     if part is None:
+        # one pod's limit or clock would be that of all who share the GPU: nobody sets any
+        alone = nodes.copies == 1
         return NodeKind(
             nodes.product,
             f"NVIDIA {gpu.name}",
             bare_watts(gpu),
-            nodes.gpus or GPUS_A_NODE,
+            (nodes.gpus or GPUS_A_NODE) * nodes.copies,
             nodes.count,
             zone,
-            design=gpu.design,
-            clock=HIGHEST_CLOCK,
+            design=gpu.design if alone else None,
+            clock=HIGHEST_CLOCK if alone else None,
+            copies=nodes.copies,
         )
     each = part.most_on(gpu.memory)
     offered = nodes.gpus or GPUS_A_NODE * each
@@ -216,7 +219,8 @@ def _kind(nodes: Nodes) -> NodeKind:
 def _divided(product: str) -> tuple[GpuType, Instance | None]:
     """The GPU that a product names, and the instances of it."""
     board, _, name = product.partition("-MIG-")
-    plain = board.removeprefix("NVIDIA-")
+    # as GPU feature discovery names GPUs of which copies are handed out
+    plain = board.removeprefix("NVIDIA-").removesuffix("-SHARED")
     try:
         gpu = gpu_named(plain.replace("-", " "))
     except UnknownGpu:
@@ -248,6 +252,11 @@ def _table(
         raise ScenarioError(
             f"{service.key}, variant {variant.name}: a replica uses one MIG instance, not {variant.gpus}: write"
             " gpus.count: 1 with a larger profile, or whole GPUs in gpus.products"
+        )
+    if kind.in_turns and variant.gpus > 1:
+        raise ScenarioError(
+            f"{service.key}, variant {variant.name}: a replica uses one copy of a GPU in turns, not {variant.gpus}:"
+            " write gpus.count: 1, or name products of nodes without copies in gpus.products"
         )
     try:
         query = query_of(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from fallow.api.durations import PositiveDuration
@@ -22,18 +22,32 @@ class _Part(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
+# Of one GPU. A choice: more do not serve.
+MOST_COPIES = 48
 KINDS = ("week", "trace", "servegen", "rate", "sporadic", "jobs")
 
 
 class Nodes(_Part):
     """Nodes alike; `product` as the label nvidia.com/gpu.product. `gpus` are what each offers: instances where the
-    product names a MIG profile; without it those of eight GPUs.
+    product names a MIG profile; without it those of eight GPUs. `copies` of each GPU are handed out where they are used
+    in turns, as `replicas` of the device plugin's sharing.timeSlicing.
     """
 
     product: str
     count: int = Field(ge=1)
     gpus: int | None = Field(default=None, ge=1)
+    copies: int = Field(default=1, ge=1, le=MOST_COPIES)
     zone: str = ""
+
+    @model_validator(mode="after")
+    def _in_turns_or_in_instances(self) -> Self:
+        board, mig, _ = self.product.partition("-MIG-")
+        if mig and self.copies > 1:
+            raise ValueError(
+                f"copies of MIG instances are not simulated: write product: {board} with copies, or {self.product}"
+                " without"
+            )
+        return self
 
 
 class PowerOffRule(_Part):

@@ -87,7 +87,7 @@ def choices(setup: Setup, *, clocks: Sequence[float] = (1.0,), variants: bool = 
         for variant in service.variants if variants else service.variants[:1]:
             for kind in setup.nodes:
                 if kind.product in variant.tables and kind.gpus >= variant.gpus:
-                    table = variant.tables[kind.product]
+                    table = variant.tables[kind.product].among(kind.copies)
                     tables += [table.at_clock(clock) for clock in clocks]
                     starts.append(table.loading * variant.start.load)
         found.append(

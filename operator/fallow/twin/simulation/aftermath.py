@@ -6,7 +6,7 @@ Seconds are rows and pools are columns, so a stretch costs little more than a se
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -21,6 +21,7 @@ from fallow.twin.simulation.waits import Waits, Work, waits_of
 if TYPE_CHECKING:
     from fallow.twin.simulation.engines import Pools
     from fallow.twin.simulation.table import EngineTable
+    from fallow.twin.simulation.turns import Turns
 
 # Requests that stand for all, with their weights: fine where a hundredth of them counts. Where an exponential wait of
 # theirs lies, in means, and a gap of theirs, in deviations.
@@ -36,13 +37,22 @@ FALL = round(FALL_SECONDS)
 NONE = np.zeros((1, 1))
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Engines that use GPUs in turns: the `pace` of each column by second, the share of a GPU's time that it has."""
+
+    pace: Array
+    turns: Turns
+
+
 @dataclass(slots=True)
 class Stretch:
     """What happened second by second: a row each. Columns are pools, of `waited` (s) services.
 
     `entered`, `ended`: requests. `spent`: seconds of each replica's time on prompts, `backlog`: of prompts there at the
     second's start, and in one more row at the end. `mixing`: those who begin to decode as a share of all who do.
-    `output`: mean tokens of an answer. `step`: seconds; `rate`: departures per second and request at work.
+    `output`: mean tokens of an answer. `step`: seconds; `rate`: departures per second and request at work. Where GPUs
+    are `shared`, seconds are those of the wall, longer by the pace.
     """
 
     entered: Array
@@ -54,10 +64,13 @@ class Stretch:
     step: Array
     rate: Array
     waited: Array
+    shared: Shared | None = None
 
     @classmethod
     def empty(cls, seconds: int, columns: int, services: int) -> Stretch:
-        rows = {one.name: np.empty((seconds, columns)) for one in fields(cls) if one.name != "waited"}
+        rows: dict[str, Any] = {
+            one.name: np.empty((seconds, columns)) for one in fields(cls) if one.name not in {"waited", "shared"}
+        }
         # nothing enters those that drain
         rows["entered"].fill(0.0)
         rows["backlog"] = np.empty((seconds + 1, columns))
@@ -73,6 +86,10 @@ class Prompts:
     computed: Array
     pieces: Array
     longest: Array
+
+    def at(self, pace: Array) -> Prompts:
+        """Where engines have a share of their GPUs' time, by second."""
+        return Prompts(self.computed / pace, self.pieces, self.longest / (np.add.reduce(pace, axis=0) / len(pace)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +207,8 @@ class Aftermath:
         each = 1.0 / np.maximum(ready, 1.0)
         left = 1.0 - one.spent
         gap = one.step / left
+        if one.shared:
+            work = work.at(one.shared.pace)
         fallen = self._energy(one, ready, each, left)
         recent = self._recent(one, each)
         first = self._first_tokens(one, each, work, recent, fallen)
@@ -217,19 +236,29 @@ class Aftermath:
         several = around * np.minimum(batch, 1.0)
         watts = self._even[place] + several * self._spread[place]
         watts += beyond * (self._even[place + 1] + several * self._spread[place + 1] - watts)
-        still = np.maximum(1.0 - batch, 0.0)
-        still += around * (np.exp(-batch) - still)
+        still = still_of(batch, around)
         joules = one.spent * self._prefill_watts + left * watts
         down, fallen = self._fallen(one.entered, each, still)
         joules -= left * down * self._above
         busy = 1.0 - left * still
+        idle = left * (still * self._context - down * self._above)
+        self.counters[:, STEPS] += _summed(busy * left / one.step)
+        if one.shared:
+            busy *= one.shared.pace
+            self._in_turns(one.shared, joules, idle)
         drawn = _summed(joules)
         self.totals.joules += drawn * ready
-        self.totals.idle += _summed(left * (still * self._context - down * self._above)) * ready
+        self.totals.idle += _summed(idle) * ready
         self.counters[:, JOULES] += drawn
         self.counters[:, BUSY] += _summed(busy)
-        self.counters[:, STEPS] += _summed(busy * left / one.step)
         return fallen
+
+    def _in_turns(self, shared: Shared, joules: Array, idle: Array) -> None:
+        """What goes beyond the context is drawn in an engine's own turns alone; the rest is its base, work or not."""
+        some = shared.turns.columns
+        active = shared.pace[:, some] * (joules[:, some] - self._context[some])
+        joules[:, some] = active + shared.turns.base
+        idle[:, some] = shared.turns.base
 
     def _fallen(self, entered: Array, each: Array, still: Array) -> tuple[Array, Array]:
         """Shares of the replicas whose clocks are down in each second, and as its requests come: with nothing to do
@@ -416,6 +445,15 @@ def unknown(rate: Array, each: Array) -> Array:
     with 2 to 8 replicas.
     """
     return np.asarray((0.5 + 0.5 * rate / (1.0 + rate)) * np.sqrt(each))
+
+
+def still_of(batch: Array, around: Array) -> Array:
+    """The share of time without any request in decode, by the mean batch of a replica and the part of its Poisson
+    variance that is not known: between that of a number that is known and that of Poisson's.
+    """
+    still = np.maximum(1.0 - batch, 0.0)
+    still += around * (np.exp(-batch) - still)
+    return still
 
 
 def _summed(values: Array) -> Array:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fallow.twin.physics.constants import BLOCK_TOKENS
-from fallow.twin.simulation.aftermath import Aftermath, Prompts, Stretch, unknown
+from fallow.twin.simulation.aftermath import Aftermath, Prompts, Shared, Stretch, still_of, unknown
 from fallow.twin.simulation.crowding import Crowd, Pressed
 from fallow.twin.simulation.demand import Array, Spread
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
+from fallow.twin.simulation.turns import Turns
 
 TINY = 1e-12
 # Fewer requests than this wait for nothing: what rounding leaves.
@@ -102,6 +103,9 @@ class Engines:
         self.failed = np.zeros(pools.services)
         self._rate = np.zeros(columns)
         self._mean = np.zeros(columns)
+        self._spent = np.zeros(columns)
+        # of those that share GPUs in turns; None: nobody does
+        self.turns: Turns | None = None
         self._past = np.zeros((MOST_WAIT, pools.services))
         self._second = 0
         self._queueing = False
@@ -198,6 +202,8 @@ class Engines:
         frame = self._frame(arrivals, prompt, output)
         seconds = len(frame.arrivals)
         kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
+        if self.turns is not None:
+            kept.shared = Shared(np.ones((seconds, 2 * self.pools)), self.turns)
         waiting, in_work = np.empty((seconds, len(self.waiting))), np.empty((seconds, 2 * self.pools))
         crowd = self._crowd(frame, prompt, output)
         for second in range(seconds):
@@ -296,7 +302,13 @@ class Engines:
         entered = kept.entered[second]
         kept.backlog[second] = self.backlog
         computed = entered + pressed.again if pressed else entered
-        work = self.backlog + computed * frame.prompts.computed[second] * frame.each
+        seconds = frame.prompts.computed[second]
+        step = self._step[self._places(self._mean * frame.each, frame.beside)]
+        if kept.shared:
+            pace = kept.shared.pace[second]
+            pace[kept.shared.turns.columns] = self._paces(kept.shared.turns, frame)
+            seconds, step = seconds / pace, step / pace
+        work = self.backlog + computed * seconds * frame.each
         spent = np.minimum(work, frame.most, out=kept.spent[second])
         begun = (self.prefilling + entered) * (spent / np.maximum(work, TINY))
         # rounding must leave nothing below zero: it would be taken in again as a negative number of requests
@@ -305,14 +317,23 @@ class Engines:
         mixing = np.divide(begun, np.maximum(self.batch + begun, TINY), out=kept.mixing[second])
         self.output += mixing * (frame.output[second] - self.output)
         kept.output[second] = self.output
-        step = kept.step[second] = self._step[self._places(self._mean * frame.each, frame.beside)]
+        kept.step[second] = step
         rate = np.divide(1.0 - spent, (self.output - frame.spared) * step, out=kept.rate[second])
         leaving = rate * pressed.working if pressed else rate
         level = begun / leaving
         after = np.maximum(level + (self.batch - level) * np.exp(-leaving), 0.0)
         ended = np.subtract(self.batch + begun, after, out=kept.ended[second])
         self._mean = ended / rate
-        self._rate, self.batch = rate, after
+        self._rate, self._spent, self.batch = rate, spent, after
+
+    def _paces(self, turns: Turns, frame: _Frame) -> Array:
+        """By the second before: in this one each pace would follow from the others'. Those of other services do not
+        care which second it is, and what has work for long has it in both.
+        """
+        some = turns.columns
+        each = frame.each[some]
+        still = still_of(self._mean[some] * each, unknown(self._rate[some], each))
+        return turns.paces(1.0 - (1.0 - self._spent[some]) * still)
 
     def _places(self, batch: Array, beside: Array) -> IntArray:
         return np.asarray(self._place + np.minimum(batch * FINE + beside, self._last).astype(np.int64))

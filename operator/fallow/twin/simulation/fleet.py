@@ -22,8 +22,10 @@ from fallow.twin.simulation.engines import Engines
 from fallow.twin.simulation.machines import Machines, Node
 from fallow.twin.simulation.pools import Pools
 from fallow.twin.simulation.setup import Setup
+from fallow.twin.simulation.sharers import Sharers
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
+from fallow.twin.simulation.turns import Engine, turns_of
 
 
 class Life(StrEnum):
@@ -70,6 +72,11 @@ class Pod:
     resting: float = 0.0
     wakes_in: float = 0.0
 
+    @property
+    def has_context(self) -> bool:
+        """On its GPUs, from when its container runs."""
+        return self.life not in {Life.WAITING, Life.PULLING}
+
 
 @dataclass(slots=True)
 class Sums:
@@ -108,6 +115,7 @@ class Fleet:
         self._numbers = count()
         self._waiting: list[Pod] = []
         self.machines = Machines(setup, self._later)
+        self.sharers = Sharers()
         self.nodes = self.machines.nodes
 
     @property
@@ -273,6 +281,9 @@ class Fleet:
     def watts_before_ready(self, pod: Pod) -> float:
         """Of a pod in which no engine works."""
         table = self._table(pod)
+        if pod.node is not None and pod.node.kind.in_turns:
+            base = self.sharers.base(pod, table)
+            return base + (table.loading - table.context if pod.life in {Life.LOADING, Life.WAKING} else 0.0)
         if pod.life is Life.HUNG:
             return table.context
         if pod.life is Life.SLEEPING:
@@ -313,7 +324,9 @@ class Fleet:
         node = pod.node
         pod.pool = self.pools.number(pod.service, pod.variant, self.machines.kind_of(node))
         self.placed[pod.pool] += 1
+        self._note_beside(pod, now)
         pod.life, pod.since = Life.PULLING, now
+        self.sharers.come(pod)
         self.sums.starts[pod.service] += 1
         pulled = pod.service in node.images
         node.images.add(pod.service)
@@ -352,6 +365,7 @@ class Fleet:
     def _pod_due(self, what: str, pod: Pod, at: float) -> None:
         if what == "pulled" and pod.life is Life.PULLING:
             self._spend(pod, at)
+            self._note_beside(pod, at)
             self._load(pod, at)
         elif (what == "loaded" and pod.life is Life.LOADING) or (what == "recovered" and pod.life is Life.HUNG):
             self._start_done(pod, at)
@@ -388,6 +402,8 @@ class Fleet:
             self._spend(pod, now)
         if pod.life in ASLEEP:
             self.asleep[pod.service] -= 1
+        self._note_beside(pod, now)
+        self.sharers.go(pod)
         node, pod.life = pod.node, Life.GONE
         self.pods[pod.service, pod.variant].remove(pod)
         if node is None:
@@ -424,6 +440,19 @@ class Fleet:
     def _note_work(self, pod: Pod) -> None:
         pod.joules += float(self.engines.after.counters[pod.column, JOULES] - pod.counted[JOULES])
         pod.column = -1
+
+    def share_out(self) -> None:
+        """The engines that use GPUs in turns, as they are from now on."""
+        self.engines.turns = turns_of(
+            [Engine(pod.column, self.sharers.base(pod, self._table(pod))) for pod in pods if pod.column >= 0]
+            for pods in self.sharers.gpus.values()
+        )
+
+    def _note_beside(self, pod: Pod, now: float) -> None:
+        """What a GPU in turns draws without work is about to be shared otherwise: what others drew is booked."""
+        for other in self.sharers.around(pod):
+            if other is not pod and other.life in HOLDS:
+                self._spend(other, now)
 
     def _table(self, pod: Pod) -> EngineTable:
         return self.pools.table(pod.pool)

@@ -5,6 +5,7 @@ Who holds GPUs is the fleet's to say; a node goes off once it is empty for long 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,7 +22,8 @@ class Power(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """`closed`: joules of each GPU up to `since`, when its holder came or went. `empty_since`: when its last pod left,
+    """`closed`: joules of each GPU up to `since`, when its holder came or went; of one in turns, up to when it was last
+    held by nobody, and of all who have gone since. `empty_since`: when its last pod left,
     None while it has one. `broken` GPUs can be given to nobody until their time. `emptying`: since when it takes no
     pods, so that those on it move; `kept_since`: when that was last given up.
     """
@@ -45,7 +47,31 @@ class Node:
     uuids: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.uuids = tuple(f"GPU-{self.name}-{gpu}" for gpu in range(self.kind.gpus))
+        self.uuids = tuple(f"GPU-{self.name}-{gpu}" for gpu in range(self.kind.meters))
+
+    def meter(self, gpu: int) -> int:
+        """The GPU itself, of a copy the GPU that it is one of."""
+        return gpu // self.kind.copies
+
+    @property
+    def unheld(self) -> list[int]:
+        """Meters of which nobody holds anything: they draw bare watts."""
+        idle = [*self.free, *self.broken]
+        if not self.kind.in_turns:
+            return idle
+        count = Counter(map(self.meter, idle))
+        return [meter for meter, copies in count.items() if copies == self.kind.copies]
+
+    @property
+    def usable_meters(self) -> Collection[int]:
+        """Those of which nobody holds anything, and that can be used."""
+        if not self.kind.in_turns:
+            return self.free
+        return {self.meter(gpu) for gpu in self.free}.intersection(self.unheld)
+
+    @property
+    def unheld_meters(self) -> int:
+        return len(self.unheld) if self.kind.in_turns else self.idle_gpus
 
     @property
     def idle_gpus(self) -> int:
@@ -75,8 +101,8 @@ class Machines:
                         number,
                         kind,
                         set(range(kind.gpus)),
-                        [0.0] * kind.gpus,
-                        [0.0] * kind.gpus,
+                        [0.0] * kind.meters,
+                        [0.0] * kind.meters,
                     )
                 )
         self._kinds = {kind: index for index, kind in enumerate(setup.nodes)}
@@ -100,7 +126,7 @@ class Machines:
         self._joules += self._watts * (now - self._since)
         self._since = now
         self._watts = sum(
-            node.idle_gpus * node.kind.bare + node.kind.boards * node.kind.spare_watts
+            node.unheld_meters * node.kind.bare + node.kind.boards * node.kind.spare_watts
             for node in self.nodes
             if node.power is not Power.OFF and not node.lost
         )
@@ -119,10 +145,10 @@ class Machines:
             return None
         sign = -1 if self.setup.spreads else 1
         node = min(fitting, key=lambda node: (self.kind_of(node), sign * len(node.free), node.number))
-        held = tuple(sorted(node.free)[:gpus])
+        held, unheld = _first(node, gpus), node.unheld
         node.free.difference_update(held)
-        for gpu in held:
-            node.closed[gpu] += node.kind.bare * (now - node.since[gpu])
+        for meter in {node.meter(gpu) for gpu in held}.intersection(unheld):
+            node.closed[meter] += node.kind.bare * (now - node.since[meter])
         node.empty_since = None
         self.see_free(now)
         return node, held
@@ -131,8 +157,8 @@ class Machines:
         """Nobody holds these any more; `joules` are of all of them since they were taken."""
         node.free.update(gpu for gpu in gpus if gpu not in node.broken)
         for gpu in gpus:
-            node.closed[gpu] += joules / len(gpus)
-            node.since[gpu] = now
+            node.closed[node.meter(gpu)] += joules / len(gpus)
+            node.since[node.meter(gpu)] = now
         if node.idle_gpus == node.kind.gpus:
             node.empty_since = now
             self.off_later(node, now)
@@ -153,7 +179,7 @@ class Machines:
         ]
         if off:
             off[0].power, off[0].on_since = Power.BOOTING, now
-            off[0].since = [now] * off[0].kind.gpus
+            off[0].since = [now] * off[0].kind.meters
             self._later(now + self.setup.power_off.boot, "booted", off[0])
             self.see_free(now)
 
@@ -179,9 +205,9 @@ class Machines:
         rules = self.setup.power_off
         if what == "returned":
             node.lost, node.on_since = False, at
-            node.free, node.broken, node.since = set(range(node.kind.gpus)), {}, [at] * node.kind.gpus
+            node.free, node.broken, node.since = set(range(node.kind.gpus)), {}, [at] * node.kind.meters
             # its driver counts anew
-            node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.gpus
+            node.images, node.compiled, node.closed = set(), set(), [0.0] * node.kind.meters
             self._up(node, at)
             return True
         if what == "mended":
@@ -194,8 +220,8 @@ class Machines:
             return True
         if what == "off" and node.power is Power.ON and rules is not None and node.empty_for(at) >= rules.after - 1e-6:
             node.power = Power.OFF
-            for gpu in (*node.free, *node.broken):
-                node.closed[gpu] += node.kind.bare * (at - node.since[gpu])
+            for meter in node.unheld:
+                node.closed[meter] += node.kind.bare * (at - node.since[meter])
             node.on_seconds += at - node.on_since
             node.images, node.compiled = set(), set()
             self.see_free(at)
@@ -205,3 +231,11 @@ class Machines:
         """It is there, with all its GPUs free."""
         node.power, node.empty_since, node.emptying, node.kept_since = Power.ON, at, None, None
         self.see_free(at)
+
+
+def _first(node: Node, gpus: int) -> tuple[int, ...]:
+    """The first free ones; of copies those of the GPU that fewest hold, as the device plugin spreads them."""
+    if not node.kind.in_turns:
+        return tuple(sorted(node.free)[:gpus])
+    free = Counter(map(node.meter, node.free))
+    return tuple(sorted(node.free, key=lambda gpu: (-free[node.meter(gpu)], gpu))[:gpus])

@@ -60,7 +60,9 @@ class Pools:
             return False
         self.throttled ^= {(service, variant)}
         for pool in self._of(service, variant):
-            self._engines.after.throttle(pool, on=on)
+            # whoever else is on a GPU holds its clocks up
+            if not self._setup.nodes[self.places[pool].kind].in_turns:
+                self._engines.after.throttle(pool, on=on)
         return True
 
     def limit_steps(self, service: int, variant: int, tokens: int | None) -> bool:

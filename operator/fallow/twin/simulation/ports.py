@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 
@@ -28,6 +29,8 @@ from fallow.domain.readings import (
     Power,
     PowerLimit,
     Readings,
+    Share,
+    Sharing,
     WaitingSeries,
 )
 from fallow.domain.reasons import Reason
@@ -129,7 +132,7 @@ class FleetCluster:
                 continue
             of_node = limits.get(replica.node.name, {})
             for gpu in replica.gpus:
-                one = of_node.get(replica.node.uuids[gpu], GpuLimits())
+                one = of_node.get(replica.node.uuids[replica.node.meter(gpu)], GpuLimits())
                 if one.power is not None:
                     watts[replica.pool] = min(watts.get(replica.pool, one.power.value), one.power.value)
                 if one.clock is not None and replica.node.kind.clock is not None:
@@ -190,6 +193,7 @@ class FleetCluster:
             {"nvidia.com/gpu.product": node.kind.product, ZONE_LABEL: node.kind.zone},
             node.kind.boards,
             node.kind.product,
+            in_turns=node.kind.in_turns,
             cordoned=emptying is not None,
             emptying=emptying,
             kept_since=kept_since,
@@ -322,14 +326,14 @@ class FleetMetrics:
         answers: dict[str, GpuReading] = {}
         before: dict[str, float] = {}
 
-        def read(
-            node: Node, gpu: int, joules: float, bounds: Bounds, holder: PodRef | None, activity: Activity
-        ) -> None:
-            uuid = node.uuids[gpu]
+        def read(one: _Meter) -> None:
+            node, uuid = one.node, one.node.uuids[one.number]
             known = self._before.get(uuid)
-            watts = (joules - known) / seconds if known is not None and seconds > 0 else node.kind.bare
-            before[uuid] = joules
-            power, counter = Power(Watts(max(watts, 0.0)), at), EnergyCounter(Joules(joules), at)
+            watts = (one.joules - known) / seconds if known is not None and seconds > 0 else node.kind.bare
+            before[uuid] = one.joules
+            power, counter = Power(Watts(max(watts, 0.0)), at), EnergyCounter(Joules(one.joules), at)
+            limit, clock = one.bounds
+            activity = Activity(one.busy, ActivitySource.ENGINE_ACTIVE, at)
             answers[uuid] = GpuReading(
                 uuid,
                 node.name,
@@ -337,29 +341,25 @@ class FleetMetrics:
                 power,
                 counter,
                 activity,
-                holder,
-                limit=bounds[0],
-                clock=bounds[1],
+                one.holder,
+                one.shares,
+                limit=limit,
+                clock=clock,
             )
 
-        for replica in fleet.all_pods():
-            node = replica.node
-            if node is None:
-                continue
-            each = fleet.joules(replica, now) / len(replica.gpus)
-            activity = Activity(busy.get(replica.number, 0.0), ActivitySource.ENGINE_ACTIVE, at)
-            bounds = _bounds_of(fleet, node, replica.pool, at)
-            for gpu in replica.gpus:
-                read(node, gpu, node.closed[gpu] + each, bounds, replica.ref, activity)
-        none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
+        for meter in _held(fleet, busy, now, at):
+            read(meter)
+        for meter in _in_turns(fleet, busy, now, at):
+            read(meter)
         for node in fleet.nodes:
-            if node.power is NodePower.ON and node.free:
+            if node.power is not NodePower.ON:
+                continue
+            if node.free:
                 bounds = _bounds_of(fleet, node, None, at)
-                for gpu in node.free:
-                    joules = node.closed[gpu] + node.kind.bare * (now - node.since[gpu])
-                    read(node, gpu, joules, bounds, None, none)
-            if node.power is NodePower.ON:
-                answers |= {one.uuid: one for one in _spare(node, now, at)}
+                for number in node.usable_meters:
+                    joules = node.closed[number] + node.kind.bare * (now - node.since[number])
+                    read(_Meter(node, number, joules, bounds, 0.0))
+            answers |= {one.uuid: one for one in _spare(node, now, at)}
         self._before = before
         return answers
 
@@ -417,6 +417,52 @@ def _spare(node: Node, now: float, at: Instant) -> Iterator[GpuReading]:
     none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
     for board in range(kind.boards):
         yield GpuReading(f"GPU-{node.name}-spare-{board}", node.name, model, power, counter, none, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """What tells `joules` of its own: a GPU of a node or an instance, by its `number` there; `busy` share of its time,
+    0..1; `shares` of those who use it in turns.
+    """
+
+    node: Node
+    number: int
+    joules: float
+    bounds: Bounds
+    busy: float
+    holder: PodRef | None = None
+    shares: tuple[Share, ...] = ()
+
+
+def _held(fleet: Fleet, busy: Mapping[int, float], now: float, at: Instant) -> Iterator[_Meter]:
+    """By one pod each."""
+    for replica in fleet.all_pods():
+        node = replica.node
+        if node is None or node.kind.in_turns:
+            continue
+        each = fleet.joules(replica, now) / len(replica.gpus)
+        bounds = _bounds_of(fleet, node, replica.pool, at)
+        for gpu in replica.gpus:
+            yield _Meter(node, gpu, node.closed[gpu] + each, bounds, busy.get(replica.number, 0.0), replica.ref)
+
+
+def _in_turns(fleet: Fleet, busy: Mapping[int, float], now: float, at: Instant) -> Iterator[_Meter]:
+    """GPUs of which pods hold copies: dcgm-exporter names them all with --kubernetes-virtual-gpus, and the node agent
+    tells each one's share of the time.
+    """
+    for (node_number, number), pods in fleet.sharers.gpus.items():
+        node = fleet.nodes[node_number]
+        joules = node.closed[number] + sum(fleet.joules(pod, now) for pod in pods)
+        worked = {pod.ref: busy.get(pod.number, 0.0) for pod in pods}
+        meter = _Meter(node, number, joules, (None, None), min(sum(worked.values()), 1.0))
+        if len(pods) == 1:
+            yield replace(meter, holder=pods[0].ref)
+        elif pods:
+            shares = (
+                Share(str(ref), Sharing.TURNS, ref, 0, Activity(worked[ref], ActivitySource.PROCESS_SM, at))
+                for ref in sorted(worked)
+            )
+            yield replace(meter, shares=tuple(shares))
 
 
 def _bounds_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> Bounds:

@@ -57,7 +57,7 @@ class _Pool:
     def of(cls, setup: Setup, grid: Grid, place: Place) -> _Pool:
         kind, variant = setup.nodes[place.kind], setup.services[place.service].variants[place.variant]
         series = grid[kind.zone]
-        price = series.gpu_hours.get(kind.product, 0.0)
+        price = series.gpu_hours.get(kind.product, 0.0) / kind.copies
         return cls(place.service, variant.name, variant.gpus, kind.zone, series, price, series.host * kind.share)
 
 

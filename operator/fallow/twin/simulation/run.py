@@ -81,6 +81,7 @@ class Simulation:
                     self._sleepers.next_at(self.now, load),
                 )
             )
+            self.fleet.share_out()
             some = slice(self.now - load.start, stop - load.start)
             flight = self.engines.advance(load.arrivals[:, some], load.prompt[:, some], load.output[:, some])
             self.recorder.stretch(stop - self.now, flight)

@@ -27,7 +27,10 @@ class NodeKind:
     one sets that; None where they have none.
 
     Under MIG's strategy `single` all this is of instances, which Kubernetes counts as GPUs: each has `slices` of the
-    seven of a board, and there are `on_board` of them on each.
+    seven of a board, and there are `on_board` of them on each. Where GPUs are used in turns (time-slicing) Kubernetes
+    counts the `copies` of each as GPUs.
+
+    Raises SetupError where copies are of instances, or of GPUs whose power or clock somebody sets.
     """
 
     product: str
@@ -40,6 +43,23 @@ class NodeKind:
     clock: float | None = None
     slices: int = COMPUTE_SLICES
     on_board: int = 1
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.in_turns:
+            return
+        if self.divided:
+            raise SetupError(f"{self.product}: instances are not used in turns here; write copies of 1, or whole GPUs")
+        if self.design is not None or self.clock is not None:
+            raise SetupError(
+                f"{self.product}: power and clock of GPUs in turns are not set; write None for design, clock"
+            )
+        if self.gpus % self.copies:
+            raise SetupError(f"{self.product}: {self.gpus} are not {self.copies} copies of each GPU; write a multiple")
+
+    @property
+    def in_turns(self) -> bool:
+        return self.copies > 1
 
     @property
     def divided(self) -> bool:
@@ -48,12 +68,17 @@ class NodeKind:
 
     @property
     def boards(self) -> int:
-        return self.gpus // self.on_board
+        return self.gpus // (self.on_board * self.copies)
+
+    @property
+    def meters(self) -> int:
+        """What has joules of its own: instances, or boards however many copies of them there are."""
+        return self.gpus // self.copies
 
     @property
     def share(self) -> float:
         """Of a board that each has."""
-        return self.slices / COMPUTE_SLICES
+        return self.slices / COMPUTE_SLICES / self.copies
 
     @property
     def spare(self) -> int:
@@ -67,8 +92,9 @@ class NodeKind:
 
     def beside(self, gpu: int) -> range:
         """What is on the board of one of its GPUs, by number."""
-        first = gpu // self.on_board * self.on_board
-        return range(first, first + self.on_board)
+        on_board = self.on_board * self.copies
+        first = gpu // on_board * on_board
+        return range(first, first + on_board)
 
     @property
     def lowest(self) -> float:
@@ -192,9 +218,15 @@ class Setup:
     spreads: bool = False
 
     def __post_init__(self) -> None:
-        """Raises SetupError where a variant fits on no node."""
+        """Raises SetupError where a variant fits on no node, or wants several copies of GPUs in turns."""
         for service in self.services:
             for variant in service.variants:
+                for kind in self.nodes:
+                    if kind.in_turns and variant.gpus > 1 and kind.product in variant.tables:
+                        raise SetupError(
+                            f"{service.key}, variant {variant.name}: a replica uses one copy of a GPU in turns, not"
+                            f" {variant.gpus}: write gpus.count: 1, or name products of whole GPUs in gpus.products"
+                        )
                 if not any(kind.product in variant.tables and kind.gpus >= variant.gpus for kind in self.nodes):
                     products = ", ".join(sorted(variant.tables)) or "any known product"
                     raise SetupError(

@@ -1,0 +1,79 @@
+"""GPUs that are used in turns (time-slicing): how much of its time each engine gets, and what it draws without work.
+
+Who shares with whom stands still through a stretch of seconds; how much each has to do does not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fallow.twin.simulation.demand import Array
+from fallow.twin.simulation.sight import IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """`columns` of the engines that share GPUs. `held`: a row for each way in which a GPU is held, with the number of
+    engines of each of the columns; `gpus`: how many are held so. `base`: W that a mean replica of each column draws
+    whether it works or not, its part of what its GPU draws without work.
+    """
+
+    columns: IntArray
+    held: Array
+    gpus: Array
+    base: Array
+
+    def paces(self, busy: Array) -> Array:
+        """The share of a GPU's time that an engine of each column has while it has work, 0..1, in the mean of its
+        replicas; `busy`: the share of the last second in which a replica of each column had some.
+
+        Those with work share the time alike, so an engine beside n others with work has 1 / (1 + n) of it. What the
+        fluid knows of another is that it has work with probability u: n is a sum of independent choices, and
+
+            E[1 / (1 + n)] = integral over x from 0 to 1 of E[x^n] = integral of the product of (1 - u + u x),
+
+        since 1 / (1 + n) is the integral of x^n. Gauss and Legendre's rule gives that exactly with half as many places
+        as there are copies. Times of work then add up to those of the GPU: with p its engine's pace, the sum of u p is
+        1 - product of (1 - u), the share of time in which any has work.
+        """
+        most = int(self.held.sum(axis=1).max())
+        places, weights = np.polynomial.legendre.leggauss((most + 1) // 2)
+        # from -1..1 to 0..1
+        one = 1.0 - busy[:, None] * (0.5 - places / 2.0)
+        everyone = np.exp(self.held @ np.log(one))
+        among = (everyone * (weights / 2.0)) @ (1.0 / one).T
+        engines = self.gpus[:, None] * self.held
+        return np.asarray((engines * among).sum(axis=0) / engines.sum(axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One that works, or may: its column and the W of its part of what its GPU draws without work."""
+
+    column: int
+    base: float
+
+
+def turns_of(gpus: Iterable[Sequence[Engine]]) -> Turns | None:
+    """By the engines on each GPU; None without any."""
+    ways: Counter[tuple[int, ...]] = Counter()
+    base: defaultdict[int, list[float]] = defaultdict(list)
+    for engines in gpus:
+        if engines:
+            ways[tuple(sorted(one.column for one in engines))] += 1
+        for one in engines:
+            base[one.column].append(one.base)
+    if not ways:
+        return None
+    columns = sorted(base)
+    held = [[float(way.count(column)) for column in columns] for way in ways]
+    return Turns(
+        np.array(columns, dtype=np.int64),
+        np.array(held),
+        np.array(list(ways.values()), dtype=np.float64),
+        np.array([sum(base[column]) / len(base[column]) for column in columns]),
+    )
