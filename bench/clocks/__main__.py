@@ -7,8 +7,9 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from bench.clocks.cases import CASES, FULL, ROLES, SHARES
+from bench.clocks.cases import CASES, FULL, ROLES, SHARES, TURNS
 from bench.clocks.nearness import role_row, row
+from bench.clocks.sharing import shared_row
 from bench.scoreboard.work import assembled
 from fallow.app.simulation.running import FALLOW, How, all_run
 from fallow.twin.demand.weeks import many
@@ -48,6 +49,13 @@ def main() -> None:
         print("|---|---|---|---|" + "---|" * len(SHARES) + "---|")
         ones = [(role, replicas) for role in ROLES for replicas in role.knees]
         for line in pool.map(role_row, *zip(*ones, strict=True)):
+            print(line, flush=True)
+        print(
+            "\n| services x engines on GPUs in turns | requests/s | prompt, answer | ITL, ms | event kJ | fast |"
+            " event in time | fast, points |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+        for line in pool.map(shared_row, TURNS):
             print(line, flush=True)
     print("\n| services | days | cycle, s | requests | took | a week | peak memory |")
     print("|---|---|---|---|---|---|---|")

@@ -125,4 +125,20 @@ class InTurns:
     itl: float = 0.05
     cv: float = CV
     seconds: int = SECONDS
-    seeds: int = 1
+
+
+TURNS = (
+    # two services with an engine each on one GPU, also of different load and with short answers
+    *(InTurns((rate, rate)) for rate in (0.05, 0.3, 1, 2, 3, 4)),
+    InTurns((0.3, 3)),
+    *(InTurns((rate, rate), prompt=2048, output=28) for rate in (0.3, 1, 2)),
+    # two with two each on one, and on two
+    *(InTurns((rate, rate), replicas=2, copies=4) for rate in (0.05, 0.3, 1, 2)),
+    InTurns((2, 2), replicas=2, gpus=2),
+    # four with one each on one
+    *(InTurns((rate,) * 4, copies=4) for rate in (0.05, 0.3, 1)),
+    # the objective lies between the gaps of those who are alone and of those who are not
+    *(InTurns((rate, rate), itl=itl) for rate, itl in ((0.3, 0.012), (1, 0.015), (2, 0.02))),
+    InTurns((0.3, 3), itl=0.022),
+    InTurns((0.3,) * 4, copies=4, itl=0.025),
+)

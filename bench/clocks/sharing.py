@@ -96,3 +96,14 @@ def _fast(case: InTurns, rows: Mapping[ServiceKey, list[Arrival]]) -> Outcome:
     for until in range(CYCLE, case.seconds + CYCLE, CYCLE):
         run.advance(until)
     return run.recorder.outcome(told)
+
+
+def shared_row(case: InTurns) -> str:
+    """Of Markdown: one case."""
+    found = both(case)
+    rates = ", ".join(f"{rate:g}" for rate in case.rates)
+    engines = f"{len(case.rates)} x {case.replicas} on {case.gpus}"
+    return (
+        f"| {engines} | {rates} | {case.prompt:.0f}, {case.output:.0f} | {1e3 * case.itl:g} |"
+        f" {found.event_joules / 1e3:.0f} | {found.energy:+.1%} | {found.event_kept:.2%} | {100 * found.off:+.1f} |"
+    )

@@ -5,7 +5,7 @@ Seconds are rows and pools are columns, so a stretch costs little more than a se
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,10 +39,40 @@ NONE = np.zeros((1, 1))
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Engines that use GPUs in turns: the `pace` of each column by second, the share of a GPU's time that it has."""
+    """Engines that use GPUs in turns, by second: the `pace` of each column, the share of a GPU's time that it has while
+    it has work; and of those that share, how `busy` a replica was in the second before.
+    """
 
-    pace: Array
     turns: Turns
+    pace: Array
+    busy: Array
+
+    @classmethod
+    def begun(cls, turns: Turns, seconds: int, columns: int) -> Shared:
+        return cls(turns, np.ones((seconds, columns)), np.empty((seconds, len(turns.columns))))
+
+    def luck(self, life: Array, flow: Array) -> tuple[Array, Array]:
+        """How long the gaps of two answers are that stand for all, in means of an answer that lasts for ever; `life` is
+        the seconds that one lasts, `flow` the requests that come to a replica each second.
+
+        The fluid has others at work for a share u of each second and cannot show when. With n of them at work an answer
+        is slower by 1 + n, of mean 1 + sum of u and variance sum of u (1 - u), where n stays while it lasts; it is
+        1 / pace, and alike for all, where n changes often. Another whose spells of work come at `flow` and last
+        exponentially forgets within u / flow what it was at (a process of two states), and the mean over an answer
+        keeps 1 / (1 + life / (2 u / flow)) of the variance, about. So far an answer is as if n stayed.
+        """
+        some, beside = self.turns.columns, self.turns.beside
+        varies = self.busy * (1.0 - self.busy)
+        number = beside(varies)
+        lasting = beside(varies * self.busy / np.maximum(flow[:, some], TINY)) / np.maximum(number, TINY)
+        stays = 1.0 / (1.0 + life[:, some] / np.maximum(2.0 * lasting, TINY))
+        mean = 1.0 / self.pace[:, some]
+        middle = mean + stays * (1.0 + beside(self.busy) - mean)
+        # nobody is quicker than alone
+        deviation = np.minimum(np.sqrt(number * stays), middle - 1.0)
+        short, long = np.ones_like(self.pace), np.ones_like(self.pace)
+        short[:, some], long[:, some] = (middle - deviation) / mean, (middle + deviation) / mean
+        return short, long
 
 
 @dataclass(slots=True)
@@ -75,6 +105,10 @@ class Stretch:
         rows["entered"].fill(0.0)
         rows["backlog"] = np.empty((seconds + 1, columns))
         return cls(**rows, waited=np.zeros((seconds, services)))
+
+    def half(self, slower: Array) -> Stretch:
+        """Half of the requests, whose steps take so many times as long."""
+        return replace(self, entered=self.entered / 2.0, ended=self.ended / 2.0, step=self.step * slower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +248,15 @@ class Aftermath:
         first = self._first_tokens(one, each, work, recent, fallen)
         itl, kept = self._means(one, gap, prompt, first)
         means = Means(recent.flow, itl, kept)
-        self._good(one, each, means, work, recent.use)
         self._count(one, each, prompt)
+        if one.shared:
+            for slower in one.shared.luck(one.output * itl, recent.flow):
+                self._ended(one.half(slower), each, replace(means, itl=itl * slower), work.at(1.0 / slower), recent.use)
+        else:
+            self._ended(one, each, means, work, recent.use)
+
+    def _ended(self, one: Stretch, each: Array, means: Means, work: Prompts, use: Array) -> None:
+        self._good(one, each, means, work, use)
         ends = np.bincount((self._both * WIDTH + places_of(means.itl)).ravel(), one.ended.ravel(), self._size)
         self.mean_gaps += ends.reshape(-1, WIDTH)
 

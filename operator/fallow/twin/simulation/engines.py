@@ -203,7 +203,7 @@ class Engines:
         seconds = len(frame.arrivals)
         kept = Stretch.empty(seconds, 2 * self.pools, len(self.waiting))
         if self.turns is not None:
-            kept.shared = Shared(np.ones((seconds, 2 * self.pools)), self.turns)
+            kept.shared = Shared.begun(self.turns, seconds, 2 * self.pools)
         waiting, in_work = np.empty((seconds, len(self.waiting))), np.empty((seconds, 2 * self.pools))
         crowd = self._crowd(frame, prompt, output)
         for second in range(seconds):
@@ -305,8 +305,9 @@ class Engines:
         seconds = frame.prompts.computed[second]
         step = self._step[self._places(self._mean * frame.each, frame.beside)]
         if kept.shared:
-            pace = kept.shared.pace[second]
-            pace[kept.shared.turns.columns] = self._paces(kept.shared.turns, frame)
+            turns, pace = kept.shared.turns, kept.shared.pace[second]
+            kept.shared.busy[second] = self._busy(turns.columns, frame)
+            pace[turns.columns] = turns.paces(kept.shared.busy[second])
             seconds, step = seconds / pace, step / pace
         work = self.backlog + computed * seconds * frame.each
         spent = np.minimum(work, frame.most, out=kept.spent[second])
@@ -326,14 +327,15 @@ class Engines:
         self._mean = ended / rate
         self._rate, self._spent, self.batch = rate, spent, after
 
-    def _paces(self, turns: Turns, frame: _Frame) -> Array:
-        """By the second before: in this one each pace would follow from the others'. Those of other services do not
-        care which second it is, and what has work for long has it in both.
+    def _busy(self, some: IntArray, frame: _Frame) -> Array:
+        """The share of the second before in which a replica of some columns had work.
+
+        In this one it would follow from their paces, and these from it. The requests of others do not care which second
+        it is, and who has work for long has it in both.
         """
-        some = turns.columns
         each = frame.each[some]
         still = still_of(self._mean[some] * each, unknown(self._rate[some], each))
-        return turns.paces(1.0 - (1.0 - self._spent[some]) * still)
+        return np.asarray(1.0 - (1.0 - self._spent[some]) * still)
 
     def _places(self, batch: Array, beside: Array) -> IntArray:
         return np.asarray(self._place + np.minimum(batch * FINE + beside, self._last).astype(np.int64))

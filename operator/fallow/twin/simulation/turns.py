@@ -49,6 +49,13 @@ class Turns:
         engines = self.gpus[:, None] * self.held
         return np.asarray((engines * among).sum(axis=0) / engines.sum(axis=0))
 
+    def beside(self, values: Array) -> Array:
+        """Sums over the others on an engine's GPU, in the mean of its replicas; `values` by column, in rows."""
+        engines = self.gpus[:, None] * self.held
+        # by column and by that of the others, without itself
+        pairs = (engines.T @ self.held) / engines.sum(axis=0)[:, None] - np.eye(len(self.columns))
+        return np.asarray(values @ pairs.T)
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
