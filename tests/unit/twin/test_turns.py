@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.twin.simulation.turns import Engine, Turns, turns_of
+from fallow.twin.simulation.turns import Engine, Shared, Turns, turns_of
 
 shares = st.floats(0.0, 1.0)
 # engines of up to four columns on one GPU
@@ -54,3 +54,25 @@ def test_replicas_with_and_without_others_on_their_gpu_are_taken_in_the_mean() -
 
 def test_nobody_shares_where_no_engine_is() -> None:
     assert turns_of([[], []]) is None
+
+
+def luck(busy: float, life: float) -> tuple[float, float]:
+    """Of an engine beside another, in times as long as alone."""
+    one = Shared.begun(turns([0, 1]), 1, 2)
+    one.busy[:] = busy
+    one.pace[:] = one.turns.paces(one.busy[0])
+    short, long = one.luck(np.full((1, 2), life), np.ones((1, 2)))
+    return float(short[0, 0] / one.pace[0, 0]), float(long[0, 0] / one.pace[0, 0])
+
+
+@given(shares, st.floats(1e-3, 1e3))
+def test_no_answer_is_quicker_than_alone_nor_two_together_slower_than_in_company(busy: float, life: float) -> None:
+    short, long = luck(busy, life)
+    assert 1.0 - 1e-9 <= short <= long
+    assert (short + long) / 2 <= 1.0 + busy + 1e-9
+
+
+def test_a_short_answer_finds_company_or_none_and_a_long_one_the_mean() -> None:
+    assert luck(0.5, 1e-6) == pytest.approx((1.0, 2.0), rel=1e-3)
+    assert luck(0.5, 1e6) == pytest.approx((1 / 0.75, 1 / 0.75), rel=1e-2)
+    assert luck(0.0, 1.0) == pytest.approx((1.0, 1.0))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fallow.twin.physics.constants import BLOCK_TOKENS
-from fallow.twin.simulation.aftermath import Aftermath, Prompts, Shared, Stretch, still_of, unknown
+from fallow.twin.simulation.aftermath import Aftermath, Prompts, Stretch, still_of, unknown
 from fallow.twin.simulation.crowding import Crowd, Pressed
 from fallow.twin.simulation.demand import Array, Spread
 from fallow.twin.simulation.sight import IntArray
 from fallow.twin.simulation.table import EngineTable
-from fallow.twin.simulation.turns import Turns
+from fallow.twin.simulation.turns import Shared, Turns
 
 TINY = 1e-12
 # Fewer requests than this wait for nothing: what rounding leaves.

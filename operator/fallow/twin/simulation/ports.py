@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import numpy as np
 
 from fallow.domain.autoscalers import Autoscaler
-from fallow.domain.clocks import LOWEST_CLOCK
 from fallow.domain.figures import Figure, Missing
 from fallow.domain.ledger import Ledger
 from fallow.domain.plans import Change, Cordon, CordonNode, GpuLimits, Outcome, RunVariant
@@ -20,32 +17,29 @@ from fallow.domain.profiles import Profile
 from fallow.domain.readings import (
     Activity,
     ActivitySource,
-    ClockRange,
     EnergyCounter,
     EngineReading,
     GpuReading,
     Histogram,
     PodRef,
     Power,
-    PowerLimit,
     Readings,
-    Share,
-    Sharing,
     WaitingSeries,
 )
 from fallow.domain.reasons import Reason
 from fallow.domain.snapshots import ClusterView, Pod, Workload
 from fallow.domain.snapshots import Node as ClusterNode
 from fallow.domain.tuning import Tuning
-from fallow.domain.units import GramsPerKWh, Hertz, Instant, Joules, Seconds, Watts, energy
+from fallow.domain.units import GramsPerKWh, Instant, Joules, Watts
 from fallow.domain.workloads import Service, ServiceKey
 from fallow.domain.zones import Forecast, Intensity, IntensitySource, Zone
 from fallow.ports import ReadScope
 from fallow.twin.simulation.aftermath import BUSY, DONE, GAPS, GENERATED, PROMPT, STEPS, TTFT
-from fallow.twin.simulation.fleet import ASLEEP, Fleet, Life
+from fallow.twin.simulation.fleet import ASLEEP, Life
 from fallow.twin.simulation.fleet import Pod as Replica
 from fallow.twin.simulation.machines import Node
 from fallow.twin.simulation.machines import Power as NodePower
+from fallow.twin.simulation.meters import Meter, bounds_of, held, in_turns, spare
 from fallow.twin.simulation.run import Simulation
 from fallow.twin.simulation.sight import LATENCY_BOUNDS
 
@@ -54,7 +48,6 @@ ZONE_LABEL = "fallow.dev/zone"
 # Bounds of vLLM's histograms that the fast clock keeps.
 TTFT_BOUNDS = (.005, .01, .02, .04, .1, .25, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
 ITL_BOUNDS = (.01, .025, .05, .075, .1, .15, .2, .5, .75, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, np.inf)  # fmt: skip
-Bounds = tuple[PowerLimit | None, ClockRange | None]
 _TTFT_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in TTFT_BOUNDS]
 _ITL_AT = [int(np.searchsorted(LATENCY_BOUNDS, bound)) for bound in ITL_BOUNDS]
 
@@ -326,7 +319,7 @@ class FleetMetrics:
         answers: dict[str, GpuReading] = {}
         before: dict[str, float] = {}
 
-        def read(one: _Meter) -> None:
+        def read(one: Meter) -> None:
             node, uuid = one.node, one.node.uuids[one.number]
             known = self._before.get(uuid)
             watts = (one.joules - known) / seconds if known is not None and seconds > 0 else node.kind.bare
@@ -347,19 +340,19 @@ class FleetMetrics:
                 clock=clock,
             )
 
-        for meter in _held(fleet, busy, now, at):
+        for meter in held(fleet, busy, now, at):
             read(meter)
-        for meter in _in_turns(fleet, busy, now, at):
+        for meter in in_turns(fleet, busy, now, at):
             read(meter)
         for node in fleet.nodes:
             if node.power is not NodePower.ON:
                 continue
             if node.free:
-                bounds = _bounds_of(fleet, node, None, at)
+                bounds = bounds_of(fleet, node, None, at)
                 for number in node.usable_meters:
                     joules = node.closed[number] + node.kind.bare * (now - node.since[number])
-                    read(_Meter(node, number, joules, bounds, 0.0))
-            answers |= {one.uuid: one for one in _spare(node, now, at)}
+                    read(Meter(node, number, joules, bounds, 0.0))
+            answers |= {one.uuid: one for one in spare(node, now, at)}
         self._before = before
         return answers
 
@@ -405,81 +398,6 @@ class Books:
         """There is no other writer."""
         self._kept = ledger
         return ledger
-
-
-def _spare(node: Node, now: float, at: Instant) -> Iterator[GpuReading]:
-    """The slices of each board that are in no instance: nobody can hold them, and they draw all the same."""
-    kind = node.kind
-    if not kind.spare:
-        return
-    model, watts = f"{kind.model_name.rpartition(' ')[0]} {kind.spare}g", Watts(kind.spare_watts)
-    power, counter = Power(watts, at), EnergyCounter(energy(watts, Seconds(node.on_for(now))), at)
-    none = Activity(0.0, ActivitySource.ENGINE_ACTIVE, at)
-    for board in range(kind.boards):
-        yield GpuReading(f"GPU-{node.name}-spare-{board}", node.name, model, power, counter, none, None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Meter:
-    """What tells `joules` of its own: a GPU of a node or an instance, by its `number` there; `busy` share of its time,
-    0..1; `shares` of those who use it in turns.
-    """
-
-    node: Node
-    number: int
-    joules: float
-    bounds: Bounds
-    busy: float
-    holder: PodRef | None = None
-    shares: tuple[Share, ...] = ()
-
-
-def _held(fleet: Fleet, busy: Mapping[int, float], now: float, at: Instant) -> Iterator[_Meter]:
-    """By one pod each."""
-    for replica in fleet.all_pods():
-        node = replica.node
-        if node is None or node.kind.in_turns:
-            continue
-        each = fleet.joules(replica, now) / len(replica.gpus)
-        bounds = _bounds_of(fleet, node, replica.pool, at)
-        for gpu in replica.gpus:
-            yield _Meter(node, gpu, node.closed[gpu] + each, bounds, busy.get(replica.number, 0.0), replica.ref)
-
-
-def _in_turns(fleet: Fleet, busy: Mapping[int, float], now: float, at: Instant) -> Iterator[_Meter]:
-    """GPUs of which pods hold copies: dcgm-exporter names them all with --kubernetes-virtual-gpus, and the node agent
-    tells each one's share of the time.
-    """
-    for (node_number, number), pods in fleet.sharers.gpus.items():
-        node = fleet.nodes[node_number]
-        joules = node.closed[number] + sum(fleet.joules(pod, now) for pod in pods)
-        worked = {pod.ref: busy.get(pod.number, 0.0) for pod in pods}
-        meter = _Meter(node, number, joules, (None, None), min(sum(worked.values()), 1.0))
-        if len(pods) == 1:
-            yield replace(meter, holder=pods[0].ref)
-        elif pods:
-            shares = (
-                Share(str(ref), Sharing.TURNS, ref, 0, Activity(worked[ref], ActivitySource.PROCESS_SM, at))
-                for ref in sorted(worked)
-            )
-            yield replace(meter, shares=tuple(shares))
-
-
-def _bounds_of(fleet: Fleet, node: Node, pool: int | None, at: Instant) -> Bounds:
-    """What an agent may set of a GPU, alike for all of a replica, and of a node that nobody holds."""
-    design, highest = node.kind.design, node.kind.clock
-    limit, clock = None, None
-    if design is not None:
-        limited = design if pool is None else fleet.pools.limits.get(pool, design)
-        limit = PowerLimit(Watts(limited), Watts(node.kind.lowest), Watts(design), at)
-    if highest is not None:
-        clock = _clocks(highest, 1.0 if pool is None else fleet.pools.clocks.get(pool, 1.0))
-    return limit, clock
-
-
-@lru_cache(maxsize=64)
-def _clocks(highest: float, share: float) -> ClockRange:
-    return ClockRange(Hertz(highest * share), Hertz(highest * LOWEST_CLOCK), Hertz(highest))
 
 
 def _shared(whole: int, among: int) -> list[int]:

@@ -14,6 +14,8 @@ import numpy as np
 from fallow.twin.simulation.demand import Array
 from fallow.twin.simulation.sight import IntArray
 
+TINY = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Turns:
@@ -84,3 +86,41 @@ def turns_of(gpus: Iterable[Sequence[Engine]]) -> Turns | None:
         np.array(list(ways.values()), dtype=np.float64),
         np.array([sum(base[column]) / len(base[column]) for column in columns]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Engines that use GPUs in turns, by second: the `pace` of each column, the share of a GPU's time that it has while
+    it has work; and of those that share, how `busy` a replica was in the second before.
+    """
+
+    turns: Turns
+    pace: Array
+    busy: Array
+
+    @classmethod
+    def begun(cls, turns: Turns, seconds: int, columns: int) -> Shared:
+        return cls(turns, np.ones((seconds, columns)), np.empty((seconds, len(turns.columns))))
+
+    def luck(self, life: Array, flow: Array) -> tuple[Array, Array]:
+        """How long the gaps of two answers are that stand for all, in means of an answer that lasts for ever; `life` is
+        the seconds that one lasts, `flow` the requests that come to a replica each second.
+
+        The fluid has others at work for a share u of each second and cannot show when. With n of them at work an answer
+        is slower by 1 + n, of mean 1 + sum of u and variance sum of u (1 - u), where n stays while it lasts; it is
+        1 / pace, and alike for all, where n changes often. Another whose spells of work come at `flow` and last
+        exponentially forgets within u / flow what it was at (a process of two states), and the mean over an answer
+        keeps 1 / (1 + life / (2 u / flow)) of the variance, about. So far an answer is as if n stayed.
+        """
+        some, beside = self.turns.columns, self.turns.beside
+        varies = self.busy * (1.0 - self.busy)
+        number = beside(varies)
+        lasting = beside(varies * self.busy / np.maximum(flow[:, some], TINY)) / np.maximum(number, TINY)
+        stays = 1.0 / (1.0 + life[:, some] / np.maximum(2.0 * lasting, TINY))
+        mean = 1.0 / self.pace[:, some]
+        middle = mean + stays * (1.0 + beside(self.busy) - mean)
+        # nobody is quicker than alone
+        deviation = np.minimum(np.sqrt(number * stays), middle - 1.0)
+        short, long = np.ones_like(self.pace), np.ones_like(self.pace)
+        short[:, some], long[:, some] = (middle - deviation) / mean, (middle + deviation) / mean
+        return short, long
