@@ -23,9 +23,9 @@ class Power(StrEnum):
 @dataclass(slots=True, eq=False)
 class Node:
     """`closed`: joules of each GPU up to `since`, when its holder came or went; of one in turns, up to when it was last
-    held by nobody, and of all who have gone since. `empty_since`: when its last pod left,
-    None while it has one. `broken` GPUs can be given to nobody until their time. `emptying`: since when it takes no
-    pods, so that those on it move; `kept_since`: when that was last given up.
+    held by nobody, and of all who have gone since. `empty_since`: when its last pod left, None while it has one.
+    `broken` GPUs can be given to nobody until their time. `emptying`: since when it takes no pods, so that those on it
+    move; `kept_since`: when that was last given up.
     """
 
     name: str
