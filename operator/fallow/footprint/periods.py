@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -85,6 +86,7 @@ def _hour(now: Instant, zone: ZoneInfo) -> Instant:
     return Instant((now + shift) // HOUR * HOUR - shift)
 
 
+@lru_cache(maxsize=64)
 def _midnight(day: date, zone: ZoneInfo) -> Instant:
     """The start of a local day; where clocks skip midnight, the moment at which they do."""
     return Instant(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())

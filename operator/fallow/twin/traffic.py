@@ -75,11 +75,14 @@ class GeneratedTraffic:
         middles = (edges[:-1] + edges[1:]) / 2.0
         expected = np.concatenate(([0.0], np.cumsum(np.maximum(self._rate.at(middles), 0.0) * CELL_SECONDS)))
         total = float(expected[-1])
+        places: list[float] = []
+        lengths: list[tuple[int, int]] = []
         while self._next <= total:
-            at = float(np.interp(self._next, expected, edges))
-            prompt, output = self._prompt.draw(self._generator), self._output.draw(self._generator)
-            self._ready.append(Arrival(at, prompt, output))
+            places.append(self._next)
+            lengths.append((self._prompt.draw(self._generator), self._output.draw(self._generator)))
             self._next += self._gap()
+        times = np.interp(places, expected, edges).tolist()
+        self._ready += [Arrival(at, *both) for at, both in zip(times, lengths, strict=True)]
         self._next -= total
         self._made_until += CHUNK_SECONDS
 
