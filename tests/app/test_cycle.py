@@ -443,7 +443,7 @@ async def test_memory_found_in_the_status_is_used_by_the_first_cycle() -> None:
 
 async def test_a_load_that_swings_around_a_threshold_does_not_make_replicas_swing() -> None:
     plant = await running(Plant(service(), GREEN), load=18, cycles=40)
-    for cycle in range(400):
+    for cycle in range(240):
         plant.running = 24.0 if (cycle // 4) % 2 else 16.0
         await plant.pass_time()
     assert written(plant) in ([], [("bf16", 3)])

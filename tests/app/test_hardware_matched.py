@@ -100,7 +100,7 @@ def test_at_little_load_the_small_gpu_comes_to_serve_for_less() -> None:
 def test_as_load_comes_and_goes_so_does_the_large_gpu() -> None:
     wave = 0.1 + 3 * np.maximum(0, np.sin((np.arange(6000) - 1200) / 4800 * 2 * np.pi))
     arrivals = np.random.default_rng(1).poisson(wave, (1, 6000)).astype(np.float64)
-    before, after = drive(arrivals, None, every=2 * CYCLE), drive(arrivals, HardwareRules())
+    before, after = (drive(arrivals, rules, every=2 * CYCLE) for rules in (None, HardwareRules()))
     assert switches(after) == ["l4", "h100", "l4"]
     (large,), (found,) = before.services, after.services
     assert found.facility.value < large.facility.value

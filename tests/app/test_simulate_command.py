@@ -165,8 +165,8 @@ def test_batches_that_may_wait_are_served_by_their_deadline(tmp_path: Path) -> N
     """The digests of the sample have five minutes, which is time to wake."""
     jobs = {"every": "1h", "requests": 300, "over": "30s"}
     lengths = {"prompt": {"mean": 600}, "output": {"mean": 150}}
-    path = scenario(tmp_path, traffic={"llm/digest": {"jobs": jobs, **lengths}}, days=0.1, seed=3)
-    own = json.loads(simulate(path, "--compare", "none", "-o", "json").stdout)["controllers"][0]
+    path = scenario(tmp_path, traffic={"llm/digest": {"jobs": jobs, **lengths}}, days=0.06, seed=3)
+    own = json.loads(simulate(path, "--cycle", "30", "--compare", "none", "-o", "json").stdout)["controllers"][0]
 
     assert own["requests"] >= 300
     assert own["starts"] > 0
@@ -271,7 +271,7 @@ def test_prompts_and_answers_apart_take_less_where_answers_are_short(tmp_path: P
         "llm/prefill": steady | {"output": {"mean": 1, "cv": 0}},
         "llm/decode": steady | {"cached": 0.99},
     }
-    content["days"] = 3 / 24
+    content["days"] = 2 / 24
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(content))
     told = json.loads(simulate(str(tmp_path / "scenario.yaml"), *ALONE).stdout)["controllers"][0]
 

@@ -18,6 +18,7 @@ from fallow.twin.physics.constants import GPUS, Gpu
 SAMPLES = Path(__file__).parents[2] / "docs/samples/simulation"
 BOARD = "NVIDIA-H100-80GB-HBM3"
 PARTS = f"{BOARD}-MIG-3g.40gb"
+LEVERS = ("--levers", "-o", "json")
 
 
 def built(tmp_path: Path, *nodes: dict[str, Any], gpus: Any = None, model: str = "") -> Assembled:
@@ -93,7 +94,7 @@ def test_instances_that_there_cannot_be_are_refused_with_what_to_write(
 
 
 def test_small_services_move_to_instances_where_these_take_less() -> None:
-    words = ["simulate", str(SAMPLES / "mig.yaml"), "--days", "0.05", "--compare", "", "--levers", "-o", "json"]
+    words = ["simulate", str(SAMPLES / "mig.yaml"), "--days", "0.035", "--cycle", "30", "--compare", "", *LEVERS]
     told = json.loads(CliRunner().invoke(app, words).stdout)
     own = told["controllers"][0]
     moved = {one["service"] for one in own["decisions_made"] if one["lever"] == "Hardware"}

@@ -202,7 +202,7 @@ async def test_a_forecast_file_moves_a_service_to_fp8_in_its_dirty_hours_and_bac
     served: dict[int, str] = {}
     for hour in range(8, 24):
         plant.clock.now = NOW + (hour - 8) * 3600
-        report = await plant.pass_time(40)
+        report = await plant.pass_time(20)
         served[hour] = next(iter(report.plan.services.values())).serving or ""
         assert sum(plant.replicas.values()) >= 2
     assert [hour for hour, variant in served.items() if variant == "fp8"] == [16, 17, 18, 19, 20, 21]

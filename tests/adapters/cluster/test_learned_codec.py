@@ -92,7 +92,7 @@ def test_a_ledger_from_before_habits_were_kept_has_none() -> None:
 
 
 def test_a_model_is_the_same_after_a_restart() -> None:
-    known = learning.learned(engine_windows(Traffic(3.0, 0.5), hours=1.0))
+    known = learning.learned(engine_windows(Traffic(1.5, 0.5), hours=1.0))
     again = decode(encode(Ledger(NOON, NOON, learned={PLACEMENT: known}))).learned[PLACEMENT]
     before, after = step_model(known, PLACEMENT), step_model(again, PLACEMENT)
     assert type(before) is type(after)

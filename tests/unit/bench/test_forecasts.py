@@ -150,7 +150,7 @@ def test_a_recorded_rate_is_straight_between_the_middles_of_its_means() -> None:
 
 def test_named_weeks_come_one_after_another_and_scatter_around_their_rate() -> None:
     source = next(iter(named(4)))
-    one, large = source.drawn(1, 1.0), source.drawn(1, 10.0)
+    one, large = source.drawn(1, 1.0), replace(source, seasons=(6 * 3600,)).drawn(1, 10.0)
     week = WEEK // 15
 
     assert len(one.rates) == 4 * week

@@ -71,13 +71,13 @@ def test_what_is_carried_on_eight_replicas_is_near_what_the_event_engine_carries
     assert found is not None
     assert plain is not None
     rate = 8 * (plain if chunk is None else found.within(OBJECTIVES, 8))
-    rows = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(2048, 0.9), Lengths(28, 0.9), seed=3).until(240)
+    rows = GeneratedTraffic(Piecewise(((0.0, rate),)), Lengths(2048, 0.9), Lengths(28, 0.9), seed=3).until(120)
     limits = EngineLimits() if chunk is None else EngineLimits(chunk_tokens=chunk)
     event = replay(
         [NodeFacts("n", "n", "", Gpu.H100, 8)],
         [Replicas(CHAT, EngineFacts("m", "m", Precision.BF16, limits=limits), 8)],
         {CHAT: rows},
-        seconds=240,
+        seconds=120,
         objectives={CHAT: Asked(1.0, 0.025)},
     ).services[0]
     assert event.attainment is not None

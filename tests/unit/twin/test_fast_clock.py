@@ -37,13 +37,13 @@ def engines(
     ("rate", "prompt", "output", "replicas", "chunk", "seconds"),
     [
         pytest.param(0.3, 1155, 211, 1, None, 600, id="next to nothing"),
-        pytest.param(6, 1155, 211, 1, None, 600, id="busy"),
-        pytest.param(11, 1263, 206, 1, None, 600, id="too busy"),
-        pytest.param(20, 1155, 211, 4, None, 300, id="four replicas"),
-        pytest.param(4, 2048, 28, 1, None, 600, id="long prompts, short answers"),
-        pytest.param(32, 2048, 28, 8, None, 180, id="such on eight replicas"),
-        pytest.param(3, 2048, 28, 1, 350, 600, id="such in small pieces"),
-        pytest.param(40, 2048, 28, 8, 350, 180, id="such in small pieces on eight replicas"),
+        pytest.param(6, 1155, 211, 1, None, 300, id="busy"),
+        pytest.param(11, 1263, 206, 1, None, 300, id="too busy"),
+        pytest.param(20, 1155, 211, 4, None, 150, id="four replicas"),
+        pytest.param(4, 2048, 28, 1, None, 300, id="long prompts, short answers"),
+        pytest.param(32, 2048, 28, 8, None, 90, id="such on eight replicas"),
+        pytest.param(3, 2048, 28, 1, 350, 300, id="such in small pieces"),
+        pytest.param(40, 2048, 28, 8, 350, 90, id="such in small pieces on eight replicas"),
     ],
 )
 def test_energy_and_attainment_are_those_of_the_event_engine(
@@ -170,7 +170,7 @@ def test_a_service_without_replicas_holds_its_requests_and_serves_them_late() ->
 
 @pytest.mark.parametrize(("rate", "replicas"), [(0.02, 1), (0.2, 1), (0.2, 4), (2.0, 4)])
 def test_clocks_fall_as_those_of_the_event_engine(rate: float, replicas: int) -> None:
-    seconds = 600 if rate > 1 else 2400
+    seconds = {0.02: 2400, 0.2: 1200, 2.0: 300}[rate]
     event, fast = both_clocks(
         Load(rate, 600, 80, replicas, seconds, cv=0.5, ttft=0.15, itl=0.025, throttles=True, seed=5)
     )

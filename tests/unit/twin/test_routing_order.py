@@ -16,7 +16,7 @@ from fallow.twin.physics.requests import Request
 from fallow.twin.rates import Piecewise
 from fallow.twin.traffic import GeneratedTraffic, Lengths
 
-SECONDS, REPLICAS = 300, 4
+SECONDS, REPLICAS = 150, 4
 ITL = 0.02
 # Requests in work at which a replica's steps, with the prompts of this load, are at 80 % of the objective.
 FULL = 24
