@@ -68,7 +68,7 @@ def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
-            one.bind(("127.0.0.1", 0))
+            one.bind(("", 0))
         return [int(one.getsockname()[1]) for one in sockets]
     finally:
         for one in sockets:
