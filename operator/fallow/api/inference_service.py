@@ -76,8 +76,8 @@ class Objectives(ApiModel):
         default=0.99,
         gt=0,
         le=1,
-        description="Share of requests that must meet the objectives, above 0 to 1. What may be late decides how "
-        "high the crests are that replicas are provided for.",
+        description="Share of requests that must meet the objectives, above 0 to 1. Of those that may be late 0.4 to "
+        "0.8 are aimed at: the more replicas it would take to have fewer, the more.",
     )
 
 
