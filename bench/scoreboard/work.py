@@ -95,9 +95,11 @@ def assembled(
     *,
     all_levers: bool = False,
     objectives: Sequence[tuple[float, float]] | None = None,
+    attainment: float = ATTAINMENT,
 ) -> Assembled:
     """Of a demand that is read unless it was `seen`. With `all_levers` there is another precision, and Fallow may let
-    it serve and lower clocks. `objectives` by service where they are not all of TTFT and ITL.
+    it serve and lower clocks. `objectives` by service where they are not all of TTFT and ITL; `attainment`: the share
+    of requests that Fallow is told to keep them for.
     """
     bounds = [(TTFT, ITL)] * len(demand.services) if objectives is None else objectives
     variants = (REFERENCE, EIGHTS) if all_levers else (REFERENCE,)
@@ -128,7 +130,13 @@ def assembled(
         declared=Declared(
             [
                 # one number for several variants would be that of the least of them, and roles have none
-                _service(key, variants, None if all_levers or objectives else float(known.concurrency[index]), limits)
+                _service(
+                    key,
+                    variants,
+                    None if all_levers or objectives else float(known.concurrency[index]),
+                    limits,
+                    attainment,
+                )
                 for index, (key, limits) in enumerate(zip(demand.services, bounds, strict=True))
             ],
             [_policy(all_levers=all_levers)],
@@ -154,7 +162,11 @@ def _asked(variant: Variant) -> Query:
 
 
 def _service(
-    key: ServiceKey, variants: tuple[Variant, ...], concurrency: float | None, limits: tuple[float, float]
+    key: ServiceKey,
+    variants: tuple[Variant, ...],
+    concurrency: float | None,
+    limits: tuple[float, float],
+    attainment: float,
 ) -> Service:
     ttft, itl = (Seconds(limit) if limit < inf else None for limit in limits)
     return Service(
@@ -164,7 +176,7 @@ def _service(
         model=MODEL,
         served_name=key.name,
         variants=variants,
-        objectives=Objectives(ttft, itl, ATTAINMENT),
+        objectives=Objectives(ttft, itl, attainment),
         scaling=Scaling(
             1,
             MOST_REPLICAS,

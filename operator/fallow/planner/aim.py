@@ -8,9 +8,9 @@ from fallow.planner.arrivals import crest, seconds_of, share_missed
 
 # Of what an objective allows: the least that is aimed at, so that what comes late to notice has room, and the most.
 LEAST, MOST = 0.4, 0.8
-# What a late request weighs, in requests' share of the replicas: a choice. At 6 a service whose requests come evenly,
+# What a late request weighs, in requests' share of the replicas: a choice. At 8 a service whose requests come evenly,
 # and that takes the place of one that is never late, loses less than half a point of attainment (docs/benchmarks.md).
-WEIGHT = 6.0
+WEIGHT = 8.0
 # The share of crests that elasticity is taken over: twice as many that go beyond.
 TWICE = 2.0
 
